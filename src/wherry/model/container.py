@@ -1,0 +1,113 @@
+"""A container's record: what was asked, what it was resolved to, and what became of it."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from wherry.model.config import Config, EndpointConfig, HostConfig
+from wherry.model.states import Status
+
+
+class ProcessIdentity(Struct, frozen=True):
+    """A process proven to be the same one later: a PID alone is reused, with start time and boot it is not.
+
+    `start_time` is field 22 of /proc/PID/stat (clock ticks after boot, proc(5)).
+    """
+
+    pid: int
+    start_time: int
+    boot_id: str
+
+
+class State(Struct, kw_only=True):
+    """What became of it. Times are nanoseconds since the epoch, 0 for never."""
+
+    status: Status = Status.CREATED
+    exit_code: int = 0
+    error: str = ""
+    oom_killed: bool = False
+    started_at: int = 0
+    finished_at: int = 0
+    process: ProcessIdentity | None = None  # the container's first process
+    monitor: ProcessIdentity | None = None  # its conmon
+    restart_count: int = 0
+    stopped_by_user: bool = False  # a stop or kill asked for: restart policies leave it alone
+    run: int = 0  # counts starts; names the files of one start
+
+
+class MountPoint(Struct, kw_only=True):
+    """A mount resolved at create (Docker's `Mounts` in inspect)."""
+
+    type: str  # bind, volume, tmpfs, image
+    name: str = ""  # of the volume
+    source: str  # host path; the volume's data directory for volumes
+    destination: str
+    driver: str = ""
+    mode: str = ""  # as written: "ro", "z", "rw,rslave"
+    read_write: bool = True
+    propagation: str = ""
+    no_copy: bool = False
+    subpath: str = ""
+    anonymous: bool = False  # a volume made for this container: rm -v and --rm remove it
+    from_mounts: bool = False  # written as --mount
+    tmpfs_options: str = ""  # mount data, for tmpfs
+    non_recursive: bool = False
+    read_only_non_recursive: bool = False
+    read_only_force_recursive: bool = False
+    create_source: bool = False  # `-v /host:/c` makes a missing host path
+
+
+class Endpoint(Struct, kw_only=True):
+    """A place in one network, as allocated. Empty strings where not (yet) connected."""
+
+    network_id: str
+    network: str  # name
+    requested: EndpointConfig = field(default_factory=EndpointConfig)
+    endpoint_id: str = ""
+    interface: str = ""  # name of the veth's host side
+    gateway: str = ""
+    address: str = ""
+    prefix_length: int = 0
+    mac_address: str = ""
+
+
+class PublishedPort(Struct, frozen=True, kw_only=True):
+    """One opened host port."""
+
+    protocol: str  # tcp or udp
+    container_port: int
+    host_ip: str
+    host_port: int
+
+
+class Sandbox(Struct, kw_only=True):
+    """The network namespace and what is in it. Its `id` names things on the host; a container uses one.
+
+    `netns` is a path that opens the namespace while the container runs (`/proc/PID/ns/net`), "" when it does not.
+    """
+
+    id: str
+    mode: str  # bridge, none, host, container:ID
+    netns: str = ""
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)  # by network name
+    ports: list[PublishedPort] = field(default_factory=list)
+
+
+class Container(Struct, kw_only=True):
+    """The record the database keeps. `config` has the image's defaults merged in, as in Docker's inspect."""
+
+    id: str
+    name: str  # without the slash
+    created_at: int  # ns
+    image: str  # sha256:... of the image's configuration
+    image_ref: str  # as written: Config.Image
+    chain_id: str  # of the image's top layer, "" for an empty image
+    platform: str = "linux"
+    path: str = ""  # argv[0] after merging entrypoint and command
+    args: list[str] = field(default_factory=list)
+    config: Config
+    host: HostConfig
+    state: State = field(default_factory=State)
+    sandbox: Sandbox
+    mounts: list[MountPoint] = field(default_factory=list)
+    managed_etc: bool = True
