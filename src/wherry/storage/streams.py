@@ -118,6 +118,15 @@ class Peekable:
         return self._source.read(size if size >= 0 else 1 << 20)
 
 
+_DAMAGE: tuple[type[Exception], ...] = (
+    EOFError,
+    zlib.error,
+    cast(type[Exception], isal_zlib.error),
+    lzma.LZMAError,
+    zstandard.ZstdError,
+    igzip.BadGzipFile,
+)
+
 _MAGIC = (
     ("gzip", b"\x1f\x8b\x08"),
     ("zstd", b"\x28\xb5\x2f\xfd"),
@@ -147,7 +156,7 @@ class Decompressed:
     def read(self, size: int, /) -> bytes:
         try:
             return self._stream.read(size)
-        except (EOFError, zlib.error, isal_zlib.error, lzma.LZMAError, zstandard.ZstdError, igzip.BadGzipFile) as error:
+        except _DAMAGE as error:
             raise InvalidParameter(f"the {self.compression} stream is damaged or truncated: {error}") from error
         except OSError as error:
             if error.errno is None:  # bz2 and gzip report bad data so
@@ -158,7 +167,7 @@ class Decompressed:
 def _decoder(compression: str, source: Peekable) -> Source:
     file = cast(IO[bytes], source)
     if compression == "gzip":
-        return cast(Source, igzip.IGzipFile(fileobj=_AsFile(source), mode="rb"))
+        return cast(Source, cast(Any, igzip.IGzipFile)(fileobj=_AsFile(source), mode="rb"))
     if compression == "zstd":
         return _Zstd(source)
     if compression == "bzip2":
