@@ -56,7 +56,7 @@ class Run:
         await conmon.wait()
         created = json.loads(await asyncio.to_thread(os.read, ready, 4096))
         os.close(ready)
-        assert created["pid"] > 0, created
+        assert created["data"] > 0, created
         self._monitor = os.pidfd_open(int(await asyncio.to_thread(pid_file.read_text)))
         asyncio.get_running_loop().add_reader(self._monitor, self._monitor_ended)
 
