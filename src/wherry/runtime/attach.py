@@ -1,8 +1,8 @@
 """Attached clients of one container or exec: one connection to its monitor, any number of sessions.
 
 conmon blocks when a client that is attached to it does not read, and with it the container. So exactly one reader, the
-`Hub`, drains the monitor always and at once; each `Session` has a queue of its own that grows into an unlinked file when
-its client is slow.
+`Hub`, drains the monitor always and at once; each `Session` has a queue of its own that grows into an unlinked
+file when its client is slow.
 
 The monitor's protocol (conmon's ctr_stdio.c and conn_sock.c): packets from it begin with a byte, 2 for standard output
 and 3 for standard error; bytes sent to it are standard input; shutting down our side ends that input.
@@ -28,7 +28,7 @@ IN_MEMORY = 1024 * 1024  # of one session's backlog
 
 
 class Backlog:
-    """A queue of (stream, bytes) that never blocks its writer: 1 MB in memory, the rest in an unlinked file of `folder`."""
+    """A queue of (stream, bytes) that never blocks its writer: 1 MB in memory, the rest in an unlinked file."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
