@@ -119,4 +119,4 @@ class Container(Struct, kw_only=True):
     state: State = field(default_factory=State)
     sandbox: Sandbox
     mounts: list[MountPoint] = field(default_factory=list)
-    managed_etc: bool = True
+    remove_volumes: bool = False  # of one in REMOVING: its anonymous volumes go with it

@@ -21,7 +21,7 @@ def wants_restart(policy: RestartPolicy, *, exit_code: int, restarts: int, stopp
 
 
 def wants_start_with_engine(policy: RestartPolicy, *, exit_code: int, restarts: int, stopped_by_user: bool) -> bool:
-    """Whether a container that is not running is to be started when the engine starts: `always` even if it was stopped."""
+    """Whether one that does not run is to be started when the engine starts: `always` even if it was stopped."""
     if policy.name == "always":
         return True
     return wants_restart(policy, exit_code=exit_code, restarts=restarts, stopped_by_user=stopped_by_user)

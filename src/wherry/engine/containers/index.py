@@ -41,7 +41,7 @@ class Index:
         return len(self._by_id)
 
     def find(self, reference: str) -> Container:
-        """By whole ID, name, or unique prefix of an ID, in this order. Raises NotFound, InvalidParameter if ambiguous."""
+        """By whole ID, name, or unique prefix of an ID, in this order. Raises NotFound, InvalidParameter."""
         if not reference:
             raise InvalidParameter("No container name or ID supplied")
         found = self._by_id.get(reference)
