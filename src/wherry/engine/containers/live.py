@@ -24,6 +24,7 @@ class Live:
 
     hub: Hub
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)  # set while no monitor writes the log
     pidfd: int = -1  # of the monitor, while it is watched
     cleanup: asyncio.Task[None] | None = None  # of the last run's leftovers
     restart: asyncio.Task[None] | None = None  # sleeping until the next start
