@@ -33,6 +33,7 @@ class Launch:
     stdin: bool = False
     leave_stdin_open: bool = False
     process_spec: Path | None = None  # of an exec
+    exec_attach: bool = False  # an exec that waits for its client before its output flows
 
     @property
     def attach_socket(self) -> Path:
@@ -60,7 +61,9 @@ class Launch:
             if wanted:
                 words.append(flag)
         if self.process_spec is not None:
-            words += ["-e", "--exec-attach", "--exec-process-spec", str(self.process_spec)]
+            words += ["-e", "--exec-process-spec", str(self.process_spec)]
+        if self.exec_attach:
+            words.append("--exec-attach")
         return words
 
 
@@ -90,7 +93,7 @@ class Monitor:
             start_end, self._start = self._pipe()
             descriptors = {SYNC: sync_end, START: start_end}
             environment = {**ENVIRONMENT, "_OCI_SYNCPIPE": str(SYNC), "_OCI_STARTPIPE": str(START)}
-            if self.launch.process_spec is not None:
+            if self.launch.exec_attach:
                 self._attach, attach_end = self._pipe()
                 descriptors[ATTACH] = attach_end
                 environment["_OCI_ATTACHPIPE"] = str(ATTACH)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.engine.containers.announce import Announcer
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
-from wherry.engine.containers.needs import ImageSource, SnapshotStore, VolumeStore
+from wherry.engine.containers.needs import AVolume, ImageSource, SnapshotStore, VolumeStore
 from wherry.engine.containers.removing import Remover
 from wherry.engine.containers.runtimes import Runtimes
-from wherry.errors import InvalidParameter
-from wherry.linux import cgroups, mounts
+from wherry.engine.containers.starting import clear_bundle
+from wherry.linux import mounts, safepath
 from wherry.model.config import Config, EndpointConfig, HostConfig, NetworkingConfig
-from wherry.model.container import Container, Endpoint, MountPoint, Sandbox, State
+from wherry.model.container import Container, Endpoint, Sandbox, State
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
 from wherry.model.ids import new_id
@@ -106,3 +106,73 @@ class Creator:
             if mount.type == "volume" and not mount.name:
                 mount.name = new_id()
         return container, warnings
+
+    def _sandbox(self, container_id: str, config: Config, host: HostConfig, networking: NetworkingConfig) -> Sandbox:
+        """The network namespace to be: in a bridge network an endpoint that gets its address at start."""
+        mode = host.network_mode
+        if mode.startswith("container:"):
+            other = self._index.find(mode.removeprefix("container:"))
+            return Sandbox(id=container_id, mode=f"container:{other.id}")
+        sandbox = Sandbox(id=container_id, mode=mode)
+        asked = (networking.endpoints_config or {}).get(mode) or EndpointConfig()
+        if config.mac_address and not asked.mac_address:
+            asked.mac_address = config.mac_address
+        sandbox.endpoints[mode] = Endpoint(network_id="", network=mode, requested=asked)
+        return sandbox
+
+    async def _make(self, container: Container) -> None:
+        """Volumes, then the writable snapshot, then what the image has at the volumes' places."""
+        labels_of = {
+            mount.target: mount.volume_options for mount in container.host.mounts or () if mount.volume_options
+        }
+        volumes: dict[str, AVolume] = {}
+        for mount in container.mounts:
+            if mount.type != "volume":
+                continue
+            options = labels_of.get(mount.destination)
+            driver = options.driver_config if options is not None else None
+            volume = await self._volumes.create(
+                mount.name,
+                driver=(driver.name if driver else "") or mount.driver or "local",
+                options=driver.options if driver else None,
+                labels=options.labels if options else None,
+                anonymous=mount.anonymous,
+            )
+            mount.source = str(volume.mountpoint)
+            volumes[mount.destination] = volume
+        failpoint("create.volumes-made")
+        await asyncio.to_thread(self._make_files, container, volumes)
+        failpoint("create.files-made")
+
+    def _make_files(self, container: Container, volumes: dict[str, AVolume]) -> None:
+        self._snapshots.prepare(container.id, container.chain_id)
+        Layout(self._host.roots, container.id).durable.mkdir(parents=True, exist_ok=True, mode=0o700)
+        no_copy = {mount.destination for mount in container.mounts if mount.no_copy}
+        seeded = {place: volume for place, volume in volumes.items() if place not in no_copy}
+        if seeded and container.chain_id:
+            self._seed(container, seeded)
+
+    def _seed(self, container: Container, volumes: dict[str, AVolume]) -> None:
+        """Copy what the image has at each volume's place into the volume, if that is new and empty."""
+        layout = Layout(self._host.roots, container.id)
+        layout.rootfs.mkdir(parents=True, mode=0o700)
+        mounts.mount_overlay(self._snapshots.mount_plan(container.id, volatile=False), layout.rootfs)
+        try:
+            root = os.open(layout.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                for place, volume in volumes.items():
+                    self._seed_one(root, place, volume)
+            finally:
+                os.close(root)
+        finally:
+            clear_bundle(layout)
+
+    def _seed_one(self, root: int, place: str, volume: AVolume) -> None:
+        try:
+            source = safepath.open_in_root(root, place, os.O_PATH | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            self._volumes.seed(volume, Path(f"/proc/self/fd/{source}"))
+        finally:
+            os.close(source)

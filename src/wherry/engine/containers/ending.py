@@ -43,9 +43,7 @@ def read_outcome(container: Container, layout: Layout, host: Host) -> Outcome:
     if monitor is not None and monitor.boot_id != host.boot_id:
         return Outcome(LOST, now, error="the host was restarted while the container ran")
     pid = monitor.pid if monitor is not None else 0
-    error = (
-        f"the container's monitor (conmon, PID {pid}) was killed: the process was ended, its exit code is not known"
-    )
+    error = f"the container's monitor (conmon, PID {pid}) was killed: the process was ended, its exit code is not known"
     return Outcome(128 + signal.SIGKILL, now, oom, error)
 
 

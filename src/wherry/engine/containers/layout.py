@@ -9,8 +9,6 @@ from wherry.model.container import Container
 from wherry.model.host import Roots
 from wherry.runtime.conmon import Launch
 
-CGROUP_PARENT = "/wherry"
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -45,7 +43,7 @@ class Layout:
 
     @property
     def cgroup(self) -> str:
-        return f"{CGROUP_PARENT}/{self.container_id}"
+        return f"{self.roots.cgroup_parent}/{self.container_id}"
 
     def launch(self, container: Container) -> Launch:
         """How this container's monitor is started."""

@@ -44,7 +44,7 @@ class VolumeStore(Protocol):
         anonymous: bool = False,
     ) -> AVolume: ...
     async def remove(self, name: str, force: bool = False) -> None: ...
-    def seed(self, name: str, source: Path) -> None:
+    def seed(self, volume: AVolume, source_dir: Path) -> None:
         """Blocking."""
 
 

@@ -73,6 +73,11 @@ class Remover:
         self._index.forget(container)
         self._lives.drop(container)
 
+    async def undo_creation(self, container: Container) -> None:
+        """Of a container in CREATING, leave nothing."""
+        container.remove_volumes = True
+        await self.finish(container)
+
     def _delete_files(self, container: Container) -> None:
         layout = Layout(self._host.roots, container.id)
         clear_bundle(layout)

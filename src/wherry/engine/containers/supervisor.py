@@ -82,6 +82,7 @@ class Supervisor:
         state.stopped_by_user = False
         self._index.save(container)
         failpoint("start.running")
+        live.ended.clear()
         self.watch(container)
         self._announce(container, "start")
 
@@ -168,6 +169,7 @@ class Supervisor:
         ran_for = max(0, state.finished_at - state.started_at) // 1_000_000_000
         self._announce(container, "die", exitCode=str(outcome.exit_code), execDuration=str(ran_for))
         live.hub.end()
+        live.ended.set()
         live.cleanup = self.spawn(ending.clear(container, layout, runtime, self._host), f"remains of {container.id}")
         result = WaitResult(outcome.exit_code, outcome.error)
         live.resolve(result, "next-exit", *(() if restart else ("not-running",)))
