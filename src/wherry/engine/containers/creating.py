@@ -1,4 +1,4 @@
-"""Creation: everything is checked and resolved first; then the record says CREATING, things are made, the record is shown."""
+"""Creation: everything is checked and resolved; the record says CREATING; things are made; the record is shown."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from pathlib import Path
 from wherry.engine.containers.announce import Announcer
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
-from wherry.engine.containers.needs import AVolume, ImageSource, SnapshotStore, VolumeStore
+from wherry.engine.containers.needs import AVolume, ImageSource, NetworkPlane, SnapshotStore, VolumeStore
 from wherry.engine.containers.removing import Remover
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.starting import clear_bundle
 from wherry.linux import mounts, safepath
+from wherry.model import validate
 from wherry.model.config import Config, EndpointConfig, HostConfig, NetworkingConfig
 from wherry.model.container import Container, Endpoint, Sandbox, State
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
 from wherry.model.ids import new_id
 from wherry.model.merge import command, merge
+from wherry.model.mounts import resolve
 from wherry.model.states import Happening, Status, after
 
 
@@ -44,12 +46,14 @@ class Creator:
         snapshots: SnapshotStore,
         volumes: VolumeStore,
         runtimes: Runtimes,
+        networks: NetworkPlane,
         remover: Remover,
         announce: Announcer,
     ) -> None:
         self._host = host
         self._index = index
         self._images = images
+        self._networks = networks
         self._snapshots = snapshots
         self._volumes = volumes
         self._runtimes = runtimes
@@ -79,12 +83,19 @@ class Creator:
         self, name: str, config: Config, host: HostConfig, networking: NetworkingConfig, platform: str
     ) -> tuple[Container, list[str]]:
         """The record of a container that could be made, and warnings. Changes nothing."""
-        name = self._index.choose_name(name)
+        warnings = validate.validate(
+            config, host, networking, self._host, exists=os.path.exists, runtimes=self._runtimes.by_name
+        )
+        self._networks.validate(host, config)
         image = self._images.resolve(config.image)
-        warnings = validate(config, host, networking, self._host, runtimes=self._runtimes.by_name)
+        name = self._index.choose_name(name)
         merged = merge(config, image.config)
+        warnings += validate.image_warnings(config, image.config.healthcheck)
+        validate.adapt(host, self._host, self._runtimes.default)
         container_id = new_id()
-        fill_defaults(container_id, merged, host, self._host, default_runtime=self._runtimes.default)
+        if not merged.hostname and not validate.is_container(host.network_mode):
+            own = host.network_mode != "host" and host.uts_mode != "host"
+            merged.hostname = container_id[:12] if own else os.uname().nodename
         words = command(merged)
         container = Container(
             id=container_id,
@@ -100,7 +111,7 @@ class Creator:
             host=host,
             state=State(status=Status.CREATING),
             sandbox=self._sandbox(container_id, merged, host, networking),
-            mounts=resolve_mounts(merged.volumes or (), host, data_root=str(self._host.roots.data)),
+            mounts=resolve(merged.volumes or (), host, data_root=str(self._host.roots.data)),
         )
         for mount in container.mounts:
             if mount.type == "volume" and not mount.name:

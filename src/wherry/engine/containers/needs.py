@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
+from wherry.model.config import Config, HostConfig
 from wherry.model.container import Container, Sandbox
 from wherry.model.events import Event
 from wherry.model.image import Image
@@ -14,6 +15,9 @@ from wherry.model.mount_plans import OverlayPlan
 class ImageSource(Protocol):
     def resolve(self, ref: str) -> Image:
         """Raises NotFound."""
+
+    def size(self, image_id: str) -> int:
+        """Bytes of all its layers; 0 if it is gone."""
 
 
 class SnapshotStore(Protocol):
@@ -54,6 +58,9 @@ class Activation(Protocol):
 
 
 class NetworkPlane(Protocol):
+    def validate(self, host_config: HostConfig, config: Config) -> None:
+        """Raises InvalidParameter for ports and addresses that cannot be."""
+
     async def activate(self, container: Container) -> Activation: ...
     async def deactivate(self, container: Container) -> None: ...
     async def recover(self, alive: list[Sandbox]) -> None: ...

@@ -1,8 +1,8 @@
 """After a death of the daemon, or of the host: every container as its record and the facts say.
 
-Facts are the processes (PID, start time and boot together), the monitors' exit files, and the runtime's state. Half-made
-things are undone, half-started ones adopted if their process runs and else undone, half-removed ones removed; what no
-record owns is swept.
+Facts are the processes (PID, start time and boot together), the monitors' exit files, and the runtime's state.
+Half-made things are undone, half-started ones adopted if their process runs and else undone, half-removed ones removed;
+what no record owns is swept.
 """
 
 from __future__ import annotations

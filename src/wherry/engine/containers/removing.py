@@ -1,4 +1,4 @@
-"""Removal: promised in the record first, answered, then carried out; the next daemon carries out what this one did not."""
+"""Removal: promised in the record, answered, then carried out; if not by this daemon, by the next."""
 
 from __future__ import annotations
 

@@ -13,11 +13,13 @@ from wherry.engine.containers.creating import Created, Creator
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.live import Lives, WaitResult
-from wherry.engine.containers.needs import SnapshotStore
+from wherry.engine.containers.needs import ImageSource, SnapshotStore
+from wherry.engine.containers.pruning import prune_selection
 from wherry.engine.containers.removing import Remover
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.supervisor import Supervisor
-from wherry.errors import Conflict, InvalidParameter, NotModified, SystemFailure, WherryError
+from wherry.engine.terminal import resize_terminal
+from wherry.errors import Conflict, InvalidParameter, NotModified, NotSupported, SystemFailure, WherryError
 from wherry.linux.inotify import Watcher
 from wherry.model import signals
 from wherry.model.config import Config, HostConfig, NetworkingConfig
@@ -54,6 +56,7 @@ class Containers:
         remover: Remover,
         runtimes: Runtimes,
         snapshots: SnapshotStore,
+        images: ImageSource,
         watcher: Watcher,
         announce: Announcer,
     ) -> None:
@@ -65,6 +68,7 @@ class Containers:
         self._remover = remover
         self._runtimes = runtimes
         self._snapshots = snapshots
+        self._images = images
         self._watcher = watcher
         self._announce = announce
 
@@ -297,7 +301,7 @@ class Containers:
         """Bytes of the container's own files, and of those with its image's."""
         container = self._index.find(ref)
         own = await asyncio.to_thread(self._snapshots.usage, container.id)
-        return own, own + self._creator.image_size(container)
+        return own, own + self._images.size(container.image)
 
     async def logs(self, ref: str, options: LogOptions, /) -> AsyncIterator[LogEntry]:
         """What the container wrote; with `follow`, until it ends. Raises NotSupported where nothing was kept."""
@@ -338,6 +342,6 @@ async def _must_end(container: Container, ended: asyncio.Future[WaitResult]) -> 
 
 
 def _ends(container: Container, number: int) -> bool:
-    """Whether a signal counts as asking the container to end: SIGKILL, its stop signal, any if it names none (Docker)."""
+    """Whether a signal asks the container to end, as Docker sees it: SIGKILL, its stop signal, any if it names none."""
     named = container.config.stop_signal
     return number == signal.SIGKILL or not named or signals.parse(named) == number
