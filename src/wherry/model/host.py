@@ -9,6 +9,27 @@ import enum
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wherry.model import capabilities
+
+# Limits that some kernels or hierarchies lack, by the file that sets them in v1 (v2 has its own for each).
+CGROUP_FEATURES = frozenset(
+    {
+        "memory",
+        "memory.swap",
+        "memory.swappiness",
+        "memory.reservation",
+        "memory.oom_kill_disable",
+        "cpu.shares",
+        "cpu.cfs",
+        "cpu.realtime",
+        "cpuset",
+        "pids",
+        "blkio.weight",
+        "blkio.weight_device",
+        "blkio.throttle",
+    }
+)
+
 
 class CgroupLayout(enum.Enum):
     """How cgroups are mounted (cgroups(7)): v2 alone, v1 alone, or v1 controllers beside an empty-handed v2 tree."""
@@ -67,4 +88,8 @@ class Host:
     selinux: bool
     seccomp: bool
     crun_version: tuple[int, ...] = ()
+    capabilities: frozenset[str] = frozenset(capabilities.ALL)  # what the engine itself holds (its bounding set)
+    cgroup_features: frozenset[str] = CGROUP_FEATURES  # which limits the mounted controllers can keep
+    cpuset: str = ""  # CPUs that containers can have, "0-3"; "" where not known
+    memory_nodes: str = ""  # NUMA nodes likewise
     warnings: tuple[str, ...] = field(default=())  # one sentence each: what is missing, what it means, how to get it
