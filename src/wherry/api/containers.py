@@ -11,12 +11,13 @@ from aiohttp import hdrs, web
 
 from wherry.api import decode, encode, hijack
 from wherry.api.app import Call, Route
-from wherry.api.services import ContainersService, ExecsService, LogEntry, LogOptions
-from wherry.errors import InvalidParameter, NotFound, NotModified, SystemFailure, WherryError
+from wherry.api.services import ContainersService, ExecsService
+from wherry.errors import InvalidParameter, NotFound, NotSupported, SystemFailure, WherryError
 from wherry.model import defaults
 from wherry.model.config import HostConfig, NetworkingConfig
 from wherry.model.filters import ContainerQuery, Filters
 from wherry.model.host import Host
+from wherry.model.logs import LogEntry, LogOptions
 from wherry.model.timestamps import parse_unix, rfc3339_fixed
 
 T = TypeVar("T")
@@ -112,10 +113,8 @@ def routes(
         name = call.path["name"]
         try:
             await containers.kill(name, call.query.text("signal"))
-        except NotModified:
-            raise
-        except WherryError as error:
-            raise type(error)(f"cannot kill container: {name}: {error}") from error
+        except NotFound as error:
+            raise NotFound(f"cannot kill container: {name}: {error}") from None
         return call.empty()
 
     async def pause(call: Call) -> web.StreamResponse:
@@ -172,6 +171,8 @@ def routes(
     async def logs(call: Call) -> web.StreamResponse:
         options = _log_options(call)
         record = containers.get(call.path["name"])
+        if record.host.log_config.type == "none":
+            raise NotSupported("configured logging driver does not support reading")
         tty = record.config.tty
         timestamps, details = call.query.boolean("timestamps"), call.query.boolean("details")
         multiplexed = not tty and call.version >= (1, 42)
@@ -234,7 +235,9 @@ def _log_options(call: Call) -> LogOptions:
         raise InvalidParameter("Bad parameters: you must choose at least one stream")
     tail = query.text("tail")
     try:
-        since, until = (parse_unix(query.text(key)) if query.text(key) else 0 for key in ("since", "until"))
+        since, until = (
+            parse_unix(query.text(key)) if query.text(key) not in ("", "0") else None for key in ("since", "until")
+        )
     except InvalidParameter as error:
         raise SystemFailure(str(error)) from None
     return LogOptions(

@@ -11,6 +11,7 @@ from msgspec import Struct
 from wherry.model.config import Config, HostConfig, NetworkingConfig
 from wherry.model.container import Container
 from wherry.model.filters import Filters
+from wherry.model.logs import LogEntry, LogOptions
 
 
 class Session(Protocol):
@@ -58,26 +59,6 @@ class Pruned(Protocol):
     def ids(self) -> list[str]: ...
     @property
     def reclaimed(self) -> int: ...
-
-
-class LogEntry(Protocol):
-    @property
-    def stream(self) -> int: ...
-    @property
-    def time_ns(self) -> int: ...
-    @property
-    def data(self) -> bytes: ...
-
-
-class LogOptions(Struct, frozen=True, kw_only=True):
-    """Which lines of a log. Times are nanoseconds since the epoch, 0 for no limit; `tail` None means all."""
-
-    stdout: bool = False
-    stderr: bool = False
-    follow: bool = False
-    since_ns: int = 0
-    until_ns: int = 0
-    tail: int | None = None
 
 
 class ContainersService(Protocol):
