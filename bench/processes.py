@@ -52,9 +52,6 @@ class Weight:
 def weigh(socket_path: str) -> Weight:
     """PSS of all processes of the engine that listens on the socket."""
     table = read_table()
-    chosen = engine_processes(
-        table, listener(socket_path), container_processes(socket_path), _roots(socket_path, table)
-    )
     names: dict[str, int] = {}
     total = 0
     for pid in pids_of_engine(socket_path, table):
