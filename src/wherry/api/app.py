@@ -84,6 +84,12 @@ class Call:
         await response.prepare(self.http)
         return response
 
+    async def last(self, response: web.StreamResponse, value: Any) -> web.StreamResponse:
+        """End a streamed answer with one JSON value."""
+        await response.write(msgspec.json.encode(value) + b"\n")
+        await response.write_eof()
+        return response
+
     async def while_connected(self, work: Coroutine[Any, Any, T]) -> T:
         """Do it, but stop when the client goes away or the daemon stops (raises ClientGone).
 

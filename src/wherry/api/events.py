@@ -1,15 +1,14 @@
-"""GET /events: the record and what happens next, as JSON lines.
-
-Paths carry no version prefix; the application adds it. Errors are raised as kinds and mapped by its middleware.
-"""
+"""GET /events: the record and what happens next, as JSON lines."""
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
+from wherry.api.app import Call, Route
 from wherry.engine.events import Events
 from wherry.errors import InvalidParameter, SystemFailure
 from wherry.model.events import Event
@@ -19,27 +18,27 @@ from wherry.model.timestamps import SECOND, parse_unix
 _encode = msgspec.json.Encoder().encode
 
 
-def routes(events: Events) -> web.RouteTableDef:
-    """The handlers of this file."""
-    table = web.RouteTableDef()
+def routes(events: Events) -> list[Route]:
+    """The routes over this service."""
 
-    @table.get("/events")
-    async def follow(request: web.Request) -> web.StreamResponse:
-        since, until = _moment(request.query.get("since", "")), _moment(request.query.get("until", ""))
+    async def follow(call: Call) -> web.StreamResponse:
+        written_since, written_until = call.query.text("since"), call.query.text("until")
+        since, until = _moment(written_since), _moment(written_until)
         if since is not None and until is not None and until < since:
-            raise InvalidParameter(
-                f"`since` time ({request.query['since']}) cannot be after `until` time ({request.query['until']})"
-            )
-        filters = Filters.decode(request.query.get("filters"))
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        response.enable_chunked_encoding()
-        await response.prepare(request)
-        async for event in events.stream(since_ns=since, until_ns=until, filters=filters):
-            await response.write(_encode(encode(event)) + b"\n")
+            raise InvalidParameter(f"`since` time ({written_since}) cannot be after `until` time ({written_until})")
+        filters = Filters.decode(call.query.text("filters"))
+        response = await call.stream("application/json")
+
+        async def tell() -> None:
+            async with aclosing(events.stream(since_ns=since, until_ns=until, filters=filters)) as stream:
+                async for event in stream:
+                    await response.write(_encode(encode(event)) + b"\n")
+
+        await call.while_connected(tell())
         await response.write_eof()
         return response
 
-    return table
+    return [Route("GET", "/events", follow)]
 
 
 def encode(event: Event) -> dict[str, Any]:

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from msgspec import Struct
-
-from wherry.model.config import Config, HostConfig, NetworkingConfig
+from wherry.model.config import Config, ExecConfig, HostConfig, NetworkingConfig
 from wherry.model.container import Container
+from wherry.model.filters import Filters
+from wherry.model.logs import LogEntry, LogOptions
 
 
 class Session(Protocol):
@@ -59,26 +59,6 @@ class Pruned(Protocol):
     def reclaimed(self) -> int: ...
 
 
-class LogEntry(Protocol):
-    @property
-    def stream(self) -> int: ...
-    @property
-    def time_ns(self) -> int: ...
-    @property
-    def data(self) -> bytes: ...
-
-
-class LogOptions(Struct, frozen=True, kw_only=True):
-    """Which lines of a log. Times are nanoseconds since the epoch, 0 for no limit; `tail` None means all."""
-
-    stdout: bool = False
-    stderr: bool = False
-    follow: bool = False
-    since_ns: int = 0
-    until_ns: int = 0
-    tail: int | None = None
-
-
 class ContainersService(Protocol):
     async def create(
         self, name: str, config: Config, host: HostConfig, networking: NetworkingConfig, platform: str = ""
@@ -93,7 +73,7 @@ class ContainersService(Protocol):
     async def unpause(self, ref: str) -> None: ...
     async def rename(self, ref: str, name: str, /) -> None: ...
     async def remove(self, ref: str, force: bool, volumes: bool, link: bool, /) -> None: ...
-    async def prune(self, filters: dict[str, list[str]], /) -> Pruned: ...
+    async def prune(self, filters: Filters, /) -> Pruned: ...
     def wait(self, ref: str, condition: str, /) -> asyncio.Future[WaitResult]: ...
     async def attach(
         self, ref: str, *, stdin: bool, stdout: bool, stderr: bool, stream: bool = True, logs: bool = False
@@ -101,23 +81,6 @@ class ContainersService(Protocol):
     def logs(self, ref: str, options: LogOptions, /) -> AsyncIterator[LogEntry]: ...
     async def resize(self, ref: str, height: int, width: int, /) -> None: ...
     async def size(self, ref: str) -> tuple[int, int]: ...
-
-
-class ExecConfig(Struct, rename="pascal", kw_only=True):
-    """What to run in a running container: the body of POST /containers/{id}/exec."""
-
-    user: str = ""
-    privileged: bool = False
-    tty: bool = False
-    console_size: tuple[int, int] | None = None
-    attach_stdin: bool = False
-    attach_stderr: bool = False
-    attach_stdout: bool = False
-    detach: bool = False
-    detach_keys: str = ""
-    env: list[str] | None = None
-    working_dir: str = ""
-    cmd: list[str] | None = None
 
 
 class Exec(Protocol):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import msgspec
 
@@ -57,7 +57,7 @@ class Events:
 
     async def stream(
         self, *, since_ns: int | None = None, until_ns: int | None = None, filters: Filters | None = None
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Recorded events from `since_ns` on, then new ones as they come; ends at `until_ns`, or never without it.
 
         Times are nanoseconds since the epoch, both ends included. With neither given only new events are told; with

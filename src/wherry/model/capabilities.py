@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from wherry.errors import InvalidParameter
 
@@ -87,11 +87,19 @@ def normalise(names: Sequence[str] | None) -> list[str]:
     return normalised
 
 
-def validate(add: Sequence[str] | None, drop: Sequence[str] | None) -> None:
-    """Raises InvalidParameter, in Docker's words, for a capability that the kernel does not know."""
+def _check_available(name: str, available: Collection[str]) -> None:
+    if name != EVERYTHING and name not in available:
+        raise InvalidParameter(
+            f'capability not supported by your kernel or not available in the current environment: "{name}"'
+        )
+
+
+def validate(add: Sequence[str] | None, drop: Sequence[str] | None, available: Collection[str] = ALL) -> None:
+    """Raises InvalidParameter, in Docker's words, for a capability that is unknown or cannot be had."""
     for field, names in (("CapAdd", add), ("CapDrop", drop)):
         try:
-            normalise(names)
+            for name in normalise(names):
+                _check_available(name, available)
         except InvalidParameter as error:
             raise InvalidParameter(f"invalid {field}: {error}") from None
 
@@ -101,18 +109,20 @@ def resolve(
     drop: Sequence[str] | None,
     *,
     privileged: bool,
-    last: int = len(ALL) - 1,
+    available: Collection[str] = ALL,
 ) -> tuple[str, ...]:
-    """The bounding set. `last` is the kernel's highest capability (/proc/sys/kernel/cap_last_cap).
+    """The bounding set of a container. `available` are those the engine itself holds: it can hand out no others.
 
     Docker's precedence: adding ALL beats everything but single drops; dropping ALL leaves what is added.
-    Raises InvalidParameter for an unknown name.
+    Raises InvalidParameter for a name that is unknown or not available.
     """
-    known = ALL[: last + 1]
+    everything = tuple(name for name in ALL if name in available)
     if privileged:
-        return known
+        return everything
     added, dropped = normalise(add), normalise(drop)
     if EVERYTHING in added:
-        return tuple(name for name in known if name not in dropped)
+        return tuple(name for name in everything if name not in dropped)
+    for name in added:
+        _check_available(name, available)
     base = () if EVERYTHING in dropped else tuple(name for name in DEFAULT if name not in dropped)
-    return tuple(dict.fromkeys([*base, *added]))
+    return tuple(name for name in dict.fromkeys([*base, *added]) if name in available)
