@@ -148,6 +148,11 @@ class Images:
         """Every image, in no order."""
         return list(self._records.images.values())
 
+    def size(self, image_id: str) -> int:
+        """Bytes of the unpacked layers; 0 for an image that is gone."""
+        image = self._records.images.get(image_id)
+        return image.size if image is not None else 0
+
     def select(self, filters: Filters, *, all: bool = False) -> list[Listed]:
         """Newest first; without `all` no intermediate images. Raises InvalidParameter, NotFound, SystemFailure."""
         return image_filters.select(

@@ -11,10 +11,10 @@ from pathlib import Path
 def copy_tree(source: Path, target: Path) -> None:
     """Copy a tree to a new directory: owners, modes, times, xattrs, symlinks, hard links, devices, holes.
 
-    Nobody may change the source meanwhile. Blocking. Raises OSError.
+    A symlink as the source itself is followed. Nobody may change the source meanwhile. Blocking. Raises OSError.
     """
     links: dict[tuple[int, int], str] = {}
-    _copy_directory(str(source), str(target), links)
+    _copy_directory(f"{source}/.", str(target), links)
 
 
 def _copy_directory(source: str, target: str, links: dict[tuple[int, int], str]) -> None:
