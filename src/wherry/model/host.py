@@ -6,8 +6,35 @@ Rootless will be another value, not another program.
 from __future__ import annotations
 
 import enum
+import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from wherry.model import capabilities
+
+# Limits that some kernels or hierarchies lack, by the file that sets them in v1 (v2 has its own for each).
+CGROUP_FEATURES = frozenset(
+    {
+        "memory",
+        "memory.swap",
+        "memory.swappiness",
+        "memory.reservation",
+        "memory.oom_kill_disable",
+        "cpu.shares",
+        "cpu.cfs",
+        "cpu.realtime",
+        "cpuset",
+        "pids",
+        "blkio.weight",
+        "blkio.weight_device",
+        "blkio.throttle",
+    }
+)
+
+
+DEFAULT_DATA = Path("/var/lib/wherry")
+DEFAULT_RUN = Path("/run/wherry")
 
 
 class CgroupLayout(enum.Enum):
@@ -32,6 +59,17 @@ class Roots:
     def bundle(self, container_id: str) -> Path:
         """Files of one container's current run: config.json, monitor pid file, control FIFO, attach socket."""
         return self.run / "containers" / container_id
+
+    def exec_bundle(self, exec_id: str) -> Path:
+        """Files of one exec, while it runs."""
+        return self.run / "execs" / exec_id
+
+    @property
+    def cgroup_parent(self) -> str:
+        """Parent of the containers' cgroups; each engine of the host has its own, as each has its own exec root."""
+        if self.run == DEFAULT_RUN:
+            return "/wherry"
+        return f"/wherry-{hashlib.sha256(os.fsencode(self.run)).hexdigest()[:8]}"
 
     @property
     def runtime_state(self) -> Path:
@@ -67,4 +105,8 @@ class Host:
     selinux: bool
     seccomp: bool
     crun_version: tuple[int, ...] = ()
+    capabilities: frozenset[str] = frozenset(capabilities.ALL)  # what the engine itself holds (its bounding set)
+    cgroup_features: frozenset[str] = CGROUP_FEATURES  # which limits the mounted controllers can keep
+    cpuset: str = ""  # CPUs that containers can have, "0-3"; "" where not known
+    memory_nodes: str = ""  # NUMA nodes likewise
     warnings: tuple[str, ...] = field(default=())  # one sentence each: what is missing, what it means, how to get it

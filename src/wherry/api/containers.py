@@ -1,0 +1,256 @@
+"""Container routes: decode, one call of the service, encode."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+from aiohttp import hdrs, web
+
+from wherry.api import decode, encode, hijack
+from wherry.api.app import Call, Route
+from wherry.api.services import ContainersService, ExecsService
+from wherry.errors import InvalidParameter, NotFound, NotSupported, SystemFailure, WherryError
+from wherry.model.config import HostConfig, NetworkingConfig
+from wherry.model.filters import ContainerQuery, Filters
+from wherry.model.host import Host
+from wherry.model.logs import LogEntry, LogOptions
+from wherry.model.timestamps import parse_unix, rfc3339_fixed
+
+T = TypeVar("T")
+CONDITIONS = ("not-running", "next-exit", "removed")
+PRUNE_FILTERS = ("label", "label!", "until")
+TOO_LONG_TO_BE_EMPTY = 7  # bytes: old clients send "{}" or "null" to start
+
+
+class ImageNames(Protocol):
+    """What the list needs of the images."""
+
+    def id_of(self, ref: str) -> str | None:
+        """The ID a reference means now, None for none."""
+        ...
+
+    def descendants(self, ref: str) -> Collection[str]:
+        """IDs of the image a reference means and of the images made from it; empty for an unknown one."""
+        ...
+
+
+def routes(containers: ContainersService, execs: ExecsService, images: ImageNames, host: Host) -> list[Route]:
+    """The routes over these services."""
+
+    async def create(call: Call) -> web.StreamResponse:
+        data = await decode.bounded(call.http.content)
+        config, given, networking = decode.create_body(call.headers.get(hdrs.CONTENT_TYPE), data)
+        if config is None:
+            raise InvalidParameter("config cannot be empty in order to create a container")
+        wanted = given or HostConfig()
+        _as_of(call.version, wanted)
+        created = await containers.create(
+            call.query.text("name"), config, wanted, networking or NetworkingConfig(), call.query.text("platform")
+        )
+        return call.json({"Id": created.id, "Warnings": created.warnings}, 201)
+
+    async def list_(call: Call) -> web.StreamResponse:
+        query = ContainerQuery.make(
+            Filters.decode(call.query.text("filters")),
+            all=call.query.boolean("all"),
+            limit=call.query.integer("limit", failure=True) or 0,
+            container_id=lambda ref: containers.get(ref).id,
+            image_ids=images.descendants,
+        )
+        chosen = [view.record for view in query.select(map(encode.View, containers.all()))]
+        shown: dict[tuple[str, str], str] = {}
+        for record in chosen:
+            key = record.image_ref, record.image
+            if key not in shown:
+                shown[key] = encode.image_shown(record, images.id_of)
+        sizes: dict[str, tuple[int, int]] = {}
+        if call.query.boolean("size"):
+            for record in chosen:
+                with suppress(NotFound):  # removed meanwhile
+                    sizes[record.id] = await containers.size(record.id)
+        now = encode.now()
+        return call.json(
+            [
+                encode.summary(record, shown[record.image_ref, record.image], now, sizes.get(record.id))
+                for record in chosen
+            ]
+        )
+
+    async def inspect(call: Call) -> web.StreamResponse:
+        record = containers.get(call.path["name"])
+        size = await containers.size(record.id) if call.query.boolean("size") else None
+        directory = host.roots.container(record.id)
+        return call.json(encode.inspect(record, directory=directory, exec_ids=execs.of_container(record.id), size=size))
+
+    async def start(call: Call) -> web.StreamResponse:
+        length = call.http.content_length
+        if (length or 0) > TOO_LONG_TO_BE_EMPTY or (length is None and call.http.can_read_body):
+            raise InvalidParameter(
+                "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
+            )
+        hijack.detach_keys(call.query.text("detachKeys"))
+        await containers.start(call.path["name"])
+        return call.empty()
+
+    async def stop(call: Call) -> web.StreamResponse:
+        grace, signal = call.query.integer("t", failure=True), call.query.text("signal") or None
+        await containers.stop(call.path["name"], grace, signal)
+        return call.empty()
+
+    async def restart(call: Call) -> web.StreamResponse:
+        grace, signal = call.query.integer("t", failure=True), call.query.text("signal") or None
+        await containers.restart(call.path["name"], grace, signal)
+        return call.empty()
+
+    async def kill(call: Call) -> web.StreamResponse:
+        name = call.path["name"]
+        try:
+            await containers.kill(name, call.query.text("signal"))
+        except NotFound as error:
+            raise NotFound(f"cannot kill container: {name}: {error}") from None
+        return call.empty()
+
+    async def pause(call: Call) -> web.StreamResponse:
+        await containers.pause(call.path["name"])
+        return call.empty()
+
+    async def unpause(call: Call) -> web.StreamResponse:
+        await containers.unpause(call.path["name"])
+        return call.empty()
+
+    async def rename(call: Call) -> web.StreamResponse:
+        name = call.query.text("name")
+        if not name:
+            raise InvalidParameter("Neither old nor new names may be empty")
+        await containers.rename(call.path["name"], name)
+        return call.empty()
+
+    async def wait(call: Call) -> web.StreamResponse:
+        condition = call.query.text("condition") or "not-running"
+        if condition not in CONDITIONS:
+            raise InvalidParameter(f'invalid condition: "{condition}"')
+        future = containers.wait(call.path["name"], condition)
+        try:
+            response = await call.stream("application/json")
+            result = await call.while_connected(_awaited(future))
+        finally:
+            future.cancel()
+        answer: dict[str, Any] = {"StatusCode": result.exit_code}
+        if result.error:
+            answer["Error"] = {"Message": result.error}
+        return await call.last(response, answer)
+
+    async def attach(call: Call) -> web.StreamResponse:
+        query = call.query
+        try:
+            keys = hijack.detach_keys(query.text("detachKeys"))
+            session = await containers.attach(
+                call.path["name"],
+                stdin=query.boolean("stdin"),
+                stdout=query.boolean("stdout"),
+                stderr=query.boolean("stderr"),
+                stream=query.boolean("stream"),
+                logs=query.boolean("logs"),
+            )
+        except WherryError as error:
+            return await hijack.refuse(call, error)
+        return await hijack.serve(call, session, keys)
+
+    async def resize(call: Call) -> web.StreamResponse:
+        height, width = call.query.required_integer("h"), call.query.required_integer("w")
+        await containers.resize(call.path["name"], height, width)
+        return call.empty(200)
+
+    async def logs(call: Call) -> web.StreamResponse:
+        options = _log_options(call)
+        record = containers.get(call.path["name"])
+        if record.host.log_config.type == "none":
+            raise NotSupported("configured logging driver does not support reading")
+        tty = record.config.tty
+        timestamps, details = call.query.boolean("timestamps"), call.query.boolean("details")
+        multiplexed = not tty and call.version >= (1, 42)
+        response = await call.stream(hijack.MULTIPLEXED if multiplexed else hijack.RAW)
+
+        async def copy() -> None:
+            async for entry in containers.logs(record.id, options):
+                line = _log_line(entry, timestamps, details)
+                await response.write(line if tty else hijack.frame(entry.stream, line))
+
+        await call.while_connected(copy())
+        await response.write_eof()
+        return response
+
+    async def remove(call: Call) -> web.StreamResponse:
+        query = call.query
+        await containers.remove(call.path["name"], query.boolean("force"), query.boolean("v"), query.boolean("link"))
+        return call.empty()
+
+    async def prune(call: Call) -> web.StreamResponse:
+        filters = Filters.decode(call.query.text("filters"))
+        filters.validate(PRUNE_FILTERS)
+        pruned = await containers.prune(filters)
+        return call.json({"ContainersDeleted": pruned.ids or None, "SpaceReclaimed": pruned.reclaimed})
+
+    name = "/containers/{name:.*}"
+    return [
+        Route("POST", "/containers/create", create),
+        Route("POST", "/containers/prune", prune),
+        Route("GET", "/containers/json", list_),
+        Route("GET", f"{name}/json", inspect),
+        Route("GET", f"{name}/logs", logs),
+        Route("POST", f"{name}/start", start),
+        Route("POST", f"{name}/stop", stop),
+        Route("POST", f"{name}/restart", restart),
+        Route("POST", f"{name}/kill", kill),
+        Route("POST", f"{name}/pause", pause),
+        Route("POST", f"{name}/unpause", unpause),
+        Route("POST", f"{name}/rename", rename),
+        Route("POST", f"{name}/wait", wait),
+        Route("POST", f"{name}/attach", attach),
+        Route("POST", f"{name}/resize", resize),
+        Route("DELETE", name, remove),
+    ]
+
+
+def _as_of(version: tuple[int, ...], host: HostConfig) -> None:
+    """What older clients mean by saying nothing, or could not say (Docker's API version history)."""
+    if version < (1, 42):
+        host.console_size = (0, 0)
+    if version < (1, 40):
+        host.ipc_mode = host.ipc_mode or "shareable"
+        host.cgroupns_mode = host.cgroupns_mode or "host"
+
+
+def _log_options(call: Call) -> LogOptions:
+    query = call.query
+    stdout, stderr = query.boolean("stdout"), query.boolean("stderr")
+    if not (stdout or stderr):
+        raise InvalidParameter("Bad parameters: you must choose at least one stream")
+    tail = query.text("tail")
+    try:
+        since, until = (
+            parse_unix(query.text(key)) if query.text(key) not in ("", "0") else None for key in ("since", "until")
+        )
+    except InvalidParameter as error:
+        raise SystemFailure(str(error)) from None
+    return LogOptions(
+        stdout=stdout,
+        stderr=stderr,
+        follow=query.boolean("follow"),
+        since_ns=since,
+        until_ns=until,
+        tail=int(tail) if tail.isascii() and tail.isdigit() else None,  # "all", and whatever is no number: all
+    )
+
+
+def _log_line(entry: LogEntry, timestamps: bool, details: bool) -> bytes:
+    """One entry as sent; Docker puts the details of a log driver, of which there are none, before a space."""
+    stamp = rfc3339_fixed(entry.time_ns).encode() + b" " if timestamps else b""
+    return stamp + (b" " if details else b"") + entry.data
+
+
+async def _awaited(future: asyncio.Future[T]) -> T:
+    return await future

@@ -1,0 +1,184 @@
+"""GET /version, /info and /_ping: what this engine and its host are."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import time
+from typing import Any
+
+from aiohttp import web
+
+from wherry.api import versions
+from wherry.api.app import HEADERS, VERSION, Call, Route
+from wherry.engine.facts import Facts
+from wherry.model.host import CgroupLayout
+from wherry.model.states import Status
+from wherry.model.timestamps import rfc3339_nano
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+PING_HEADERS = {
+    "Builder-Version": "1",
+    "Cache-Control": "no-cache, no-store, must-revalidate",
+    "Pragma": "no-cache",
+    "Swarm": "inactive",
+}
+
+
+def routes(facts: Facts) -> list[Route]:
+    """The routes that tell these facts."""
+
+    async def ping(call: Call) -> web.StreamResponse:
+        body = b"" if call.http.method == "HEAD" else b"OK"
+        return web.Response(body=body, headers=HEADERS | PING_HEADERS, content_type="text/plain", charset="utf-8")
+
+    async def version(call: Call) -> web.StreamResponse:
+        return call.json(encode_version(facts))
+
+    async def info(call: Call) -> web.StreamResponse:
+        return call.json(encode_info(facts, time.time_ns()))
+
+    return [
+        Route("GET", "/_ping", ping),
+        Route("HEAD", "/_ping", ping),
+        Route("GET", "/version", version),
+        Route("GET", "/info", info),
+    ]
+
+
+def encode_version(facts: Facts) -> dict[str, Any]:
+    """SystemVersion: ours, and the programs that do the isolating."""
+    machine = platform.machine()
+    own = {
+        "ApiVersion": versions.text(versions.NEWEST),
+        "Arch": ARCHITECTURES.get(machine, machine),
+        "BuildTime": facts.build_time,
+        "Experimental": "false",
+        "GitCommit": facts.commit,
+        "GoVersion": f"python{platform.python_version()}",
+        "KernelVersion": os.uname().release,
+        "MinAPIVersion": versions.text(versions.OLDEST),
+        "Os": "linux",
+    }
+    components: list[dict[str, Any]] = [{"Name": "Engine", "Version": VERSION, "Details": own}]
+    components += [
+        {"Name": program.name, "Version": program.version, "Details": {"GitCommit": program.commit}}
+        for program in facts.programs
+    ]
+    return {
+        "Platform": {"Name": "Wherry"},
+        "Components": components,
+        "Version": VERSION,
+        **{key: own[key] for key in ("ApiVersion", "MinAPIVersion", "GitCommit", "GoVersion", "Os", "Arch")},
+        "KernelVersion": own["KernelVersion"],
+        "BuildTime": own["BuildTime"],
+    }
+
+
+def encode_info(facts: Facts, now_ns: int) -> dict[str, Any]:
+    """SystemInfo, all keys of API 1.45."""
+    host = facts.host
+    statuses = [container.state.status for container in facts.containers()]
+    paused = statuses.count(Status.PAUSED)
+    alive = sum(status in (Status.RUNNING, Status.RESTARTING) for status in statuses)
+    controllers = host.controllers
+    v1 = host.cgroups is not CgroupLayout.V2
+    return {
+        "ID": facts.id,
+        "Containers": len(statuses),
+        "ContainersRunning": alive,
+        "ContainersPaused": paused,
+        "ContainersStopped": len(statuses) - alive - paused,
+        "Images": facts.image_count(),
+        "Driver": "overlay2",
+        "DriverStatus": [["Backing Filesystem", facts.backing_filesystem], ["Supports d_type", "true"]],
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "host", "null"],
+            "Authorization": None,
+            "Log": ["json-file", "none"],
+        },
+        "MemoryLimit": "memory" in controllers,
+        "SwapLimit": "memory" in controllers and facts.swap_limit,
+        "KernelMemoryTCP": False,
+        "CpuCfsPeriod": "cpu" in controllers,
+        "CpuCfsQuota": "cpu" in controllers,
+        "CPUShares": "cpu" in controllers,
+        "CPUSet": "cpuset" in controllers,
+        "PidsLimit": "pids" in controllers,
+        "IPv4Forwarding": _sysctl("net/ipv4/ip_forward"),
+        "BridgeNfIptables": _sysctl("net/bridge/bridge-nf-call-iptables"),
+        "BridgeNfIp6tables": _sysctl("net/bridge/bridge-nf-call-ip6tables"),
+        "Debug": facts.debug,
+        "NFd": _open_files(),
+        "OomKillDisable": v1 and "memory" in controllers,
+        "NGoroutines": facts.tasks(),
+        "SystemTime": rfc3339_nano(now_ns),
+        "LoggingDriver": "json-file",
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": "1" if v1 else "2",
+        "NEventsListener": facts.listeners(),
+        "KernelVersion": os.uname().release,
+        "OperatingSystem": facts.operating_system,
+        "OSVersion": facts.os_version,
+        "OSType": "linux",
+        "Architecture": platform.machine(),
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "RegistryConfig": {
+            "AllowNondistributableArtifactsCIDRs": None,
+            "AllowNondistributableArtifactsHostnames": None,
+            "InsecureRegistryCIDRs": ["127.0.0.0/8"],
+            "IndexConfigs": {"docker.io": {"Name": "docker.io", "Mirrors": [], "Secure": True, "Official": True}},
+            "Mirrors": None,
+        },
+        "NCPU": host.cpus,
+        "MemTotal": host.memory,
+        "GenericResources": None,
+        "DockerRootDir": str(host.roots.data),
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Name": socket.gethostname(),
+        "Labels": [],
+        "ExperimentalBuild": False,
+        "ServerVersion": VERSION,
+        "Runtimes": {name: {"path": str(path)} for name, path in facts.runtimes.items()},
+        "DefaultRuntime": facts.default_runtime,
+        "Swarm": {
+            "NodeID": "",
+            "NodeAddr": "",
+            "LocalNodeState": "inactive",
+            "ControlAvailable": False,
+            "Error": "",
+            "RemoteManagers": None,
+        },
+        "LiveRestoreEnabled": True,
+        "Isolation": "",
+        "InitBinary": host.binaries.init.name if host.binaries.init else "",
+        "ContainerdCommit": {"ID": "", "Expected": ""},
+        "RuncCommit": {"ID": facts.runtime_commit, "Expected": facts.runtime_commit},
+        "InitCommit": {"ID": "", "Expected": ""},
+        "SecurityOptions": _security_options(facts),
+        "CDISpecDirs": [],
+        "Warnings": list(facts.warnings()) or None,
+    }
+
+
+def _security_options(facts: Facts) -> list[str]:
+    options = ["name=seccomp,profile=builtin"] if facts.host.seccomp else []
+    if facts.host.cgroups is CgroupLayout.V2:
+        options.append("name=cgroupns")
+    return options
+
+
+def _sysctl(name: str) -> bool:
+    try:
+        with open(f"/proc/sys/{name}", encoding="ascii") as file:
+            return file.read().strip() == "1"
+    except OSError:
+        return False
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))

@@ -1,0 +1,108 @@
+"""Operations of the API that this engine does not do: each says so by name, and none is a silent 404.
+
+Swarm and plugins answer as an engine that is not part of a swarm and has no plugins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from wherry.api.app import Call, Handler, Route
+from wherry.errors import NotFound, NotSupported, Unavailable
+
+NO_MANAGER = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
+    "and try again."
+)
+
+# Method, path, and the operation as its user knows it. With {container} the container must exist first.
+OPERATIONS: tuple[tuple[str, str, str], ...] = (
+    ("GET", "/containers/{container:.*}/top", "listing a container's processes (top)"),
+    ("GET", "/containers/{container:.*}/stats", "container statistics (stats)"),
+    ("GET", "/containers/{container:.*}/changes", "listing changed files (diff)"),
+    ("GET", "/containers/{container:.*}/export", "exporting a container's files (export)"),
+    ("GET", "/containers/{container:.*}/attach/ws", "attaching by WebSocket"),
+    ("POST", "/containers/{container:.*}/update", "changing a container's resources (update)"),
+    ("HEAD", "/containers/{container:.*}/archive", "copying files (cp)"),
+    ("GET", "/containers/{container:.*}/archive", "copying files (cp)"),
+    ("PUT", "/containers/{container:.*}/archive", "copying files (cp)"),
+    ("GET", "/containers/{container:.*}/checkpoints", "checkpoints"),
+    ("POST", "/containers/{container:.*}/checkpoints", "checkpoints"),
+    ("DELETE", "/containers/{container:.*}/checkpoints/{checkpoint}", "checkpoints"),
+    ("POST", "/commit", "making an image of a container (commit)"),
+    ("POST", "/build", "building images (build)"),
+    ("POST", "/build/prune", "pruning the build cache"),
+    ("POST", "/build/cancel", "cancelling a build"),
+    ("POST", "/session", "build sessions (BuildKit)"),
+    ("POST", "/grpc", "build sessions (BuildKit)"),
+    ("POST", "/images/create", "pulling images (pull)"),
+    ("POST", "/images/{image:.*}/push", "pushing images (push)"),
+    ("GET", "/images/{image:.*}/history", "the history of an image"),
+    ("GET", "/images/search", "searching images (search)"),
+    ("POST", "/images/prune", "pruning images"),
+    ("GET", "/distribution/{image:.*}/json", "asking a registry about an image"),
+    ("POST", "/auth", "logging in to a registry (login)"),
+    ("GET", "/system/df", "disk usage (system df)"),
+    ("POST", "/networks/create", "creating networks"),
+    ("POST", "/networks/prune", "pruning networks"),
+    ("POST", "/networks/{network:.*}/connect", "connecting a container to a network"),
+    ("POST", "/networks/{network:.*}/disconnect", "disconnecting a container from a network"),
+    ("DELETE", "/networks/{network:.*}", "removing networks"),
+    ("PUT", "/volumes/{volume:.*}", "updating cluster volumes"),
+)
+
+SWARM: tuple[tuple[str, str], ...] = (
+    ("GET", "/swarm"),
+    ("GET", "/swarm/unlockkey"),
+    ("POST", "/swarm/unlock"),
+    ("POST", "/swarm/update"),
+    *(("GET", f"/{kind}") for kind in ("nodes", "services", "tasks", "secrets", "configs")),
+    *(("GET", f"/{kind}/{{id}}") for kind in ("nodes", "services", "tasks", "secrets", "configs")),
+    *(("GET", f"/{kind}/{{id}}/logs") for kind in ("services", "tasks")),
+    *(("DELETE", f"/{kind}/{{id}}") for kind in ("nodes", "services", "secrets", "configs")),
+    *(("POST", f"/{kind}/create") for kind in ("services", "secrets", "configs")),
+    *(("POST", f"/{kind}/{{id}}/update") for kind in ("nodes", "services", "secrets", "configs")),
+)
+
+PLUGIN_VERBS = ("enable", "disable", "push", "set", "upgrade")
+
+
+def routes(must_exist: Callable[[str], object]) -> list[Route]:
+    """Put these last: a route of a module that does the operation comes first. `must_exist` raises NotFound."""
+
+    def refused(name: str) -> Handler:
+        async def answer(call: Call) -> web.StreamResponse:
+            if "container" in call.path:
+                must_exist(call.path["container"])
+            raise NotSupported(f"{name} is not supported by this version of Wherry")
+
+        return answer
+
+    async def no_manager(call: Call) -> web.StreamResponse:
+        raise Unavailable(NO_MANAGER)
+
+    async def not_part(call: Call) -> web.StreamResponse:
+        raise Unavailable("This node is not part of a swarm")
+
+    async def no_plugins(call: Call) -> web.StreamResponse:
+        return call.json([])
+
+    async def no_plugin(call: Call) -> web.StreamResponse:
+        raise NotFound(f'plugin "{call.path["plugin"]}" not found')
+
+    return [
+        *(Route(method, path, refused(name)) for method, path, name in OPERATIONS),
+        *(Route(method, path, no_manager) for method, path in SWARM),
+        Route("POST", "/swarm/leave", not_part),
+        Route("POST", "/swarm/init", refused("swarm")),
+        Route("POST", "/swarm/join", refused("swarm")),
+        Route("GET", "/plugins", no_plugins),
+        Route("GET", "/plugins/privileges", refused("installing plugins")),
+        Route("POST", "/plugins/pull", refused("installing plugins")),
+        Route("POST", "/plugins/create", refused("creating plugins")),
+        Route("GET", "/plugins/{plugin:.*}/json", no_plugin),
+        Route("DELETE", "/plugins/{plugin:.*}", no_plugin),
+        *(Route("POST", f"/plugins/{{plugin:.*}}/{verb}", no_plugin) for verb in PLUGIN_VERBS),
+    ]

@@ -1,0 +1,36 @@
+"""API versions: what is spoken, and the `/v1.NN` prefix of a path."""
+
+from __future__ import annotations
+
+import re
+
+from wherry.errors import InvalidParameter
+
+NEWEST = (1, 45)
+OLDEST = (1, 24)
+
+_PREFIX = re.compile(r"/v([0-9][0-9.]*)(/.*)", re.DOTALL)
+
+
+def text(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def split(path: str) -> tuple[tuple[int, ...], str]:
+    """Take the version off a path: `/v1.41/info` is `((1, 41), "/info")`; without a prefix the newest is meant.
+
+    Raises InvalidParameter, in Docker's words, for a version that is not spoken.
+    """
+    match = _PREFIX.fullmatch(path)
+    if match is None:
+        return NEWEST, path
+    written, rest = match.groups()
+    version = tuple(int(part or 0) for part in written.split("."))
+    if version < OLDEST:
+        raise InvalidParameter(
+            f"client version {written} is too old. Minimum supported API version is {text(OLDEST)}, "
+            "please upgrade your client to a newer version"
+        )
+    if version[:2] > NEWEST:
+        raise InvalidParameter(f"client version {written} is too new. Maximum supported API version is {text(NEWEST)}")
+    return version, rest

@@ -1,0 +1,119 @@
+"""Paths inside a directory that somebody else filled: resolved by the kernel, so that none of them leaves it.
+
+openat2(2) with RESOLVE_IN_ROOT treats the given directory as `/`: absolute symlinks and `..` stay inside, whatever
+races with the lookup. Nothing here ever resolves such a path in user space.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+from wherry.errors import SystemFailure
+
+SYS_OPENAT2 = 437  # the same on every architecture (syscalls since 5.x share numbers)
+
+# linux/openat2.h
+RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
+
+_AGAIN_LIMIT = 128  # the kernel answers EAGAIN when a rename raced with ".."; a storm of them is an attack
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
+_syscall.restype = ctypes.c_long
+_syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
+
+
+def openat2(dir_fd: int, path: str | bytes, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
+    """openat2(2). Returns a descriptor (close-on-exec always). Raises OSError with the path as its filename."""
+    name = os.fsencode(path)
+    if b"\0" in name:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+    for _ in range(_AGAIN_LIMIT):
+        fd: int = _syscall(SYS_OPENAT2, dir_fd, name, ctypes.byref(how), ctypes.sizeof(how))
+        if fd >= 0:
+            return fd
+        error = ctypes.get_errno()
+        if error not in (errno.EAGAIN, errno.EINTR):
+            break
+    if error == errno.ENOSYS:
+        raise SystemFailure("the kernel lacks openat2 (Linux 5.6): upgrade it, paths inside images need it")
+    raise OSError(error, os.strerror(error), path)
+
+
+def open_in_root(root_fd: int, path: str | bytes, flags: int, *, mode: int = 0) -> int:
+    """Open `path` as a process whose root is `root_fd` would, symlinks followed inside. Raises OSError."""
+    return openat2(root_fd, path, flags, mode=mode, resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+
+
+def make_dirs_in_root(root_fd: int, path: str, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> int:
+    """`mkdir -p` inside the root, symlinks followed inside; returns an O_PATH descriptor of the directory.
+
+    Only directories made here get the mode and owner. Raises OSError (ENOTDIR where a component is something else).
+    """
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise OSError(errno.EINVAL, "'..' in a path to create", path)
+    flags = os.O_PATH | os.O_DIRECTORY
+    current = open_in_root(root_fd, ".", flags)
+    for depth, part in enumerate(parts, start=1):
+        prefix = "/".join(parts[:depth])
+        try:
+            following = open_in_root(root_fd, prefix, flags)
+        except FileNotFoundError:
+            try:
+                _make_dir(current, part, mode, uid, gid)
+                following = open_in_root(root_fd, prefix, flags)
+            except BaseException:
+                os.close(current)
+                raise
+        except BaseException:
+            os.close(current)
+            raise
+        os.close(current)
+        current = following
+    return current
+
+
+def _make_dir(parent: int, name: str, mode: int, uid: int, gid: int) -> None:
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        return  # somebody was faster, or it is a dangling symlink: the caller's open decides
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        os.fchown(fd, uid, gid)
+        os.fchmod(fd, mode)
+    finally:
+        os.close(fd)
+
+
+def host_path(fd: int) -> str:
+    """The path of an open file as this process sees it (proc(5), /proc/self/fd)."""
+    return os.readlink(f"/proc/self/fd/{fd}")
+
+
+def resolve_in_root(root: str, path: str) -> str:
+    """The host path of what `path` names inside the root directory, all symlinks followed inside it.
+
+    For showing and for opening things nobody else can change meanwhile; else keep the descriptor. Raises OSError.
+    """
+    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = open_in_root(root_fd, path, os.O_PATH)
+        try:
+            return host_path(fd)
+        finally:
+            os.close(fd)
+    finally:
+        os.close(root_fd)

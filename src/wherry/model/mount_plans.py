@@ -1,0 +1,22 @@
+"""Mounts as values: computed by the storage drivers, executed by `wherry.linux`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class OverlayPlan:
+    """One overlayfs mount (kernel Documentation/filesystems/overlayfs.rst).
+
+    `lower` holds absolute paths of directories, the top layer first; never empty. `upper` and `work` are absolute paths
+    on one filesystem, or both None for a read-only view. `volatile` lets the kernel skip syncing at unmount: only for
+    contents that nobody wants after a crash. `options` are further mount options, verbatim, such as "userxattr".
+    A read-only plan with a single lower directory is no overlay (the kernel wants two): bind that directory read-only.
+    """
+
+    lower: tuple[str, ...]
+    upper: str | None = None
+    work: str | None = None
+    volatile: bool = False
+    options: tuple[str, ...] = ()

@@ -1,0 +1,143 @@
+"""Content-addressed blobs: a file's name is its digest, checked before it gets that name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from wherry.errors import InvalidParameter, NotFound
+from wherry.model.failpoints import failpoint
+
+
+class Blobs:
+    """The store. Blocking methods; call them from threads. A blob is never changed once it has its name.
+
+    Example:
+
+        with blobs.ingest() as ingest:
+            for piece in pieces:
+                ingest.write(piece)
+            digest = ingest.commit(expected)     # without it, leaving the block removes the file
+        with blobs.open(digest) as file: ...
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root / "sha256"
+        self._temporary = root / "tmp"
+        for directory in (root, self._root, self._temporary):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def path(self, digest: str) -> Path:
+        algorithm, _, value = digest.partition(":")
+        if algorithm != "sha256" or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
+            raise InvalidParameter(f"unsupported digest: {digest}")
+        return self._root / value
+
+    def has(self, digest: str) -> bool:
+        return self.path(digest).exists()
+
+    def size(self, digest: str) -> int:
+        """Bytes. Raises NotFound."""
+        try:
+            return self.path(digest).stat().st_size
+        except FileNotFoundError:
+            raise NotFound(f"blob {digest} not found") from None
+
+    def open(self, digest: str) -> BinaryIO:
+        """Raises NotFound."""
+        try:
+            return self.path(digest).open("rb")
+        except FileNotFoundError:
+            raise NotFound(f"blob {digest} not found") from None
+
+    def read(self, digest: str) -> bytes:
+        with self.open(digest) as file:
+            return file.read()
+
+    def put(self, data: bytes) -> str:
+        """Store a small document; returns its digest."""
+        with self.ingest() as ingest:
+            ingest.write(data)
+            return ingest.commit()
+
+    def ingest(self, *, hashed: bool = True) -> Ingest:
+        return Ingest(self, self._temporary / secrets.token_hex(16), hashed)
+
+    def remove(self, digest: str) -> None:
+        self.path(digest).unlink(missing_ok=True)
+
+    def digests(self) -> set[str]:
+        return {f"sha256:{name}" for name in os.listdir(self._root)}
+
+    def sweep(self, keep: Iterable[str]) -> None:
+        """Remove what a crash left half-written and every blob not in `keep`. Only while nobody ingests."""
+        for name in os.listdir(self._temporary):
+            (self._temporary / name).unlink()
+        for digest in self.digests() - set(keep):
+            self.remove(digest)
+
+
+class Ingest:
+    """A blob that arrives: a file without a name yet, and the digest of what is in it.
+
+    `hashed=False` leaves the hashing to a caller who does it anyway and then says `commit(digest)`.
+    """
+
+    def __init__(self, blobs: Blobs, path: Path, hashed: bool) -> None:
+        self._blobs = blobs
+        self._hash = hashlib.sha256() if hashed else None
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self.committed = False
+        self.path = path
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        if self._hash is not None:
+            self._hash.update(data)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+        self.size += len(data)
+
+    @property
+    def digest(self) -> str:
+        """Of what was written so far."""
+        return "sha256:" + self._hash.hexdigest() if self._hash is not None else ""
+
+    def finish(self) -> None:
+        """Nothing more will be written; the descriptor is freed. Idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def commit(self, expected: str = "") -> str:
+        """Give the blob its name, its digest. Raises InvalidParameter if that is not the expected one."""
+        self.finish()
+        digest = self.digest or expected
+        if expected and digest != expected:
+            raise InvalidParameter(f"blob digest mismatch: expected {expected}, got {digest}")
+        failpoint("blobs.commit.written")
+        os.rename(self.path, self._blobs.path(digest))
+        failpoint("blobs.commit.renamed")
+        self.committed = True
+        return digest
+
+    def discard(self) -> None:
+        """Forget what was not committed. Idempotent."""
+        self.finish()
+        if not self.committed:
+            self.path.unlink(missing_ok=True)
+            self.committed = True
+
+    def __enter__(self) -> Ingest:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()

@@ -1,0 +1,335 @@
+"""Snapshots: layers by chain ID, and writable directories for containers on top of them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from wherry.errors import Conflict, InvalidParameter, NotFound
+from wherry.model.failpoints import failpoint
+from wherry.model.image import next_chain_id
+from wherry.model.mount_plans import OverlayPlan
+from wherry.storage.layers import unpack
+from wherry.storage.tar import Source
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """A layer as the driver knows it. Sizes are bytes."""
+
+    parent: str  # chain ID of the layer below, "" for none
+    diff_id: str
+    size: int  # of its files, as Docker counts it
+    tar_size: int  # of the uncompressed tar
+
+
+class Snapshots(Protocol):
+    """Layers and what is made from them. What a layer is on disk is the driver's secret: callers get mount plans.
+
+    Lifecycle. A *layer* is immutable, named by its chain ID, and exists completely or not at all. A *snapshot* is one
+    container's writable part, named by a key that the caller chooses (the container's ID), on top of one chain.
+    Removing a layer that others stand on is refused; removing twice is harmless.
+
+        base = snapshots.unpack(tar_of_base, "", diff_of_base)
+        app = snapshots.unpack(tar_of_app, base, diff_of_app)       # on top of base
+        snapshots.prepare("4f2c...", app)                           # at `create`
+        mount_overlay(snapshots.mount_plan("4f2c...", volatile=False), target)
+        ...                                                          # the container runs, stops, runs again
+        unmount(target)
+        snapshots.usage("4f2c...")                                   # bytes written
+        snapshots.remove("4f2c...")                                  # at `rm`
+        snapshots.remove_chain(app); snapshots.remove_chain(base)    # when no image and no snapshot needs them
+
+    All methods block (files are made and removed): call them from threads. They may be called concurrently.
+    """
+
+    def unpack(self, stream: Source, parent: str, diff_id: str = "", *, verified: bool = False) -> str:
+        """Ingest an uncompressed layer tar on top of the chain `parent` ("" for none); returns the new chain ID.
+
+        With `diff_id` the content is verified against it (unless the caller has `verified` it already), and nothing is
+        done if the layer is there; without, it is computed. The stream is read to its end, but for a layer that is
+        there.
+        Raises NotFound (parent), InvalidParameter (digest, broken or hostile tar), SystemFailure (disk).
+        """
+
+    def layer(self, chain_id: str) -> Layer:
+        """What is known of a layer. Raises NotFound."""
+
+    def chains(self) -> set[str]:
+        """All layers there are."""
+
+    def prepare(self, key: str, chain_id: str) -> None:
+        """Make a writable snapshot on a chain ("" for an empty root). Raises NotFound, Conflict (key taken)."""
+
+    def mount_plan(self, key: str, *, volatile: bool) -> OverlayPlan:
+        """How to mount a snapshot. Raises NotFound."""
+
+    def view_plan(self, chain_id: str) -> OverlayPlan:
+        """How to mount a chain read-only. Raises NotFound."""
+
+    def usage(self, key: str) -> int:
+        """Bytes that the snapshot's own files take. Raises NotFound."""
+
+    def remove(self, key: str) -> None:
+        """Remove a snapshot that is not mounted; harmless if there is none."""
+
+    def remove_chain(self, chain_id: str) -> None:
+        """Remove a layer; harmless if there is none. Raises Conflict while a layer or snapshot stands on it."""
+
+    def collect(self, chains: Iterable[str]) -> list[str]:
+        """Remove the layers that neither `chains`, nor a snapshot, nor a kept layer needs; returns them, top first."""
+
+    def keys(self) -> set[str]:
+        """All snapshots there are."""
+
+    def chain_of(self, key: str) -> str:
+        """The chain a snapshot stands on. Raises NotFound."""
+
+    def sweep(self, *, keys: Iterable[str] | None, chains: Iterable[str]) -> None:
+        """At start, before anything else runs: remove what is half-made, snapshots not in `keys` (None: keep all), and
+        what `collect(chains)` would."""
+
+
+class OverlaySnapshots:
+    """Layers as unpacked directories for overlayfs.
+
+    On disk: `layers/HEX/{fs,layer.json}`, `active/KEY/{upper,work,chain}` where `chain` is a symlink whose target is
+    the chain ID, `empty` for images without layers, and `tmp`, where everything is made before it is renamed into
+    place and moved to before it is deleted.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._layers = root / "layers"
+        self._active = root / "active"
+        self._temporary = root / "tmp"
+        self._empty = root / "empty"
+        for directory in (root, self._layers, self._active, self._temporary):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._empty.mkdir(mode=0o755, exist_ok=True)
+        self._known: dict[str, Layer] = {}
+        self._lock = threading.Lock()  # between "it is there" and standing on it, nobody takes a layer away
+
+    def unpack(self, stream: Source, parent: str, diff_id: str = "", *, verified: bool = False) -> str:
+        lowers = self._directories(parent)
+        if diff_id and self._has(next_chain_id(parent, diff_id)):
+            return next_chain_id(parent, diff_id)
+        making = self._new()
+        try:
+            target = making / "fs"
+            target.mkdir(mode=0o700)
+            counted = Counted(stream, hashed=not (diff_id and verified))
+            size = unpack(counted, str(target), lowers=lowers)
+            found = counted.digest or diff_id
+            if diff_id and found != diff_id:
+                raise InvalidParameter(f"layer digest mismatch: expected {diff_id}, got {found}")
+            layer = Layer(parent, found, size, counted.size)
+            chain_id = next_chain_id(parent, layer.diff_id)
+            (making / "layer.json").write_bytes(msgspec.json.encode(layer))
+            failpoint("snapshots.unpack.unpacked")
+            with self._lock:
+                if parent and not self._has(parent):
+                    raise NotFound(f"layer {parent} does not exist")
+                _rename_new(making, self._layer_path(chain_id))
+            failpoint("snapshots.unpack.renamed")
+        finally:
+            _remove_trees([making])
+        return chain_id
+
+    def layer(self, chain_id: str) -> Layer:
+        known = self._known.get(chain_id)
+        if known is None:
+            try:
+                known = msgspec.json.decode((self._layer_path(chain_id) / "layer.json").read_bytes(), type=Layer)
+            except FileNotFoundError:
+                raise NotFound(f"layer {chain_id} does not exist") from None
+            self._known[chain_id] = known
+        return known
+
+    def chains(self) -> set[str]:
+        return {f"sha256:{name}" for name in os.listdir(self._layers)}
+
+    def prepare(self, key: str, chain_id: str) -> None:
+        top = self._directories(chain_id)[0] if chain_id else str(self._empty)
+        making = self._new()
+        try:
+            upper = making / "upper"
+            upper.mkdir()
+            (making / "work").mkdir(mode=0o700)
+            like = os.stat(top)
+            os.chown(upper, like.st_uid, like.st_gid)
+            os.chmod(upper, stat.S_IMODE(like.st_mode))
+            os.symlink(chain_id or "none", making / "chain")
+            failpoint("snapshots.prepare.made")
+            with self._lock:
+                if chain_id and not self._has(chain_id):
+                    raise NotFound(f"layer {chain_id} does not exist")
+                if not _rename_new(making, self._active_path(key)):
+                    raise Conflict(f"snapshot {key} already exists")
+            failpoint("snapshots.prepare.renamed")
+        finally:
+            _remove_trees([making])
+
+    def mount_plan(self, key: str, *, volatile: bool) -> OverlayPlan:
+        lower = self._directories(self.chain_of(key)) or (str(self._empty),)
+        path = self._active_path(key)
+        return OverlayPlan(lower, str(path / "upper"), str(path / "work"), volatile)
+
+    def view_plan(self, chain_id: str) -> OverlayPlan:
+        return OverlayPlan(self._directories(chain_id) or (str(self._empty),))
+
+    def usage(self, key: str) -> int:
+        self.chain_of(key)
+        return tree_size(str(self._active_path(key) / "upper"))
+
+    def remove(self, key: str) -> None:
+        _remove_trees(self._take(self._active_path(key)))
+
+    def remove_chain(self, chain_id: str) -> None:
+        with self._lock:
+            if any(self.layer(other).parent == chain_id for other in self.chains()):
+                raise Conflict(f"layer {chain_id} has layers on top of it")
+            if any(self.chain_of(key) == chain_id for key in self.keys()):
+                raise Conflict(f"layer {chain_id} is in use by a container")
+            leaving = self._take_chain(chain_id)
+        _remove_trees(leaving)
+
+    def collect(self, chains: Iterable[str]) -> list[str]:
+        with self._lock:
+            kept: set[str] = set()
+            for chain_id in [*chains, *(self.chain_of(key) for key in self.keys())]:
+                kept.update(self._lineage(chain_id))
+            unwanted = sorted(self.chains() - kept, key=lambda chain_id: (-len(self._lineage(chain_id)), chain_id))
+            leaving = [path for chain_id in unwanted for path in self._take_chain(chain_id)]
+        _remove_trees(leaving)
+        return unwanted
+
+    def keys(self) -> set[str]:
+        return set(os.listdir(self._active))
+
+    def chain_of(self, key: str) -> str:
+        try:
+            chain = os.readlink(self._active_path(key) / "chain")
+        except FileNotFoundError:
+            raise NotFound(f"snapshot {key} does not exist") from None
+        return "" if chain == "none" else chain
+
+    def sweep(self, *, keys: Iterable[str] | None, chains: Iterable[str]) -> None:
+        _remove_trees([self._temporary / name for name in os.listdir(self._temporary)])
+        if keys is not None:
+            for key in self.keys() - set(keys):
+                self.remove(key)
+        self.collect(chains)
+
+    def _has(self, chain_id: str) -> bool:
+        return self._layer_path(chain_id).exists()
+
+    def _lineage(self, chain_id: str) -> list[str]:
+        """The chain and all below it, top first. Stops where a layer is missing."""
+        found = []
+        while chain_id and self._has(chain_id):
+            found.append(chain_id)
+            chain_id = self.layer(chain_id).parent
+        return found
+
+    def _directories(self, chain_id: str) -> tuple[str, ...]:
+        """The directories of a chain, top first. Raises NotFound."""
+        found = []
+        while chain_id:
+            layer = self.layer(chain_id)
+            found.append(f"{self._layer_path(chain_id)}/fs")
+            chain_id = layer.parent
+        return tuple(found)
+
+    def _layer_path(self, chain_id: str) -> Path:
+        return self._layers / chain_id.removeprefix("sha256:")
+
+    def _active_path(self, key: str) -> Path:
+        if not key or "/" in key or key.startswith("."):
+            raise InvalidParameter(f"invalid snapshot key: {key!r}")
+        return self._active / key
+
+    def _new(self) -> Path:
+        making = self._temporary / secrets.token_hex(8)
+        making.mkdir(mode=0o700)
+        return making
+
+    def _take_chain(self, chain_id: str) -> list[Path]:
+        self._known.pop(chain_id, None)
+        return self._take(self._layer_path(chain_id))
+
+    def _take(self, path: Path) -> list[Path]:
+        """Move something out of sight; returns where it now waits for its end, nothing if it was gone."""
+        leaving = self._temporary / secrets.token_hex(8)
+        try:
+            os.rename(path, leaving)
+        except FileNotFoundError:
+            return []
+        failpoint("snapshots.remove.renamed")
+        return [leaving]
+
+
+class Counted:
+    """A source that knows how much was read from it, and its digest ("" if not `hashed`)."""
+
+    def __init__(self, source: Source, *, hashed: bool = True) -> None:
+        self._source = source
+        self._hash = hashlib.sha256() if hashed else None
+        self.size = 0
+
+    def read(self, size: int, /) -> bytes:
+        piece = self._source.read(size)
+        self.size += len(piece)
+        if self._hash is not None:
+            self._hash.update(piece)
+        return piece
+
+    @property
+    def digest(self) -> str:
+        return "sha256:" + self._hash.hexdigest() if self._hash is not None else ""
+
+
+def tree_size(root: str) -> int:
+    """Bytes of the files in a tree, as Docker counts: apparent sizes, links to one inode once, directories nothing."""
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    pending = [root]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                    continue
+                found = entry.stat(follow_symlinks=False)
+                if found.st_nlink > 1:
+                    if (found.st_dev, found.st_ino) in seen:
+                        continue
+                    seen.add((found.st_dev, found.st_ino))
+                total += found.st_size
+    return total
+
+
+def _rename_new(source: Path, target: Path) -> bool:
+    """Rename a directory into place unless something is there already."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
+
+
+def _remove_trees(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)

@@ -1,0 +1,223 @@
+"""Byte streams between the loop and threads, and their compression."""
+
+from __future__ import annotations
+
+import asyncio
+import bz2
+import io
+import lzma
+import threading
+import zlib
+from collections import deque
+from collections.abc import AsyncIterable
+from typing import IO, Any, cast
+
+import zstandard
+from isal import igzip, isal_zlib
+
+from wherry.errors import InvalidParameter
+from wherry.storage.tar import Source
+
+_HIGH_WATER = 8 << 20  # bytes that wait for the thread before the sender is held back
+
+
+class Pipe:
+    """The loop writes with `feed`, a thread reads with `read`; bounded, so that neither outruns the other.
+
+    Example: `pipe = Pipe(); work = asyncio.create_task(asyncio.to_thread(consume, pipe)); await pipe.pump(body)`.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._room = asyncio.Event()
+        self._condition = threading.Condition()
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+        self._finished = False
+        self._failure: BaseException | None = None
+        self._abandoned = False
+
+    async def pump(self, stream: AsyncIterable[bytes]) -> None:
+        """Feed the whole stream. A failure of the stream is raised here and in the reader."""
+        try:
+            async for piece in stream:
+                if piece and not await self._feed(piece):
+                    return
+        except BaseException as error:
+            self._end(error)
+            raise
+        self._end(None)
+
+    def abandon(self) -> None:
+        """The reader wants no more (from any thread): `pump` returns at its next piece."""
+        with self._condition:
+            self._abandoned = True
+            self._pieces.clear()
+        self._loop.call_soon_threadsafe(self._room.set)
+
+    def read(self, size: int, /) -> bytes:
+        """Blocking: between 1 and `size` bytes, b"" at the end. Raises InvalidParameter if the sender went away."""
+        with self._condition:
+            while not self._pieces:
+                if self._failure is not None:
+                    raise InvalidParameter(f"unexpected EOF: the sender went away ({self._failure!r})")
+                if self._finished:
+                    return b""
+                self._condition.wait()
+            piece = self._pieces.popleft()
+            if len(piece) > size:
+                self._pieces.appendleft(piece[size:])
+                piece = piece[:size]
+            before, self._size = self._size, self._size - len(piece)
+        if before >= _HIGH_WATER > self._size:
+            self._loop.call_soon_threadsafe(self._room.set)
+        return piece
+
+    async def _feed(self, piece: bytes) -> bool:
+        with self._condition:
+            if self._abandoned:
+                return False
+            self._pieces.append(piece)
+            self._size += len(piece)
+            full = self._size >= _HIGH_WATER
+            if full:
+                self._room.clear()
+            self._condition.notify()
+        if full:
+            await self._room.wait()
+        return not self._abandoned
+
+    def _end(self, failure: BaseException | None) -> None:
+        with self._condition:
+            self._failure = failure
+            self._finished = True
+            self._condition.notify()
+
+
+class Peekable:
+    """A source whose first bytes can be looked at before they are read."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._head = b""
+
+    def peek(self, size: int) -> bytes:
+        while len(self._head) < size:
+            more = self._source.read(size - len(self._head))
+            if not more:
+                break
+            self._head += more
+        return self._head
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self._head:
+            if size < 0:
+                size = len(self._head)
+            piece, self._head = self._head[:size], self._head[size:]
+            return piece
+        return self._source.read(size if size >= 0 else 1 << 20)
+
+
+_DAMAGE: tuple[type[Exception], ...] = (
+    EOFError,
+    zlib.error,
+    cast(type[Exception], isal_zlib.error),
+    lzma.LZMAError,
+    zstandard.ZstdError,
+    igzip.BadGzipFile,
+)
+
+_MAGIC = (
+    ("gzip", b"\x1f\x8b\x08"),
+    ("zstd", b"\x28\xb5\x2f\xfd"),
+    ("bzip2", b"BZh"),
+    ("xz", b"\xfd7zXZ\0"),
+)
+
+
+def compression_of(head: bytes) -> str:
+    """gzip, zstd, bzip2, xz, or "" for none of them, by the first six bytes."""
+    for name, magic in _MAGIC:
+        if head.startswith(magic):
+            return name
+    if len(head) >= 4 and 0x50 <= head[0] <= 0x5F and head[1:4] == b"\x2a\x4d\x18":
+        return "zstd"  # a skippable frame comes first (RFC 8878, 3.1.2)
+    return ""
+
+
+class Decompressed:
+    """The plain bytes of a source compressed in any known way. Raises InvalidParameter where it is damaged."""
+
+    def __init__(self, source: Source) -> None:
+        peekable = Peekable(source)
+        self.compression = compression_of(peekable.peek(6))
+        self._stream = _decoder(self.compression, peekable)
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            return self._stream.read(size)
+        except _DAMAGE as error:
+            raise InvalidParameter(f"the {self.compression} stream is damaged or truncated: {error}") from error
+        except OSError as error:
+            if error.errno is None:  # bz2 and gzip report bad data so
+                raise InvalidParameter(f"the {self.compression} stream is damaged: {error}") from error
+            raise
+
+
+def _decoder(compression: str, source: Peekable) -> Source:
+    file = cast(IO[bytes], source)
+    if compression == "gzip":
+        return cast(Source, cast(Any, igzip.IGzipFile)(fileobj=_AsFile(source), mode="rb"))
+    if compression == "zstd":
+        return _Zstd(source)
+    if compression == "bzip2":
+        return cast(Source, bz2.BZ2File(file, "rb"))
+    if compression == "xz":
+        return cast(Source, lzma.LZMAFile(file, "rb"))
+    return source
+
+
+class _AsFile(io.RawIOBase):
+    """A source as the file object that the gzip reader expects."""
+
+    def __init__(self, source: Peekable) -> None:
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        return self._source.read(size)
+
+    def readinto(self, buffer: Any, /) -> int:
+        piece = self._source.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+class _Zstd:
+    """Frames one after another; unlike the library's own reader it notices a frame cut short."""
+
+    def __init__(self, source: Peekable) -> None:
+        self._source = source
+        self._decoder = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj(read_across_frames=False)
+        self._pending = b""
+        self._input = b""
+        self._in_frame = False
+
+    def read(self, size: int, /) -> bytes:
+        while not self._pending:
+            data = self._input or self._source.read(1 << 18)
+            self._input = b""
+            if not data:
+                if self._in_frame:
+                    raise EOFError("the last frame is incomplete")
+                return b""
+            self._in_frame = True
+            self._pending = self._decoder.decompress(data)
+            if self._decoder.eof:
+                self._input = self._decoder.unused_data
+                self._decoder = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+                self._in_frame = False
+        piece, self._pending = self._pending[:size], self._pending[size:]
+        return piece
