@@ -2,7 +2,7 @@
 
 A command is (paths, usage, summary, (least, most) arguments, "module:function" under cli/commands, flags). The first
 path is the one in its group, "ls|list|ps" are spellings of the same; `most` is -1 for no limit. A flag is (name,
-shorthand, kind, usage): the part of the kind before a slash is shown in help, the whole names the parser of the value
+shorthand, kind, usage), hidden where the usage is empty: the part of the kind before a slash is shown in help, the whole names the parser of the value
 (see flags.py and values.py). {name} and {title} stand for this program's name.
 """
 
@@ -610,6 +610,7 @@ COMMANDS: tuple[Command, ...] = (
         (0, 1),
         "volumes:create",
         (
+            ("name", "", "string", ""),
             ("driver", "d", "string", 'Specify volume driver name (default "local")'),
             ("label", "", "list/label", "Set metadata for a volume"),
             ("opt", "o", "map", "Set driver specific options (default map[])"),

@@ -113,7 +113,7 @@ def dumps(value: Any, *, sort: bool = True) -> str:
     if isinstance(value, str):
         return quote(value)
     if isinstance(value, int):
-        return str(value)
+        return format(value, "d")
     if isinstance(value, float):
         return number(value)
     if isinstance(value, dict):
