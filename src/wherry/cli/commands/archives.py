@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.cli import program
 from wherry.cli.errors import Failure
 
 TYPE_CHECKING = False
@@ -54,11 +53,12 @@ def _platform(context: Context) -> str | None:
     text = context.flags.text("platform")
     if not text:
         return None
-    if not context.engine.at_least(48):
-        raise Failure(
-            f'"--platform" requires API version 1.48, but the {program.TITLE} daemon API version is '
-            f"{context.engine.version}"
-        )
+    context.needs("platform", 48)
+    return platform_json(text)
+
+
+def platform_json(text: str) -> str:
+    """os/arch/variant as the API takes it."""
     from wherry.client.jsontext import dumps
 
     system, _, rest = text.partition("/")

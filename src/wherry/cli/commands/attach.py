@@ -23,11 +23,11 @@ def run(context: Context) -> int:
     found = context.engine.get(path(context.arguments[0], "json"))
     state, config = found["State"], found["Config"]
     if not state["Running"]:
-        raise Failure("cannot attach to a stopped container, start it first")
+        raise Failure("You cannot attach to a stopped container, start it first")
     if state["Paused"]:
-        raise Failure("cannot attach to a paused container, unpause it first")
+        raise Failure("You cannot attach to a paused container, unpause it first")
     if state["Restarting"]:
-        raise Failure("cannot attach to a restarting container, wait until it is running")
+        raise Failure("You cannot attach to a restarting container, wait until it is running")
     stdin = config["OpenStdin"] and not flags.on("no-stdin")
     check_terminal(stdin, config["Tty"])
     session = Attached(context.engine, found["Id"], tty=config["Tty"], keys=keys)

@@ -93,11 +93,7 @@ def rows(image: dict[str, Any], digests: bool) -> list[Row]:
 def run(context: Context) -> int:
     flags = context.flags
     if flags.on("tree"):
-        if not context.engine.at_least(47):
-            raise Failure(
-                f'"--tree" requires API version 1.47, but the {program.TITLE} daemon API version is '
-                f"{context.engine.version}"
-            )
+        context.needs("tree", 47)
         raise Failure(f"{program.NAME}: 'images --tree' is not there yet")
     form = flags.text("format")
     listing = Listing("*formatter.imageContext", HEADERS, fields(flags.on("no-trunc"), time.time()))
@@ -117,7 +113,12 @@ def run(context: Context) -> int:
 def remove(context: Context) -> int:
     flags = context.flags
     force = flags.on("force")
-    query = {"force": force or None, "noprune": flags.on("no-prune") or None}
+    query: dict[str, Any] = {"force": force or None, "noprune": flags.on("no-prune") or None}
+    if flags.items("platform"):
+        from wherry.cli.commands.archives import platform_json
+
+        context.needs("platform", 50)
+        query["platforms"] = [platform_json(text) for text in flags.items("platform")]
     problems, fatal = [], False
     for name in context.arguments:
         try:

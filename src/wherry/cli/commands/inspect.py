@@ -39,7 +39,10 @@ def _get(context: Context, kind: str, name: str) -> tuple[str, bytes]:
     if kind == "network" and context.flags.on("verbose"):
         query["verbose"] = True
     if kind == "image" and context.flags.text("platform"):
-        query["manifests"] = None
+        from wherry.cli.commands.archives import platform_json
+
+        context.needs("platform", 49)
+        query["platform"] = platform_json(context.flags.text("platform"))
     safe = "/:@" if kind in ("image", "plugin") else ""
     response = context.engine.open("GET", path.format(escape(name, safe)), query)
     return type_name, context.engine.finish(response)
@@ -144,13 +147,12 @@ def _rendered(template: Template, type_name: str, raw: bytes) -> str:
     from wherry.cli.structs import Struct
     from wherry.cli.template import TemplateError
 
-    value = jsontext.loads(raw)
     if type_name:
         try:
-            return template.render(Struct(type_name, value))
+            return template.render(Struct(type_name, jsontext.loads(raw)))
         except TemplateError:
             pass
     try:
-        return template.render(value, strict=True)
+        return template.render(jsontext.loads_exact(raw), strict=True)
     except TemplateError as error:
         raise Failure(f"template parsing error: {error}") from None

@@ -25,7 +25,7 @@ def run(context: Context) -> int:
             raise Failure(f"Error: invalid port ({wanted}): strconv.ParseUint: parsing {quote(wanted)}: invalid syntax")
         lines = [join(binding["HostIp"], binding["HostPort"]) for binding in ports.get(key) or ()]
         if not lines:
-            raise Failure(f"Error: No public port '{key}' published for {name}")
+            raise Failure(f"Error: No public port '{context.arguments[1]}' published for {name}")
     else:
         for key, bindings in ports.items():
             lines += [f"{key} -> {join(binding['HostIp'], binding['HostPort'])}" for binding in bindings or ()]

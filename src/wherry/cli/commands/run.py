@@ -31,12 +31,25 @@ def create(context: Context) -> int:
     try:
         made = _make(context, _body(context))
     except BadOption as error:
-        raise Failure(str(error)) from None
+        raise _fail(context, str(error)) from None
     print(made["Id"])
     return 0
 
 
+def _refuse_foreign(context: Context) -> None:
+    """Raise Failure for what only another operating system's engine does, and for signed images."""
+    for flag in ("cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"):
+        if context.flags.changed(flag):
+            raise Failure(
+                f'"--{flag}" is only supported on a {program.TITLE} daemon running on windows, but the '
+                f"{program.TITLE} daemon is running on linux"
+            )
+    if not context.flags.on("disable-content-trust", True):
+        raise Failure(f"{program.NAME}: content trust is not there yet")
+
+
 def _body(context: Context) -> dict[str, Any]:
+    _refuse_foreign(context)
     image, *command = context.arguments
     made = body(context.flags, image, command)
     if context.flags.on("use-api-socket"):
@@ -71,7 +84,7 @@ def _make(context: Context, made: dict[str, Any]) -> dict[str, Any]:
     try:
         answer = context.engine.post("/containers/create", query, made)
     except EngineError as error:
-        if error.status != 404 or pull != "missing" or not _about_image(error.message):
+        if error.status != 404 or pull != "missing":
             raise
         print(f"Unable to find image '{familiar(made['Image'])}' locally", file=sys.stderr)
         _pull(context, made["Image"], platform)
@@ -82,10 +95,6 @@ def _make(context: Context, made: dict[str, Any]) -> dict[str, Any]:
         with open(cidfile, "w") as file:
             file.write(answer["Id"])
     return dict(answer)
-
-
-def _about_image(message: str) -> bool:
-    return "No such image" in message
 
 
 def _pull(context: Context, image: str, platform: str) -> None:

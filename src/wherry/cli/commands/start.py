@@ -20,13 +20,12 @@ def run(context: Context) -> int:
     foreground = flags.on("attach") or flags.on("interactive")
     if foreground and len(context.arguments) > 1:
         raise Failure("you cannot start and attach multiple containers at once")
-    query = {"checkpoint": flags.text("checkpoint") or None, "checkpoint-dir": flags.text("checkpoint-dir") or None}
     if foreground:
-        return _attached(context, context.arguments[0], query)
+        return _attached(context, context.arguments[0])
     failed = []
     for name in context.arguments:
         try:
-            context.engine.post(path(name, "start"), query)
+            context.engine.post(path(name, "start"))
         except Exception as error:
             text = describe(error, context.host)
             if text is None:
@@ -40,7 +39,7 @@ def run(context: Context) -> int:
     return 0
 
 
-def _attached(context: Context, name: str, query: dict[str, str | None]) -> int:
+def _attached(context: Context, name: str) -> int:
     from wherry.cli.session import Session
 
     flags = context.flags
@@ -53,7 +52,7 @@ def _attached(context: Context, name: str, query: dict[str, str | None]) -> int:
     session.attach({"stdin": stdin, "stdout": True, "stderr": True})
     session.expect_exit("removed" if found["HostConfig"]["AutoRemove"] else "next-exit")
     try:
-        context.engine.post(path(found["Id"], "start"), query)
+        context.engine.post(path(found["Id"], "start"))
     except EngineError:
         session.close()
         raise

@@ -87,8 +87,17 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
     return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
+_CLUSTER = (
+    *("availability", "group", "limit-bytes", "required-bytes", "scope", "secret", "sharing"),
+    *("topology-preferred", "topology-required", "type"),
+)
+
+
 def create(context: Context) -> int:
     flags = context.flags
+    for flag in _CLUSTER:
+        if flags.changed(flag):
+            raise Failure(f"{program.NAME}: '--{flag}' is for cluster volumes, which are not there yet")
     name = context.arguments[0] if context.arguments else ""
     if flags.text("name"):
         if name:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from wherry.client.jsontext import Number
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -83,6 +85,7 @@ _NAMES: list[tuple[type, str]] = [
     (bool, "bool"),
     (int, "int"),
     (float, "float64"),
+    (Number, "json.Number"),
     (str, "string"),
     (list, "[]interface {}"),
     (dict, "map[string]interface {}"),
