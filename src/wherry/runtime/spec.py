@@ -60,9 +60,9 @@ class SpecInputs:
     """What `build` needs besides the record. Paths are the host's, absolute.
 
     `netns`, `pid_ns` and `ipc_ns` are paths of namespaces to join, "" for none of another's; a network namespace is
-    always made beforehand, so "" there means the host's. `shm` is what /dev/shm shows when it is not the container's
-    own. `mounts` are the record's, their sources filled in and there. `seccomp` and `annotations` come from `wherry.linux.seccomp.as_spec`. `block_devices` numbers the devices that
-    limits name.
+    always made beforehand, so "" there means the host's. `mounts` are the record's, their sources there. `shm` is what
+    /dev/shm shows when it is not the container's own. `seccomp` and `annotations` come from
+    `wherry.linux.seccomp.as_spec`. `block_devices` numbers the devices that limits name.
     """
 
     host: Host
