@@ -1,4 +1,4 @@
-"""Container logs as values: what is asked of them, one entry, how pieces make lines, and when a file is rotated.
+"""Container logs as values: what is asked of them, one entry, and how pieces make lines.
 
 conmon writes one record a line, `TIME STREAM TAG DATA\\n` (the Kubernetes CRI logging format): tag F ends a line of the
 container's output, P is a piece of one that goes on. What is shown are Docker's messages: whole lines, cut into 16 KiB
