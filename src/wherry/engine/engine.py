@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.service import Containers
 from wherry.engine.events import Events
 from wherry.engine.execs import Execs
-from wherry.engine.facts import Facts, gather
+from wherry.engine.facts import Facts, Program
 from wherry.engine.image_removal import InUse
 from wherry.engine.images import Images
 from wherry.engine.networks import Networks
@@ -98,12 +99,8 @@ async def open_engine(config: EngineConfig) -> AsyncIterator[Engine]:
         stack.push_async_callback(networks.close)
         await images.recover({record.id for record in index.load()})
         neighbours = Neighbours(images, snapshots, volumes, networks, events)
-        containers, execs = await stack.enter_async_context(
-            open_containers(host, index, runtimes, neighbours, watcher)
-        )
-        facts = await asyncio.to_thread(
-            gather, host, runtimes, config, containers=containers.all, images=images.all, networks=networks
-        )
+        containers, execs = await stack.enter_async_context(open_containers(host, index, runtimes, neighbours, watcher))
+        facts = await asyncio.to_thread(_facts, config, host, runtimes, index, images, networks, events)
         yield Engine(host, facts, images, volumes, networks, containers, execs, events)
 
 
@@ -161,3 +158,50 @@ def _checkpoints(path: Path) -> Iterator[None]:
         yield
     finally:
         task.cancel()
+
+
+def _facts(
+    config: EngineConfig,
+    host: Host,
+    runtimes: Runtimes,
+    index: Index,
+    images: Images,
+    networks: Networks,
+    events: Events,
+) -> Facts:
+    """What `info` and `version` tell. Blocking: runs programs with --version."""
+    programs = []
+    commit = ""
+    for name in ("conmon", runtimes.default):
+        path = host.binaries.conmon if name == "conmon" else runtimes.by_name[name].path
+        if path is not None:
+            numbers, commit = hosts.program_version(path)
+            programs.append(Program(name, ".".join(map(str, numbers)), commit))
+    system, version = hosts.operating_system()
+    return Facts(
+        host=host,
+        id=_engine_id(host.roots.data / "engine-id"),
+        operating_system=system,
+        os_version=version,
+        backing_filesystem=hosts.file_system(host.roots.data),
+        default_runtime=runtimes.default,
+        runtimes={name: runtime.path for name, runtime in runtimes.by_name.items()},
+        programs=programs,
+        runtime_commit=commit,
+        debug=config.debug,
+        containers=lambda: list(index),
+        image_count=lambda: len(images.all()),
+        listeners=lambda: events.listeners,
+        tasks=lambda: len(asyncio.all_tasks()),
+        warnings=lambda: [*host.warnings, *networks.warnings],
+    )
+
+
+def _engine_id(path: Path) -> str:
+    """A UUID that stays with the data root."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        made = str(uuid.uuid4())
+        path.write_text(made + "\n", encoding="ascii")
+        return made

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from wherry.engine.bundles import Bundles
 from wherry.engine.containers.announce import announcer
-from wherry.engine.containers.bundles import BundleWriter
 from wherry.engine.containers.creating import Creator
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.live import Lives
@@ -52,7 +52,13 @@ async def open_containers(
         return Hub(host.roots.run, tty=config.tty, stdin_once=config.stdin_once and not config.tty)
 
     lives = Lives(make_hub)
-    bundles = BundleWriter(host, index, runtimes, Profiles(host.kernel))
+    bundles = Bundles(
+        host,
+        Profiles(host.kernel),
+        index.seek,
+        host_gateway=networks.host_gateway,
+        takes_bpf=lambda container: runtimes.of(container).takes_bpf,
+    )
     starter = Starter(host, runtimes, snapshots, networks, index.save, bundles.write)
     supervisor = Supervisor(host, index, lives, starter, runtimes, networks, announce)
     remover = Remover(host, index, lives, supervisor, snapshots, neighbours.volumes, announce)
@@ -60,7 +66,7 @@ async def open_containers(
     creator = Creator(
         host, index, neighbours.images, snapshots, neighbours.volumes, runtimes, networks, remover, announce
     )
-    execs = Execs(host, index, runtimes, bundles.write_exec, announce)
+    execs = Execs(host, index, runtimes, bundles.write_process, announce)
     containers = Containers(
         host, index, lives, creator, supervisor, remover, runtimes, snapshots, neighbours.images, watcher, announce
     )
