@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--data-root", metavar="DIR", help=f"what survives a reboot (default {defaults.data_root})")
     add("--exec-root", metavar="DIR", help=f"what does not (default {defaults.exec_root})")
     add("-p", "--pidfile", metavar="FILE", help=f"file to write the process ID to (default {defaults.pidfile})")
-    add("-G", "--group", metavar="GROUP", help=f"group of the sockets (default {daemon_config.DEFAULT_GROUP}, if there)")
+    add(
+        "-G", "--group", metavar="GROUP", help=f"group of the sockets (default {daemon_config.DEFAULT_GROUP}, if there)"
+    )
     add("--config-file", metavar="FILE", help=f"JSON file of options (default {daemon_config.DEFAULT_FILE}, if there)")
     add("-l", "--log-level", metavar="LEVEL", help=f"{', '.join(daemon_config.LOG_LEVELS)} (default info)")
     add("--log-format", metavar="FORMAT", help="text or json (default text)")

@@ -125,14 +125,15 @@ class App:
                 self._exact[route.method, route.path] = route.handler
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        response = await self._answer(request)
         connection = request.protocol
         assert isinstance(connection, Connection)
+        connection.serving()
+        response = await self._answer(request)
         connection.answered(response)
         return response
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        headers: dict[str, str] = {}
+        headers = {"Server": HEADERS["Server"]}
         try:
             version, path = versions.split(request.rel_url.raw_path)
             handler, parts = self._find(request.method, path)

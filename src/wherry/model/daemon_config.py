@@ -135,7 +135,9 @@ def merge(flags: Mapping[str, Any], file: Any, source: str) -> DaemonConfig:
         raise InvalidParameter(f"{where}: it must hold a JSON object")
     known = {option.key for option in OPTIONS}
     if unknown := sorted(set(file) - known):
-        raise InvalidParameter(f"{where}: the following directives don't match any configuration option: {', '.join(unknown)}")
+        raise InvalidParameter(
+            f"{where}: the following directives don't match any configuration option: {', '.join(unknown)}"
+        )
     if both := [key for key in file if key in flags]:
         told = ", ".join(f"{key}: (from flag: {_show(flags[key])}, from file: {_show(file[key])})" for key in both)
         raise InvalidParameter(
