@@ -24,7 +24,8 @@ from typing import Any
 
 from wherry.linux.inotify import Watcher
 from wherry.model.failpoints import failpoint
-from wherry.model.logs import STDERR, STDOUT, Assembler, LogEntry, LogOptions, Rotation, TailFinder
+from wherry.model.logging_options import LogLimits
+from wherry.model.logs import STDERR, STDOUT, Assembler, LogEntry, LogOptions, TailFinder
 
 _BLOCK = 128 * 1024  # bytes read at once: some 2 ms of parsing in a thread
 _REACH = 4 * 1024 * 1024  # how far back `tail` looks for the beginning of its first line
@@ -324,7 +325,7 @@ def _time_ns(text: bytes) -> int:
 # --- rotation ---
 
 
-def rotate(path: Path, rotation: Rotation, control: Path) -> bool:
+def rotate(path: Path, limits: LogLimits, control: Path) -> bool:
     """Start a new log file if the current one has reached its size. Blocking (renames); true if it was done.
 
     `control` is the monitor's control FIFO (`ctl` in the bundle directory), through which conmon is asked to open the
@@ -334,11 +335,11 @@ def rotate(path: Path, rotation: Rotation, control: Path) -> bool:
     size = _size(path)
     if size is None:
         return _reopen(control)
-    if rotation.max_files == 1:
+    if limits.max_files == 1:
         _rotated(path, 1).unlink(missing_ok=True)  # kept only until conmon had let go of it
-    if not rotation.max_size or size < rotation.max_size:
+    if not limits.max_size or size < limits.max_size:
         return False
-    for number in range(max(1, rotation.max_files - 1), 1, -1):
+    for number in range(max(1, limits.max_files - 1), 1, -1):
         with suppress(FileNotFoundError):
             _rotated(path, number - 1).rename(_rotated(path, number))
     path.rename(_rotated(path, 1))
