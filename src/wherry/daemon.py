@@ -133,7 +133,7 @@ def _set_up_logging(config: DaemonConfig) -> None:
 async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
     """Everything between start and stop, each part undone in reverse order."""
     from wherry.api.serving import open_api  # here: `--help` and `--validate` need none of it
-    from wherry.engine import EngineConfig, open_engine
+    from wherry.engine.engine import EngineConfig, open_engine
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -118,11 +118,11 @@ class App:
         self._exact: dict[tuple[str, str], Handler] = {}
         self._patterns: dict[tuple[str, str], list[tuple[re.Pattern[str], Handler]]] = {}
         for route in routes:
-            if "{" in route.path:
+            if "{" in route.path:  # the first that matches counts
                 first = route.path.split("/", 2)[1]
                 self._patterns.setdefault((route.method, first), []).append((_pattern(route.path), route.handler))
             else:
-                self._exact[route.method, route.path] = route.handler
+                self._exact.setdefault((route.method, route.path), route.handler)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
