@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -36,7 +37,10 @@ def main() -> int:
     only = options.only.split(",")
     if base not in names or not set(only) <= set(ALL) or len(set(names)) != len(names):
         parser.error("--base must be one of the engines, --only of the known works, names of engines unique")
-    engines = [Engine(name, address) for name, address in options.engine]
+    try:
+        engines = [Engine(name, address) for name, address in options.engine]
+    except OSError as error:
+        parser.error(f"an engine does not answer: {error}: {', '.join(address for _, address in options.engine)}")
     try:
         for engine in engines:
             engine.prepare()
@@ -70,6 +74,7 @@ def _compare(engines: list[Engine], base: str, only: list[str], options: argpars
     try:
         Work(engines, plan, keep).do(only)
     finally:
+        facts["load_at_end"] = os.getloadavg()[0]
         order = list(items.values())
         print(report.tables(order, results, names, base))
         if options.json:
