@@ -42,14 +42,7 @@ def start(settings: Settings) -> None:
         return
     settings.exec_root.mkdir(parents=True, exist_ok=True)
     settings.log.parent.mkdir(parents=True, exist_ok=True)
-    command: list[str | Path] = [
-        VENV / "bin" / "wherryd",
-        *("--data-root", settings.data_root),
-        *("--exec-root", settings.exec_root),
-        *("--pidfile", settings.pidfile),
-        *("--host", f"unix://{settings.socket}"),
-        *(("--bip", settings.bip) if settings.bip else ()),
-    ]
+    command = [VENV / "bin" / "wherryd", *flags(settings)]
     with settings.log.open("ab") as log:
         beginning = log.tell()
         process = subprocess.Popen(
@@ -66,6 +59,20 @@ def start(settings: Settings) -> None:
             raise Failure(f"the engine {what}; {settings.log} says:\n{words}")
         time.sleep(0.05)
     say(f"The engine runs (PID {process.pid}); its log is {settings.log}")
+
+
+def flags(settings: Settings) -> list[str]:
+    """The daemon's options; none for what is the default, so that its configuration file has a say."""
+    default = Settings.from_environment({})
+    options: list[str] = []
+    if settings.data_root != default.data_root:
+        options += ["--data-root", str(settings.data_root)]
+    if settings.exec_root != default.exec_root:
+        options += ["--exec-root", str(settings.exec_root)]
+        options += ["--pidfile", str(settings.pidfile), "--host", f"unix://{settings.socket}"]
+    if settings.bip:
+        options += ["--bip", settings.bip]
+    return options
 
 
 def pid(settings: Settings) -> int | None:

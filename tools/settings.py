@@ -44,4 +44,4 @@ class Settings:
 
     @property
     def pidfile(self) -> Path:
-        return self.exec_root / "wherryd.pid"
+        return self.exec_root / "wherry.pid"
