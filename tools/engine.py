@@ -42,7 +42,7 @@ def start(settings: Settings) -> None:
         return
     settings.exec_root.mkdir(parents=True, exist_ok=True)
     settings.log.parent.mkdir(parents=True, exist_ok=True)
-    command = [VENV / "bin" / "wherryd", *flags(settings)]
+    command = [str(VENV / "bin" / "wherryd"), *flags(settings)]
     with settings.log.open("ab") as log:
         beginning = log.tell()
         process = subprocess.Popen(
