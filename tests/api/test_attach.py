@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.engine import DEAF, IDLE, Engine, eventually
 
-ALL = {"stream": 1, "stdin": 1, "stdout": 1, "stderr": 1}
-INTERACTIVE = {"OpenStdin": True, "StdinOnce": True, "AttachStdin": True, "AttachStdout": True, "AttachStderr": True}
+ALL: dict[str, Any] = {"stream": 1, "stdin": 1, "stdout": 1, "stderr": 1}
+INTERACTIVE: dict[str, Any] = {
+    "OpenStdin": True,
+    "StdinOnce": True,
+    "AttachStdin": True,
+    "AttachStdout": True,
+    "AttachStderr": True,
+}
 
 
 @pytest.mark.parametrize("upgrade", [True, False])
