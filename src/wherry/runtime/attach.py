@@ -30,8 +30,9 @@ IN_MEMORY = 1024 * 1024  # of one session's backlog
 class Backlog:
     """A queue of (stream, bytes) that never blocks its writer: 1 MB in memory, the rest in an unlinked file."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, in_memory: int = IN_MEMORY) -> None:
         self._folder = folder
+        self._limit = in_memory
         self._pieces: deque[tuple[int, bytes]] = deque()
         self._in_memory = 0
         self._file: BinaryIO | None = None
@@ -40,7 +41,7 @@ class Backlog:
         self._write_at = 0
 
     def put(self, stream: int, data: bytes) -> None:
-        if self._spilled or self._in_memory + len(data) > IN_MEMORY:
+        if self._spilled or self._in_memory + len(data) > self._limit:
             self._spill(stream, data)
         else:
             self._pieces.append((stream, data))

@@ -17,4 +17,23 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE INDEX events_by_time ON events (time_ns);
     """,
+    """
+    CREATE TABLE images (
+        id TEXT PRIMARY KEY,             -- sha256:... of the configuration document, which is a blob
+        record BLOB NOT NULL             -- msgspec JSON of model.image.Image
+    );
+    CREATE TABLE image_names (
+        reference TEXT PRIMARY KEY,      -- canonical: docker.io/library/nginx:latest, or ...@sha256:...
+        image_id TEXT NOT NULL REFERENCES images (id)
+    );
+    CREATE TABLE layer_blobs (
+        diff_id TEXT PRIMARY KEY,        -- sha256:... of the uncompressed layer tar
+        digest TEXT NOT NULL,            -- of the blob that holds it
+        compression TEXT NOT NULL        -- of the blob: "", gzip, zstd, bzip2, xz
+    );
+    CREATE TABLE volumes (
+        name TEXT PRIMARY KEY,
+        record BLOB NOT NULL             -- msgspec JSON of engine.volumes.Volume
+    );
+    """,
 )

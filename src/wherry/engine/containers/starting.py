@@ -17,11 +17,12 @@ from collections.abc import Awaitable, Callable
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.needs import NetworkPlane, SnapshotStore
 from wherry.engine.containers.runtimes import Runtimes
-from wherry.errors import SystemFailure
+from wherry.errors import InvalidParameter, SystemFailure
 from wherry.linux import cgroups, mounts, processes
 from wherry.model.container import Container, ProcessIdentity
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
+from wherry.model.logging_options import limits
 from wherry.runtime.attach import Hub
 from wherry.runtime.conmon import Launch, Monitor, RuntimeRefused
 from wherry.runtime.oci import Runtime, start_failure
@@ -56,6 +57,10 @@ class Starter:
         """
         layout = Layout(self._host.roots, container.id)
         async with contextlib.AsyncExitStack() as undo, contextlib.AsyncExitStack() as until_joined:
+            _check_log(container)
+            # its first process joins its cgroup some ms from now: let the kernel's lock be warm by then
+            warm_up = asyncio.create_task(asyncio.to_thread(cgroups.warm_up, self._host.cgroups))
+            until_joined.push_async_callback(asyncio.wait, {warm_up})
             undo.push_async_callback(asyncio.to_thread, clear_bundle, layout)
             netns = await self._surroundings(container, layout, undo, until_joined)
             self._save(container)  # addresses and ports, before a process can use them
@@ -71,10 +76,9 @@ class Starter:
         undo: contextlib.AsyncExitStack,
         until_joined: contextlib.AsyncExitStack,
     ) -> str | None:
-        """Root filesystem and network, side by side; meanwhile the kernel's cgroup lock warms up."""
+        """Root filesystem and network, side by side."""
         connected = asyncio.create_task(self._connect(container, undo, until_joined))
         await _all(
-            asyncio.to_thread(cgroups.warm_up, self._host.cgroups),
             asyncio.to_thread(self._mount_root, container, layout),
             connected,
         )
@@ -138,6 +142,15 @@ class Starter:
         self._save(container)
         await runtime.start(container.id)
         failpoint("start.released")
+
+
+def _check_log(container: Container) -> None:
+    try:
+        limits(container.host.log_config)
+    except InvalidParameter as error:
+        raise SystemFailure(
+            f"failed to create task for container: failed to initialize logging driver: {error}"
+        ) from None
 
 
 async def _all(*steps: Awaitable[object]) -> None:
