@@ -68,9 +68,13 @@ def test_much_through_stdin_and_back(engine: Engine) -> None:
 
 
 def test_only_what_was_asked(engine: Engine) -> None:
-    for stream, expected in (("stdout", (b"out\n", b"")), ("stderr", (b"", b"err\n"))):
+    cases: list[tuple[dict[str, Any], tuple[bytes, bytes]]] = [
+        ({"stdout": 1}, (b"out\n", b"")),
+        ({"stderr": 1}, (b"", b"err\n")),
+    ]
+    for query, expected in cases:
         container = engine.create(["sh", "-c", "echo out; echo err >&2"])
-        with engine.http.hijack(f"/containers/{container}/attach", stream=1, **{stream: 1}) as connection:
+        with engine.http.hijack(f"/containers/{container}/attach", stream=1, **query) as connection:
             engine.start(container)
             assert connection.output() == expected
 
