@@ -155,7 +155,7 @@ class Monitor:
             os.close(fd)
 
     async def _line(self, fd: int) -> bytes:
-        """The next line, or b"" at the end. A detached exec may have sent its exit code behind its PID: the file has it."""
+        """The next line, or b"" at the end. What a detached exec sends behind its PID is in its exit file, too."""
         collected = b""
         while b"\n" not in collected:
             await processes.readable(fd)
