@@ -246,6 +246,16 @@ async def test_following_tells_what_is_added_and_ends_with_the_monitor(tmp_path:
     assert not watcher._waiting
 
 
+async def test_following_ends_with_its_run_though_the_next_one_begins_at_once(tmp_path: Path, watcher: Watcher) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(text([(STDOUT, True, b"one")]))
+    follower = Follower(path, watcher)
+    await follower.until(lambda data: data == b"one\n")
+    follower.ended.set()
+    follower.ended.clear()
+    await follower.task
+
+
 async def test_following_from_the_end_keeps_a_begun_line_whole(tmp_path: Path, watcher: Watcher) -> None:
     path = tmp_path / "log"
     path.write_bytes(text([(STDOUT, True, b"old"), (STDOUT, False, b"par")]))

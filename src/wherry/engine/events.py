@@ -41,6 +41,11 @@ class Events:
         self._waiting: set[asyncio.Future[None]] = set()
         self._trim(self._newest())
 
+    @property
+    def listeners(self) -> int:
+        """How many streams wait for news."""
+        return len(self._waiting)
+
     def emit(self, event: Event) -> None:
         """Record one event and wake the listeners.
 
