@@ -155,12 +155,12 @@ class Monitor:
             os.close(fd)
 
     async def _line(self, fd: int) -> bytes:
-        """One line, or b"" at the end. Only one line is expected at a time on each pipe."""
+        """The next line, or b"" at the end. What a detached exec sends behind its PID is in its exit file, too."""
         collected = b""
-        while not collected.endswith(b"\n"):
+        while b"\n" not in collected:
             await processes.readable(fd)
             piece = os.read(fd, 4096)
             if not piece:
                 break
             collected += piece
-        return collected
+        return collected.partition(b"\n")[0]
