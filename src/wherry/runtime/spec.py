@@ -152,7 +152,10 @@ def process(
     privileged: bool = False,
     late: Collection[Ulimit] = (),
 ) -> Json:
-    """The spec's `process`, of a container or of an exec in it. `console_size` is height and width; limits in `late` are left out."""
+    """The spec's `process`, of a container or of an exec in it. Limits in `late` are left out.
+
+    `console_size` is height and width.
+    """
     settings = container.host
     options = security.parse(settings.security_opt)
     held = capability_set(settings, host, privileged=privileged or settings.privileged)
