@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from wherry.engine.containers.live import WaitResult
 from wherry.model.config import Config, ExecConfig, HostConfig, NetworkingConfig
 from wherry.model.container import Container
 from wherry.model.filters import Filters
@@ -43,13 +44,6 @@ class Created(Protocol):
     def id(self) -> str: ...
     @property
     def warnings(self) -> list[str]: ...
-
-
-class WaitResult(Protocol):
-    @property
-    def exit_code(self) -> int: ...
-    @property
-    def error(self) -> str: ...
 
 
 class Pruned(Protocol):

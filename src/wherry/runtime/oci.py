@@ -22,6 +22,7 @@ class Runtime:
     path: Path
     state: Path
     fifo_start: bool = False  # its init waits on STATE/ID/exec.fifo: crun's internals, tried by version
+    takes_bpf: bool = False  # it accepts a compiled seccomp filter as the annotation run.oci.seccomp_bpf_data
 
     async def start(self, container_id: str) -> None:
         """Let the created container's process run. Raises SystemFailure."""
