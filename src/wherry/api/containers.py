@@ -73,7 +73,8 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
             return call.encoded(summaries.encode(chosen, names, encode.now()))
         sizes = await asyncio.gather(*(size_of(record) for record in chosen))
         now = encode.now()
-        return call.json([encode.summary(*entry, now, size) for *entry, size in zip(chosen, names, sizes, strict=True)])
+        entries = zip(chosen, names, sizes, strict=True)
+        return call.json([encode.summary(record, name, now, size) for record, name, size in entries])
 
     async def size_of(record: Container) -> tuple[int, int] | None:
         with suppress(NotFound):  # removed meanwhile
