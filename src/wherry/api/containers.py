@@ -141,7 +141,7 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         finally:
             future.cancel()
         answer: dict[str, Any] = {"StatusCode": result.exit_code}
-        if result.error:
+        if result.error and condition != "removed":
             answer["Error"] = {"Message": result.error}
         return await call.last(response, answer)
 

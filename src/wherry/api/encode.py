@@ -391,11 +391,11 @@ def state_of(container: Container) -> dict[str, Any]:
 
 
 def config(value: Config) -> dict[str, Any]:
-    return _fields(value, _OMITTED_CONFIG) | {"Labels": value.labels or {}}
+    return _fields(value, _OMITTED_CONFIG) | {"Labels": value.labels or {}, "Volumes": value.volumes or None}
 
 
 def host_config(value: HostConfig) -> dict[str, Any]:
-    return _fields(value, _OMITTED_HOST)
+    return _fields(value, _OMITTED_HOST) | {"Links": value.links or None}
 
 
 def network_settings(container: Container) -> dict[str, Any]:
