@@ -113,10 +113,9 @@ class Events:
         self._connection.execute("DELETE FROM events WHERE sequence <= ?", (newest - self._kept,))
 
 
-# The sign keeps SQLite from walking the index on time instead of these few rows.
 _BETWEEN = """
     SELECT record FROM events
-    WHERE sequence > ? AND sequence <= ? AND +time_ns >= ? AND +time_ns <= ?
+    WHERE sequence > ? AND sequence <= ? AND time_ns >= ? AND time_ns <= ?
     ORDER BY sequence
 """
 

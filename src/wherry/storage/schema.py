@@ -11,11 +11,10 @@ MIGRATIONS: tuple[str, ...] = (
         record BLOB NOT NULL             -- msgspec JSON of model.container.Container
     );
     CREATE TABLE events (
-        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        sequence INTEGER PRIMARY KEY,    -- never used again: only the oldest are deleted
         time_ns INTEGER NOT NULL,
         record BLOB NOT NULL             -- msgspec JSON of model.events.Event
     );
-    CREATE INDEX events_by_time ON events (time_ns);
     """,
     """
     CREATE TABLE images (
