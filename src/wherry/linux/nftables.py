@@ -1,0 +1,70 @@
+"""nftables in process: libnftables with one context for as long as it is used (libnftables(3)).
+
+A context is not for two threads at once, and talks to the network namespace in which it was made.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from typing import Any
+
+_JSON = 1 << 4  # NFT_CTX_OUTPUT_JSON
+_HANDLE = 1 << 3  # NFT_CTX_OUTPUT_HANDLE
+
+
+class NftablesError(Exception):
+    """What libnftables said about a command that did not go through; nothing of it was done."""
+
+
+class Nftables:
+    """The firewall of one namespace. Raises OSError where libnftables is missing.
+
+    nft = Nftables()
+    nft.run("add table ip example; add chain ip example c")     # one transaction: all or nothing
+    nft.objects("list chain ip example c")
+    nft.close()
+    """
+
+    def __init__(self) -> None:
+        self._library = library = ctypes.CDLL("libnftables.so.1")
+        library.nft_ctx_new.restype = ctypes.c_void_p
+        library.nft_ctx_new.argtypes = [ctypes.c_uint32]
+        for name in ("nft_ctx_free", "nft_ctx_buffer_output", "nft_ctx_buffer_error"):
+            getattr(library, name).argtypes = [ctypes.c_void_p]
+        library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
+        for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
+            getattr(library, name).argtypes = [ctypes.c_void_p]
+            getattr(library, name).restype = ctypes.c_char_p
+        library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+        self._context = library.nft_ctx_new(0)
+        if not self._context:
+            raise OSError("libnftables gives no context")
+        library.nft_ctx_output_set_flags(self._context, _JSON | _HANDLE)
+        library.nft_ctx_buffer_output(self._context)
+        library.nft_ctx_buffer_error(self._context)
+
+    def close(self) -> None:
+        if self._context:
+            self._library.nft_ctx_free(self._context)
+            self._context = None
+
+    def run(self, script: str) -> str:
+        """Do all of it in one transaction; what it prints. Raises NftablesError."""
+        failed = self._library.nft_run_cmd_from_buffer(self._context, script.encode())
+        printed = self._library.nft_ctx_get_output_buffer(self._context) or b""
+        said = self._library.nft_ctx_get_error_buffer(self._context) or b""
+        if failed:
+            raise NftablesError(said.decode(errors="replace").strip() or "nftables failed without a word")
+        return bytes(printed).decode(errors="replace")
+
+    def objects(self, command: str) -> list[dict[str, Any]]:
+        """What a `list` command shows, as libnftables-json(5) has it; empty if there is no such thing."""
+        try:
+            printed = self.run(command)
+        except NftablesError as error:
+            if "No such file or directory" in str(error):
+                return []
+            raise
+        found: list[dict[str, Any]] = json.loads(printed)["nftables"] if printed else []
+        return [entry for entry in found if "metainfo" not in entry]
