@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from wherry.linux.inotify import Watcher
-from wherry.model.logs import STDERR, STDOUT, LogEntry, LogOptions, Rotation
+from wherry.model.logging_options import LogLimits
+from wherry.model.logs import STDERR, STDOUT, LogEntry, LogOptions
 from wherry.storage.logs import read_log, rotate
 
 
@@ -143,7 +144,7 @@ async def test_rotation_loses_nothing_and_followers_go_on(tmp_path: Path, watche
         rotations = 0
         while not container.ended.is_set():
             rotations += await asyncio.to_thread(
-                rotate, container.log, Rotation(max_size=5000, max_files=50), container.bundle / "ctl"
+                rotate, container.log, LogLimits(max_size=5000, max_files=50), container.bundle / "ctl"
             )
             await asyncio.sleep(0.02)
         expected = "".join(f"line {number} {'x' * 30}\n" for number in range(400)).encode()

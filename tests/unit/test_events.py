@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp import ClientSession, UnixConnector
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wherry.api import events as api
+from wherry.api.app import App
+from wherry.api.server import Listener, bind_unix
 from wherry.engine.events import Events
 from wherry.model.event_filters import event_holds
 from wherry.model.events import Event
@@ -197,11 +198,13 @@ def test_messages_are_the_real_engines() -> None:
     assert list(api.encode(volume)) == ["Type", "Action", "Actor", "scope", "time", "timeNano"]
 
 
-async def test_over_http_headers_come_first_and_lines_as_they_happen(database: Database) -> None:
+async def test_over_http_headers_come_first_and_lines_as_they_happen(database: Database, tmp_path: Path) -> None:
     events = Events(database)
-    app = web.Application()
-    app.add_routes(api.routes(events))
-    async with TestClient(TestServer(app)) as client:
+    socket = tmp_path / "api.sock"
+    async with (
+        Listener(App(api.routes(events)), [bind_unix(socket, None)]),
+        ClientSession("http://d", connector=UnixConnector(str(socket))) as client,
+    ):
         async with client.get("/events") as response:
             assert response.headers["Transfer-Encoding"] == "chunked"
             assert response.headers["Content-Type"] == "application/json"

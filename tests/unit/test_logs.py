@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wherry.errors import InvalidParameter, NotSupported, WherryError
 from wherry.linux.inotify import Watcher
-from wherry.model.logs import MESSAGE, STDERR, STDOUT, Assembler, LogEntry, LogOptions, Rotation, TailFinder
+from wherry.model.logging_options import LogLimits
+from wherry.model.logs import MESSAGE, STDERR, STDOUT, Assembler, LogEntry, LogOptions, TailFinder
 from wherry.storage.logs import read_log, remove_logs, rotate
 
 START = 1_800_000_000
@@ -246,6 +246,16 @@ async def test_following_tells_what_is_added_and_ends_with_the_monitor(tmp_path:
     assert not watcher._waiting
 
 
+async def test_following_ends_with_its_run_though_the_next_one_begins_at_once(tmp_path: Path, watcher: Watcher) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(text([(STDOUT, True, b"one")]))
+    follower = Follower(path, watcher)
+    await follower.until(lambda data: data == b"one\n")
+    follower.ended.set()
+    follower.ended.clear()
+    await follower.task
+
+
 async def test_following_from_the_end_keeps_a_begun_line_whole(tmp_path: Path, watcher: Watcher) -> None:
     path = tmp_path / "log"
     path.write_bytes(text([(STDOUT, True, b"old"), (STDOUT, False, b"par")]))
@@ -265,7 +275,7 @@ async def test_following_goes_on_across_rotations(tmp_path: Path, watcher: Watch
     for number in range(50):
         current.write(text([(STDOUT, True, b"%d" % number)]))
         if number % 7 == 0:
-            rotate(path, Rotation(1, 3), tmp_path / "ctl")
+            rotate(path, LogLimits(max_size=1, max_files=3), tmp_path / "ctl")
             current.write(text([(STDOUT, True, b"late")]))  # to the renamed file, as conmon does until it reopens
             current.close()
             current = (tmp_path / "log.tmp").open("ab", buffering=0)
@@ -290,47 +300,3 @@ async def test_a_follower_that_is_cancelled_leaves_nothing(tmp_path: Path, watch
         await follower.task
     await asyncio.sleep(0)
     assert not watcher._waiting
-
-
-# --- options ---
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({}, Rotation()),
-        ({"max-size": "10m", "max-file": "3"}, Rotation(10_000_000, 3)),
-        ({"max-size": "1.5k"}, Rotation(1500, 1)),
-        ({"max-size": "4096"}, Rotation(4096, 1)),
-        ({"mode": "blocking", "compress": "false"}, Rotation()),
-    ],
-)
-def test_log_options(options: dict[str, str], expected: Rotation) -> None:
-    assert Rotation.from_options(options) == expected
-
-
-@pytest.mark.parametrize(
-    ("options", "kind", "message"),
-    [
-        ({"nonsense": "1"}, InvalidParameter, "unknown log opt 'nonsense' for json-file log driver"),
-        ({"max-size": "x"}, InvalidParameter, "failed to initialize logging driver: invalid size: 'x'"),
-        ({"max-size": "-1"}, InvalidParameter, "failed to initialize logging driver: invalid size: '-1'"),
-        ({"max-file": "0"}, InvalidParameter, "failed to initialize logging driver: max-file cannot be less than 1"),
-        (
-            {"max-file": "x"},
-            InvalidParameter,
-            'failed to initialize logging driver: strconv.Atoi: parsing "x": invalid syntax',
-        ),
-        ({"mode": "x"}, InvalidParameter, "logger: logging mode not supported: x"),
-        (
-            {"max-buffer-size": "1m"},
-            InvalidParameter,
-            "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
-        ),
-        ({"tag": "x"}, NotSupported, "log opt 'tag=x' is not supported by this engine"),
-    ],
-)
-def test_log_option_errors(options: dict[str, str], kind: type[WherryError], message: str) -> None:
-    with pytest.raises(kind) as caught:
-        Rotation.from_options(options)
-    assert str(caught.value) == message

@@ -13,7 +13,6 @@ from wherry.api import decode, encode, hijack
 from wherry.api.app import Call, Route
 from wherry.api.services import ContainersService, ExecsService
 from wherry.errors import InvalidParameter, NotFound, NotSupported, SystemFailure, WherryError
-from wherry.model import defaults
 from wherry.model.config import HostConfig, NetworkingConfig
 from wherry.model.filters import ContainerQuery, Filters
 from wherry.model.host import Host
@@ -38,9 +37,7 @@ class ImageNames(Protocol):
         ...
 
 
-def routes(
-    containers: ContainersService, execs: ExecsService, images: ImageNames, host: Host, default_runtime: str
-) -> list[Route]:
+def routes(containers: ContainersService, execs: ExecsService, images: ImageNames, host: Host) -> list[Route]:
     """The routes over these services."""
 
     async def create(call: Call) -> web.StreamResponse:
@@ -50,7 +47,6 @@ def routes(
             raise InvalidParameter("config cannot be empty in order to create a container")
         wanted = given or HostConfig()
         _as_of(call.version, wanted)
-        defaults.complete(wanted, cgroups=host.cgroups, runtime=default_runtime)
         created = await containers.create(
             call.query.text("name"), config, wanted, networking or NetworkingConfig(), call.query.text("platform")
         )

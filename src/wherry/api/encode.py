@@ -296,7 +296,7 @@ def inspect(
     state = container.state
     started = state.run > 0
     files = {
-        key: str(directory / name) if started and container.managed_etc else ""
+        key: str(directory / name) if started else ""
         for key, name in (("ResolvConfPath", "resolv.conf"), ("HostnamePath", "hostname"), ("HostsPath", "hosts"))
     }
     shown: dict[str, Any] = {
@@ -307,7 +307,7 @@ def inspect(
         "State": state_of(container),
         "Image": container.image,
         **files,
-        "LogPath": str(directory / "log") if started else "",
+        "LogPath": str(directory / "container.log") if started else "",
         "Name": "/" + container.name,
         "RestartCount": state.restart_count,
         "Driver": DRIVER,

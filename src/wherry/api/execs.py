@@ -10,8 +10,9 @@ from aiohttp import web
 from wherry.api import hijack
 from wherry.api.app import HEADERS, Call, Route
 from wherry.api.errors import message_of
-from wherry.api.services import Exec, ExecConfig, ExecsService
+from wherry.api.services import Exec, ExecsService
 from wherry.errors import InvalidParameter, NotFound, SystemFailure
+from wherry.model.config import ExecConfig
 
 
 class ExecStart(msgspec.Struct, rename="pascal"):

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from msgspec import Struct
-
-from wherry.model.config import Config, HostConfig, NetworkingConfig
+from wherry.engine.containers.live import WaitResult
+from wherry.model.config import Config, ExecConfig, HostConfig, NetworkingConfig
 from wherry.model.container import Container
 from wherry.model.filters import Filters
 from wherry.model.logs import LogEntry, LogOptions
@@ -47,13 +46,6 @@ class Created(Protocol):
     def warnings(self) -> list[str]: ...
 
 
-class WaitResult(Protocol):
-    @property
-    def exit_code(self) -> int: ...
-    @property
-    def error(self) -> str: ...
-
-
 class Pruned(Protocol):
     @property
     def ids(self) -> list[str]: ...
@@ -83,23 +75,6 @@ class ContainersService(Protocol):
     def logs(self, ref: str, options: LogOptions, /) -> AsyncIterator[LogEntry]: ...
     async def resize(self, ref: str, height: int, width: int, /) -> None: ...
     async def size(self, ref: str) -> tuple[int, int]: ...
-
-
-class ExecConfig(Struct, rename="pascal", kw_only=True):
-    """What to run in a running container: the body of POST /containers/{id}/exec."""
-
-    user: str = ""
-    privileged: bool = False
-    tty: bool = False
-    console_size: tuple[int, int] | None = None
-    attach_stdin: bool = False
-    attach_stderr: bool = False
-    attach_stdout: bool = False
-    detach: bool = False
-    detach_keys: str = ""
-    env: list[str] | None = None
-    working_dir: str = ""
-    cmd: list[str] | None = None
 
 
 class Exec(Protocol):

@@ -211,6 +211,23 @@ class HostConfig(Struct, rename="pascal", kw_only=True):
     init: bool | None = None
 
 
+class ExecConfig(Struct, rename="pascal", kw_only=True):
+    """What to run in a running container: the body of POST /containers/{id}/exec."""
+
+    user: str = ""
+    privileged: bool = False
+    tty: bool = False
+    console_size: tuple[int, int] | None = None
+    attach_stdin: bool = False
+    attach_stderr: bool = False
+    attach_stdout: bool = False
+    detach: bool = False
+    detach_keys: str = ""
+    env: list[str] | None = None
+    working_dir: str = ""
+    cmd: list[str] | None = None
+
+
 class EndpointIPAM(Struct, rename="pascal", omit_defaults=True):
     ipv4_address: str = field(default="", name="IPv4Address")
     ipv6_address: str = field(default="", name="IPv6Address")

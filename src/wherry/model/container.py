@@ -32,7 +32,16 @@ class State(Struct, kw_only=True):
     monitor: ProcessIdentity | None = None  # its conmon
     restart_count: int = 0
     stopped_by_user: bool = False  # a stop or kill asked for: restart policies leave it alone
-    run: int = 0  # counts starts; names the files of one start
+    run: int = 0  # counts starts
+
+    @property
+    def shown(self) -> Status:
+        """The status that clients see: one that is starting is still what it was."""
+        if self.status is not Status.STARTING:
+            return self.status
+        if self.restart_count:
+            return Status.RESTARTING
+        return Status.EXITED if self.finished_at else Status.CREATED
 
 
 class MountPoint(Struct, kw_only=True):
@@ -110,4 +119,4 @@ class Container(Struct, kw_only=True):
     state: State = field(default_factory=State)
     sandbox: Sandbox
     mounts: list[MountPoint] = field(default_factory=list)
-    managed_etc: bool = True
+    remove_volumes: bool = False  # of one in REMOVING: its anonymous volumes go with it

@@ -6,6 +6,8 @@ Rootless will be another value, not another program.
 from __future__ import annotations
 
 import enum
+import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +33,10 @@ CGROUP_FEATURES = frozenset(
 )
 
 
+DEFAULT_DATA = Path("/var/lib/wherry")
+DEFAULT_RUN = Path("/run/wherry")
+
+
 class CgroupLayout(enum.Enum):
     """How cgroups are mounted (cgroups(7)): v2 alone, v1 alone, or v1 controllers beside an empty-handed v2 tree."""
 
@@ -53,6 +59,17 @@ class Roots:
     def bundle(self, container_id: str) -> Path:
         """Files of one container's current run: config.json, monitor pid file, control FIFO, attach socket."""
         return self.run / "containers" / container_id
+
+    def exec_bundle(self, exec_id: str) -> Path:
+        """Files of one exec, while it runs."""
+        return self.run / "execs" / exec_id
+
+    @property
+    def cgroup_parent(self) -> str:
+        """Parent of the containers' cgroups; each engine of the host has its own, as each has its own exec root."""
+        if self.run == DEFAULT_RUN:
+            return "/wherry"
+        return f"/wherry-{hashlib.sha256(os.fsencode(self.run)).hexdigest()[:8]}"
 
     @property
     def runtime_state(self) -> Path:

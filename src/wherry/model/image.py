@@ -175,6 +175,49 @@ def decode_config(fields: Mapping[str, Any]) -> ImageConfig:
     return msgspec.convert(folded, Config)
 
 
+def config_json(config: ImageConfig) -> dict[str, Any]:
+    """A configuration as Docker writes it into images and shows it (container.Config with its omitempty fields)."""
+    shown: dict[str, Any] = {
+        "Hostname": config.hostname,
+        "Domainname": config.domainname,
+        "User": config.user,
+        "AttachStdin": config.attach_stdin,
+        "AttachStdout": config.attach_stdout,
+        "AttachStderr": config.attach_stderr,
+    }
+    if config.exposed_ports:
+        shown["ExposedPorts"] = config.exposed_ports
+    shown |= {
+        "Tty": config.tty,
+        "OpenStdin": config.open_stdin,
+        "StdinOnce": config.stdin_once,
+        "Env": config.env,
+        "Cmd": config.cmd,
+    }
+    if config.healthcheck is not None:
+        shown["Healthcheck"] = config.healthcheck
+    if config.args_escaped:
+        shown["ArgsEscaped"] = True
+    shown |= {
+        "Image": config.image,
+        "Volumes": config.volumes,
+        "WorkingDir": config.working_dir,
+        "Entrypoint": config.entrypoint,
+    }
+    if config.network_disabled:
+        shown["NetworkDisabled"] = True
+    if config.mac_address:
+        shown["MacAddress"] = config.mac_address
+    shown |= {"OnBuild": config.on_build, "Labels": config.labels}
+    if config.stop_signal:
+        shown["StopSignal"] = config.stop_signal
+    if config.stop_timeout is not None:
+        shown["StopTimeout"] = config.stop_timeout
+    if config.shell:
+        shown["Shell"] = config.shell
+    return shown
+
+
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)")
 
 

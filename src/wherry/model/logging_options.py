@@ -33,20 +33,23 @@ class LogLimits:
     max_files: int = 1
 
 
-_DEFAULTS = {"json-file": LogLimits(), "local": LogLimits(max_size=20 << 20, max_files=5)}
+_DEFAULTS = {"json-file": LogLimits(), "local": LogLimits(max_size=20_000_000, max_files=5)}
 
 
 def parse_size(text: str) -> int:
-    """Bytes of "10m", "1.5g", "512": powers of 1024. Raises InvalidParameter, "invalid size: 'x'"."""
+    """Bytes of "10m", "1.5g", "512": powers of 1000. Raises InvalidParameter, "invalid size: 'x'"."""
     matched = _SIZE.match(text)
     if not matched:
         raise InvalidParameter(f"invalid size: '{text}'")
     whole, fraction, unit = matched.groups()
-    return int(float(f"{whole}.{fraction or 0}") * 1024 ** _UNITS[unit.lower()])
+    return int(float(f"{whole}.{fraction or 0}") * 1000 ** _UNITS[unit.lower()])
 
 
 def validate(log: LogConfig) -> None:
-    """Raises InvalidParameter in Docker's words for an unknown driver or option, NotSupported for one not done."""
+    """Raises InvalidParameter in Docker's words for an unknown driver or option, NotSupported for one not done.
+
+    What the values come to is found out at start, as in Docker: see `limits`.
+    """
     if log.type == "none":
         return
     if log.type not in OURS:
@@ -66,7 +69,6 @@ def validate(log: LogConfig) -> None:
         raise NotSupported("log option mode=non-blocking is not supported by this engine yet")
     for name in sorted(_NOT_DONE & options.keys()):
         raise NotSupported(f"log option {name} is not supported by this engine yet")
-    limits(log)
 
 
 def limits(log: LogConfig) -> LogLimits:

@@ -1,4 +1,4 @@
-"""Container logs as values: what is asked of them, one entry, how pieces make lines, and when a file is rotated.
+"""Container logs as values: what is asked of them, one entry, and how pieces make lines.
 
 conmon writes one record a line, `TIME STREAM TAG DATA\\n` (the Kubernetes CRI logging format): tag F ends a line of the
 container's output, P is a piece of one that goes on. What is shown are Docker's messages: whole lines, cut into 16 KiB
@@ -7,12 +7,9 @@ where they are longer, an unfinished last line as it is.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
-
-from wherry.errors import InvalidParameter, NotSupported
 
 STDOUT, STDERR = 1, 2
 MESSAGE = 16 * 1024  # bytes: Docker cuts longer lines
@@ -118,54 +115,3 @@ class TailFinder:
             self.left -= 1
         self._seen.add(stream)
         self.begins[stream] = position
-
-
-# --- the options of `--log-opt` ---
-
-_KNOWN = frozenset("max-file max-size compress labels labels-regex env env-regex tag mode max-buffer-size".split())
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([kmgtp])(?:i?b)?|b)?", re.ASCII | re.IGNORECASE)
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-
-
-@dataclass(frozen=True)
-class Rotation:
-    """When the log starts a new file and how many there are, the current one included. `max_size` 0: never."""
-
-    max_size: int = 0
-    max_files: int = 1
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, str], driver: str = "json-file") -> Rotation:
-        """From HostConfig.LogConfig.Config. Raises InvalidParameter in Docker's words, NotSupported otherwise."""
-        for name in options:
-            if name not in _KNOWN:
-                raise InvalidParameter(f"unknown log opt '{name}' for {driver} log driver")
-        if (mode := options.get("mode", "blocking")) not in ("blocking", "non-blocking", ""):
-            raise InvalidParameter(f"logger: logging mode not supported: {mode}")
-        if "max-buffer-size" in options and mode != "non-blocking":
-            raise InvalidParameter("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
-        for name, value in options.items():
-            if name not in ("max-size", "max-file") and not _does_nothing(name, value):
-                raise NotSupported(f"log opt '{name}={value}' is not supported by this engine")
-        return cls(_size(options.get("max-size", "")), _files(options.get("max-file", "1")))
-
-
-def _does_nothing(name: str, value: str) -> bool:
-    return not value or (name, value) in {("mode", "blocking"), ("compress", "false"), ("compress", "0")}
-
-
-def _size(text: str) -> int:
-    if not text:
-        return 0
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise InvalidParameter(f"failed to initialize logging driver: invalid size: '{text}'")
-    return int(float(match[1]) * 1000 ** _POWERS[(match[2] or "").lower()])
-
-
-def _files(text: str) -> int:
-    if re.fullmatch(r"[+-]?\d+", text, re.ASCII) is None:
-        raise InvalidParameter(f'failed to initialize logging driver: strconv.Atoi: parsing "{text}": invalid syntax')
-    if int(text) < 1:
-        raise InvalidParameter("failed to initialize logging driver: max-file cannot be less than 1")
-    return int(text)

@@ -1,7 +1,8 @@
 """The states of a container and every transition between them, as one table.
 
-The names are those of Docker's `State.Status`; STARTING is ours and shows as what the container was before
-(`created` or `exited`): it exists so that a crash in the middle is recognised at the next start.
+The names are those of Docker's `State.Status`; CREATING and STARTING are ours: they exist so that a
+crash in the middle is recognised at the next start. A container being created is found by nobody; one that is starting
+shows as what it was before (`State.shown`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import enum
 
 
 class Status(enum.Enum):
+    CREATING = "creating"
     CREATED = "created"
     STARTING = "starting"
     RUNNING = "running"
@@ -28,6 +30,7 @@ class Status(enum.Enum):
 class Happening(enum.Enum):
     """What can happen to a container."""
 
+    MADE = "made"
     START = "start asked"
     STARTED = "process started"
     START_FAILED = "start failed"
@@ -43,6 +46,7 @@ class Happening(enum.Enum):
 S, H = Status, Happening
 
 TRANSITIONS: dict[tuple[Status, Happening], Status] = {
+    (S.CREATING, H.MADE): S.CREATED,
     (S.CREATED, H.START): S.STARTING,
     (S.EXITED, H.START): S.STARTING,
     (S.RESTARTING, H.START): S.STARTING,

@@ -65,8 +65,8 @@ class Blobs:
             ingest.write(data)
             return ingest.commit()
 
-    def ingest(self) -> Ingest:
-        return Ingest(self, self._temporary / secrets.token_hex(16))
+    def ingest(self, *, hashed: bool = True) -> Ingest:
+        return Ingest(self, self._temporary / secrets.token_hex(16), hashed)
 
     def remove(self, digest: str) -> None:
         self.path(digest).unlink(missing_ok=True)
@@ -83,18 +83,22 @@ class Blobs:
 
 
 class Ingest:
-    """A blob that arrives: a file without a name yet, and the digest of what is in it."""
+    """A blob that arrives: a file without a name yet, and the digest of what is in it.
 
-    def __init__(self, blobs: Blobs, path: Path) -> None:
+    `hashed=False` leaves the hashing to a caller who does it anyway and then says `commit(digest)`.
+    """
+
+    def __init__(self, blobs: Blobs, path: Path, hashed: bool) -> None:
         self._blobs = blobs
-        self._path = path
-        self._hash = hashlib.sha256()
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._committed = False
+        self._hash = hashlib.sha256() if hashed else None
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self.committed = False
+        self.path = path
         self.size = 0
 
     def write(self, data: bytes) -> None:
-        self._hash.update(data)
+        if self._hash is not None:
+            self._hash.update(data)
         view = memoryview(data)
         while view:
             view = view[os.write(self._fd, view) :]
@@ -103,22 +107,32 @@ class Ingest:
     @property
     def digest(self) -> str:
         """Of what was written so far."""
-        return "sha256:" + self._hash.hexdigest()
+        return "sha256:" + self._hash.hexdigest() if self._hash is not None else ""
 
-    def read(self, size: int, offset: int = 0) -> bytes:
-        """What was written so far, from an offset."""
-        return os.pread(self._fd, size, offset)
+    def finish(self) -> None:
+        """Nothing more will be written; the descriptor is freed. Idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def commit(self, expected: str = "") -> str:
-        """Give the blob its name. Raises InvalidParameter if that is not the expected digest."""
-        digest = self.digest
+        """Give the blob its name, its digest. Raises InvalidParameter if that is not the expected one."""
+        self.finish()
+        digest = self.digest or expected
         if expected and digest != expected:
             raise InvalidParameter(f"blob digest mismatch: expected {expected}, got {digest}")
         failpoint("blobs.commit.written")
-        os.rename(self._path, self._blobs.path(digest))
+        os.rename(self.path, self._blobs.path(digest))
         failpoint("blobs.commit.renamed")
-        self._committed = True
+        self.committed = True
         return digest
+
+    def discard(self) -> None:
+        """Forget what was not committed. Idempotent."""
+        self.finish()
+        if not self.committed:
+            self.path.unlink(missing_ok=True)
+            self.committed = True
 
     def __enter__(self) -> Ingest:
         return self
@@ -126,6 +140,4 @@ class Ingest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._fd)
-        if not self._committed:
-            self._path.unlink(missing_ok=True)
+        self.discard()

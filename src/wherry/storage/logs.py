@@ -24,7 +24,8 @@ from typing import Any
 
 from wherry.linux.inotify import Watcher
 from wherry.model.failpoints import failpoint
-from wherry.model.logs import STDERR, STDOUT, Assembler, LogEntry, LogOptions, Rotation, TailFinder
+from wherry.model.logging_options import LogLimits
+from wherry.model.logs import STDERR, STDOUT, Assembler, LogEntry, LogOptions, TailFinder
 
 _BLOCK = 128 * 1024  # bytes read at once: some 2 ms of parsing in a thread
 _REACH = 4 * 1024 * 1024  # how far back `tail` looks for the beginning of its first line
@@ -47,9 +48,10 @@ async def read_batches(
 ) -> AsyncGenerator[list[LogEntry], None]:
     """As `read_log`, several entries at a time (never none): what one block of the file holds."""
     reader = await asyncio.to_thread(_Reader.open, path, options, ended.is_set())
+    end = asyncio.ensure_future(ended.wait())  # of this run: the event may be cleared for the next one
     try:
         while True:
-            over = ended.is_set()  # looked at before reading: nothing can come after what is read now
+            over = ended.is_set() or end.done()  # looked at before reading: nothing can come after what is read now
             change = watcher.next_change(path.parent) if options.follow and not over else None
             try:
                 while block := await asyncio.to_thread(reader.read, over):
@@ -57,24 +59,20 @@ async def read_batches(
                         yield entries
                     if block.past_until:
                         return
-                if change is None or not await _wait(change, ended, options.until_ns):
+                if change is None or not await _either(change, end, options.until_ns):
                     return
             finally:
                 if change is not None:
                     change.cancel()
     finally:
+        end.cancel()
         reader.close()
 
 
-async def _wait(change: asyncio.Future[None], ended: asyncio.Event, until_ns: int | None) -> bool:
-    """Until something changed or the monitor ended; False if `until_ns` came first."""
+async def _either(change: asyncio.Future[Any], end: asyncio.Future[Any], until_ns: int | None) -> bool:
+    """Wait until something changed or the monitor ended; False if `until_ns` came first."""
     left = None if until_ns is None else max(0.0, (until_ns - time.time_ns()) / 1e9)
-    end = asyncio.ensure_future(ended.wait())
-    either: set[asyncio.Future[Any]] = {change, end}
-    try:
-        done, _ = await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        end.cancel()
+    done, _ = await asyncio.wait({change, end}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
     return bool(done)
 
 
@@ -324,7 +322,7 @@ def _time_ns(text: bytes) -> int:
 # --- rotation ---
 
 
-def rotate(path: Path, rotation: Rotation, control: Path) -> bool:
+def rotate(path: Path, limits: LogLimits, control: Path) -> bool:
     """Start a new log file if the current one has reached its size. Blocking (renames); true if it was done.
 
     `control` is the monitor's control FIFO (`ctl` in the bundle directory), through which conmon is asked to open the
@@ -334,11 +332,11 @@ def rotate(path: Path, rotation: Rotation, control: Path) -> bool:
     size = _size(path)
     if size is None:
         return _reopen(control)
-    if rotation.max_files == 1:
+    if limits.max_files == 1:
         _rotated(path, 1).unlink(missing_ok=True)  # kept only until conmon had let go of it
-    if not rotation.max_size or size < rotation.max_size:
+    if not limits.max_size or size < limits.max_size:
         return False
-    for number in range(max(1, rotation.max_files - 1), 1, -1):
+    for number in range(max(1, limits.max_files - 1), 1, -1):
         with suppress(FileNotFoundError):
             _rotated(path, number - 1).rename(_rotated(path, number))
     path.rename(_rotated(path, 1))

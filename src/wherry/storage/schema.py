@@ -11,10 +11,28 @@ MIGRATIONS: tuple[str, ...] = (
         record BLOB NOT NULL             -- msgspec JSON of model.container.Container
     );
     CREATE TABLE events (
-        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        sequence INTEGER PRIMARY KEY,    -- never used again: only the oldest are deleted
         time_ns INTEGER NOT NULL,
         record BLOB NOT NULL             -- msgspec JSON of model.events.Event
     );
-    CREATE INDEX events_by_time ON events (time_ns);
+    """,
+    """
+    CREATE TABLE images (
+        id TEXT PRIMARY KEY,             -- sha256:... of the configuration document, which is a blob
+        record BLOB NOT NULL             -- msgspec JSON of model.image.Image
+    );
+    CREATE TABLE image_names (
+        reference TEXT PRIMARY KEY,      -- canonical: docker.io/library/nginx:latest, or ...@sha256:...
+        image_id TEXT NOT NULL REFERENCES images (id)
+    );
+    CREATE TABLE layer_blobs (
+        diff_id TEXT PRIMARY KEY,        -- sha256:... of the uncompressed layer tar
+        digest TEXT NOT NULL,            -- of the blob that holds it
+        compression TEXT NOT NULL        -- of the blob: "", gzip, zstd, bzip2, xz
+    );
+    CREATE TABLE volumes (
+        name TEXT PRIMARY KEY,
+        record BLOB NOT NULL             -- msgspec JSON of engine.volumes.Volume
+    );
     """,
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import secrets
 import shutil
 import stat
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -23,11 +25,12 @@ from wherry.storage.tar import Source
 
 
 class Layer(msgspec.Struct, frozen=True):
-    """A layer as the driver keeps it. `size` is what its files take, in bytes, as Docker counts it."""
+    """A layer as the driver knows it. Sizes are bytes."""
 
     parent: str  # chain ID of the layer below, "" for none
     diff_id: str
-    size: int
+    size: int  # of its files, as Docker counts it
+    tar_size: int  # of the uncompressed tar
 
 
 class Snapshots(Protocol):
@@ -50,11 +53,12 @@ class Snapshots(Protocol):
     All methods block (files are made and removed): call them from threads. They may be called concurrently.
     """
 
-    def unpack(self, stream: Source, parent: str, diff_id: str = "") -> str:
+    def unpack(self, stream: Source, parent: str, diff_id: str = "", *, verified: bool = False) -> str:
         """Ingest an uncompressed layer tar on top of the chain `parent` ("" for none); returns the new chain ID.
 
-        With `diff_id` the content is verified against it, and nothing is done if the layer is there already; without,
-        it is computed. The stream is read to its end (unless the layer is there already).
+        With `diff_id` the content is verified against it (unless the caller has `verified` it already), and nothing is
+        done if the layer is there; without, it is computed. The stream is read to its end, but for a layer that is
+        there.
         Raises NotFound (parent), InvalidParameter (digest, broken or hostile tar), SystemFailure (disk).
         """
 
@@ -82,15 +86,18 @@ class Snapshots(Protocol):
     def remove_chain(self, chain_id: str) -> None:
         """Remove a layer; harmless if there is none. Raises Conflict while a layer or snapshot stands on it."""
 
+    def collect(self, chains: Iterable[str]) -> list[str]:
+        """Remove the layers that neither `chains`, nor a snapshot, nor a kept layer needs; returns them, top first."""
+
     def keys(self) -> set[str]:
         """All snapshots there are."""
 
     def chain_of(self, key: str) -> str:
         """The chain a snapshot stands on. Raises NotFound."""
 
-    def sweep(self, *, keys: Iterable[str], chains: Iterable[str]) -> None:
-        """At start, before anything else runs: remove half-made things, snapshots not in `keys`, and layers that
-        neither `chains`, nor a kept snapshot, nor a kept layer needs."""
+    def sweep(self, *, keys: Iterable[str] | None, chains: Iterable[str]) -> None:
+        """At start, before anything else runs: remove what is half-made, snapshots not in `keys` (None: keep all), and
+        what `collect(chains)` would."""
 
 
 class OverlaySnapshots:
@@ -110,8 +117,9 @@ class OverlaySnapshots:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._empty.mkdir(mode=0o755, exist_ok=True)
         self._known: dict[str, Layer] = {}
+        self._lock = threading.Lock()  # between "it is there" and standing on it, nobody takes a layer away
 
-    def unpack(self, stream: Source, parent: str, diff_id: str = "") -> str:
+    def unpack(self, stream: Source, parent: str, diff_id: str = "", *, verified: bool = False) -> str:
         lowers = self._directories(parent)
         if diff_id and self._has(next_chain_id(parent, diff_id)):
             return next_chain_id(parent, diff_id)
@@ -119,18 +127,22 @@ class OverlaySnapshots:
         try:
             target = making / "fs"
             target.mkdir(mode=0o700)
-            hashing = _Hashing(stream)
-            size = unpack(hashing, str(target), lowers=lowers)
-            if diff_id and hashing.digest != diff_id:
-                raise InvalidParameter(f"layer digest mismatch: expected {diff_id}, got {hashing.digest}")
-            layer = Layer(parent, hashing.digest, size)
+            counted = Counted(stream, hashed=not (diff_id and verified))
+            size = unpack(counted, str(target), lowers=lowers)
+            found = counted.digest or diff_id
+            if diff_id and found != diff_id:
+                raise InvalidParameter(f"layer digest mismatch: expected {diff_id}, got {found}")
+            layer = Layer(parent, found, size, counted.size)
             chain_id = next_chain_id(parent, layer.diff_id)
             (making / "layer.json").write_bytes(msgspec.json.encode(layer))
             failpoint("snapshots.unpack.unpacked")
-            _rename_new(making, self._layer_path(chain_id))
+            with self._lock:
+                if parent and not self._has(parent):
+                    raise NotFound(f"layer {parent} does not exist")
+                _rename_new(making, self._layer_path(chain_id))
             failpoint("snapshots.unpack.renamed")
         finally:
-            _remove_tree(making)
+            _remove_trees([making])
         return chain_id
 
     def layer(self, chain_id: str) -> Layer:
@@ -158,11 +170,14 @@ class OverlaySnapshots:
             os.chmod(upper, stat.S_IMODE(like.st_mode))
             os.symlink(chain_id or "none", making / "chain")
             failpoint("snapshots.prepare.made")
-            if not _rename_new(making, self._active_path(key)):
-                raise Conflict(f"snapshot {key} already exists")
+            with self._lock:
+                if chain_id and not self._has(chain_id):
+                    raise NotFound(f"layer {chain_id} does not exist")
+                if not _rename_new(making, self._active_path(key)):
+                    raise Conflict(f"snapshot {key} already exists")
             failpoint("snapshots.prepare.renamed")
         finally:
-            _remove_tree(making)
+            _remove_trees([making])
 
     def mount_plan(self, key: str, *, volatile: bool) -> OverlayPlan:
         lower = self._directories(self.chain_of(key)) or (str(self._empty),)
@@ -177,14 +192,26 @@ class OverlaySnapshots:
         return tree_size(str(self._active_path(key) / "upper"))
 
     def remove(self, key: str) -> None:
-        self._discard(self._active_path(key))
+        _remove_trees(self._take(self._active_path(key)))
 
     def remove_chain(self, chain_id: str) -> None:
-        if any(self.layer(other).parent == chain_id for other in self.chains()):
-            raise Conflict(f"layer {chain_id} has layers on top of it")
-        if any(self.chain_of(key) == chain_id for key in self.keys()):
-            raise Conflict(f"layer {chain_id} is in use by a container")
-        self._discard_chain(chain_id)
+        with self._lock:
+            if any(self.layer(other).parent == chain_id for other in self.chains()):
+                raise Conflict(f"layer {chain_id} has layers on top of it")
+            if any(self.chain_of(key) == chain_id for key in self.keys()):
+                raise Conflict(f"layer {chain_id} is in use by a container")
+            leaving = self._take_chain(chain_id)
+        _remove_trees(leaving)
+
+    def collect(self, chains: Iterable[str]) -> list[str]:
+        with self._lock:
+            kept: set[str] = set()
+            for chain_id in [*chains, *(self.chain_of(key) for key in self.keys())]:
+                kept.update(self._lineage(chain_id))
+            unwanted = sorted(self.chains() - kept, key=lambda chain_id: (-len(self._lineage(chain_id)), chain_id))
+            leaving = [path for chain_id in unwanted for path in self._take_chain(chain_id)]
+        _remove_trees(leaving)
+        return unwanted
 
     def keys(self) -> set[str]:
         return set(os.listdir(self._active))
@@ -196,16 +223,12 @@ class OverlaySnapshots:
             raise NotFound(f"snapshot {key} does not exist") from None
         return "" if chain == "none" else chain
 
-    def sweep(self, *, keys: Iterable[str], chains: Iterable[str]) -> None:
-        for name in os.listdir(self._temporary):
-            _remove_tree(self._temporary / name)
-        for key in self.keys() - set(keys):
-            self.remove(key)
-        kept: set[str] = set()
-        for chain_id in [*chains, *(self.chain_of(key) for key in self.keys())]:
-            kept.update(self._lineage(chain_id))
-        for chain_id in self.chains() - kept:
-            self._discard_chain(chain_id)
+    def sweep(self, *, keys: Iterable[str] | None, chains: Iterable[str]) -> None:
+        _remove_trees([self._temporary / name for name in os.listdir(self._temporary)])
+        if keys is not None:
+            for key in self.keys() - set(keys):
+                self.remove(key)
+        self.collect(chains)
 
     def _has(self, chain_id: str) -> bool:
         return self._layer_path(chain_id).exists()
@@ -240,35 +263,39 @@ class OverlaySnapshots:
         making.mkdir(mode=0o700)
         return making
 
-    def _discard_chain(self, chain_id: str) -> None:
+    def _take_chain(self, chain_id: str) -> list[Path]:
         self._known.pop(chain_id, None)
-        self._discard(self._layer_path(chain_id))
+        return self._take(self._layer_path(chain_id))
 
-    def _discard(self, path: Path) -> None:
+    def _take(self, path: Path) -> list[Path]:
+        """Move something out of sight; returns where it now waits for its end, nothing if it was gone."""
         leaving = self._temporary / secrets.token_hex(8)
         try:
             os.rename(path, leaving)
         except FileNotFoundError:
-            return
+            return []
         failpoint("snapshots.remove.renamed")
-        _remove_tree(leaving)
+        return [leaving]
 
 
-class _Hashing:
-    """A source that knows the digest of what was read from it."""
+class Counted:
+    """A source that knows how much was read from it, and its digest ("" if not `hashed`)."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, hashed: bool = True) -> None:
         self._source = source
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.sha256() if hashed else None
+        self.size = 0
 
     def read(self, size: int, /) -> bytes:
         piece = self._source.read(size)
-        self._hash.update(piece)
+        self.size += len(piece)
+        if self._hash is not None:
+            self._hash.update(piece)
         return piece
 
     @property
     def digest(self) -> str:
-        return "sha256:" + self._hash.hexdigest()
+        return "sha256:" + self._hash.hexdigest() if self._hash is not None else ""
 
 
 def tree_size(root: str) -> int:
@@ -302,8 +329,7 @@ def _rename_new(source: Path, target: Path) -> bool:
     return True
 
 
-def _remove_tree(path: Path) -> None:
-    try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        return
+def _remove_trees(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)

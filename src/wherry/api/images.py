@@ -1,0 +1,211 @@
+"""The image routes: decode, one call of the service, encode in Docker's shapes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from wherry.api.app import Call, Route
+from wherry.engine.image_removal import Removed
+from wherry.engine.images import Images
+from wherry.errors import InvalidParameter, NotSupported, SystemFailure, WherryError
+from wherry.model.filters import Filters
+from wherry.model.image import Image, config_json
+from wherry.model.image_filters import Listed
+from wherry.model.reference import parse, parse_target
+from wherry.model.timestamps import SECOND, ZERO, rfc3339_nano
+
+_encode = msgspec.json.Encoder().encode
+_NO_SHARED_SIZE = _NO_COUNT = -1
+
+
+def routes(images: Images) -> list[Route]:
+    """The routes of this file."""
+
+    async def list_images(call: Call) -> web.StreamResponse:
+        filters = Filters.decode(call.query.text("filters"))
+        if legacy := call.query.text("filter"):  # before API 1.28
+            if call.version < (1, 41):
+                filters = Filters({**filters.fields, "reference": (*filters.get("reference"), legacy)})
+        listed = images.select(filters, all=call.query.boolean("all"))
+        shared = call.query.boolean("shared-size")
+        return call.json([_summary(item, images, shared, call.version) for item in listed])
+
+    async def inspect(call: Call) -> web.StreamResponse:
+        return call.json(_inspection(images.resolve(call.path["name"]), images, call.version))
+
+    async def history(call: Call) -> web.StreamResponse:
+        return call.json(
+            [
+                {
+                    "Comment": entry.comment,
+                    "Created": entry.created,
+                    "CreatedBy": entry.created_by,
+                    "Id": entry.id,
+                    "Size": entry.size,
+                    "Tags": entry.tags,
+                }
+                for entry in images.history(call.path["name"])
+            ]
+        )
+
+    async def tag(call: Call) -> web.StreamResponse:
+        repository = call.query.text("repo")
+        if not repository:
+            return call.empty(200)
+        await images.tag(call.path["name"], repository, call.query.text("tag"))
+        return call.empty(201)
+
+    async def remove(call: Call) -> web.StreamResponse:
+        name = call.path["name"]
+        if not name.strip():
+            raise InvalidParameter("image name cannot be blank")
+        removed = await images.remove(name, force=call.query.boolean("force"), prune=not call.query.boolean("noprune"))
+        return call.json([_removed(item) for item in removed])
+
+    async def prune(call: Call) -> web.StreamResponse:
+        pruned = await images.prune(Filters.decode(call.query.text("filters")))
+        return call.json(
+            {
+                "ImagesDeleted": [_removed(item) for item in pruned.removed] or None,
+                "SpaceReclaimed": pruned.reclaimed,
+            }
+        )
+
+    async def load(call: Call) -> web.StreamResponse:
+        quiet = call.query.boolean("quiet", default=True)
+        return await _progress(call, images.load(call.http.content.iter_any(), quiet=quiet))
+
+    async def save_several(call: Call) -> web.StreamResponse:
+        return await _save(call, call.query.all("names"))
+
+    async def save_one(call: Call) -> web.StreamResponse:
+        return await _save(call, [call.path["name"]])
+
+    async def _save(call: Call, names: list[str]) -> web.StreamResponse:
+        try:
+            archive = await images.save(names)
+        except InvalidParameter as error:
+            raise SystemFailure(str(error)) from None  # the real engine answers 500 here
+        response = await call.stream("application/x-tar")
+        async for piece in archive:
+            await response.write(piece)
+        await response.write_eof()
+        return response
+
+    async def create(call: Call) -> web.StreamResponse:
+        query = call.query
+        if name := query.text("fromImage"):
+            reference = parse(name)
+            if tag := query.text("tag"):
+                reference = reference if ":" in tag else reference.with_tag(tag)
+            raise NotSupported(
+                f"cannot pull {reference.with_default_tag().familiar}: this engine does not pull from registries yet;"
+                " bring the image here with load or import"
+            )
+        source = query.text("fromSrc")
+        if source != "-":
+            raise NotSupported(
+                f"cannot import from {source or 'nowhere'}: this engine does not fetch URLs; send the archive as the"
+                " request's body (fromSrc=-)"
+            )
+        if repository := query.text("repo"):
+            parse_target(repository, query.text("tag"))
+        image = await images.import_(
+            call.http.content.iter_any(),
+            repository=repository,
+            tag=query.text("tag"),
+            changes=query.all("changes"),
+            message=query.text("message") or f"Imported from {source}",
+            platform=query.text("platform"),
+        )
+        return call.json({"status": image.id})
+
+    return [
+        Route("GET", "/images/json", list_images),
+        Route("GET", "/images/get", save_several),
+        Route("POST", "/images/create", create),
+        Route("POST", "/images/load", load),
+        Route("POST", "/images/prune", prune),
+        Route("GET", "/images/{name:.*}/json", inspect),
+        Route("GET", "/images/{name:.*}/history", history),
+        Route("GET", "/images/{name:.*}/get", save_one),
+        Route("POST", "/images/{name:.*}/tag", tag),
+        Route("DELETE", "/images/{name:.*}", remove),
+    ]
+
+
+async def _progress(call: Call, messages: AsyncIterator[dict[str, Any]]) -> web.StreamResponse:
+    """JSON lines as they come. An error is one more line: the status has been sent, as the real engine does it."""
+    response = await call.stream("application/json")
+    try:
+        async for message in messages:
+            await response.write(_encode(message) + b"\r\n")
+    except WherryError as error:
+        text = str(error)
+        await response.write(_encode({"errorDetail": {"message": text}, "error": text}) + b"\r\n")
+    await response.write_eof()
+    return response
+
+
+def _removed(item: Removed) -> dict[str, str]:
+    return {"Untagged": item.untagged} if item.untagged else {"Deleted": item.deleted}
+
+
+def _summary(item: Listed, images: Images, shared: bool, version: tuple[int, ...]) -> dict[str, Any]:
+    image = item.image
+    summary = {
+        "Containers": _NO_COUNT,
+        "Created": image.created_ns // SECOND,
+        "Id": image.id,
+        "Labels": image.config.labels,
+        "ParentId": image.parent,
+        "RepoDigests": item.repo_digests,
+        "RepoTags": item.repo_tags,
+        "SharedSize": images.shared_size(image) if shared else _NO_SHARED_SIZE,
+        "Size": image.size,
+    }
+    if version < (1, 43) and not item.repo_tags and not item.repo_digests:
+        summary |= {"RepoDigests": ["<none>@<none>"], "RepoTags": ["<none>:<none>"]}
+    if version < (1, 44):
+        summary["VirtualSize"] = image.size
+    return summary
+
+
+def _inspection(image: Image, images: Images, version: tuple[int, ...]) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "Id": image.id,
+        "RepoTags": image.repo_tags,
+        "RepoDigests": image.repo_digests,
+        "Parent": image.parent,
+        "Comment": image.comment,
+        "Created": image.created or ZERO,
+        "DockerVersion": image.docker_version,
+        "Author": image.author,
+        "Config": config_json(image.config),
+        "Architecture": image.architecture,
+    }
+    if image.variant:
+        shown["Variant"] = image.variant
+    shown["Os"] = image.os
+    if image.os_version:
+        shown["OsVersion"] = image.os_version
+    shown["Size"] = image.size
+    if version < (1, 44):
+        shown["VirtualSize"] = image.size
+    return shown | {
+        "GraphDriver": {"Data": _driver_data(image, images), "Name": "overlay2"},
+        "RootFS": {"Type": "layers", "Layers": image.diff_ids} if image.diff_ids else {"Type": "layers"},
+        "Metadata": {"LastTagTime": rfc3339_nano(image.last_tag_ns)},
+    }
+
+
+def _driver_data(image: Image, images: Images) -> dict[str, str]:
+    """The keys that Docker's overlay2 has; a container's own layer is what it would be mounted as."""
+    top, *below = images.view_plan(image).lower
+    folder = top.rpartition("/")[0]
+    data = {"LowerDir": ":".join(below)} if below else {}
+    return data | {"MergedDir": f"{folder}/merged", "UpperDir": top, "WorkDir": f"{folder}/work"}

@@ -1,0 +1,67 @@
+"""What a running command has at hand: its flags and arguments, and the engine."""
+
+from __future__ import annotations
+
+import os
+
+from wherry.cli import program
+from wherry.cli.errors import Failure
+from wherry.client.connection import AddressError, ConnectionFailed, ProtocolError, parse_host
+from wherry.client.engine import ApiMismatch, Engine, EngineError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.cli.commandline import Invocation
+
+
+class Context:
+    """One command's surroundings. `engine` connects when it is first asked."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self.path = invocation.path
+        self.flags = invocation.flags
+        self.arguments = invocation.arguments
+        self.debug = invocation.root.on("debug")
+        level = invocation.root.text("log-level", "info")
+        if level not in ("trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"):
+            raise Failure(f"Unable to parse logging level: {level}")
+        self.host = engine_host(invocation.root.items("host"))
+        self._engine: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        if self._engine is None:
+            self._engine = Engine(self.host)
+        return self._engine
+
+
+def engine_host(given: list[str]) -> str:
+    """The engine's address: -H, WHERRY_HOST, DOCKER_HOST, or the usual socket. Raises Failure if it is none."""
+    if len(given) > 1:
+        raise Failure("Specify only one -H")
+    host = given[0] if given else os.environ.get("WHERRY_HOST") or os.environ.get("DOCKER_HOST") or ""
+    if not host:
+        return program.DEFAULT_HOST
+    try:
+        parse_host(host)
+    except AddressError as error:
+        raise Failure(f"Failed to initialize: unable to resolve {program.NAME} endpoint: {error}") from None
+    return host
+
+
+def describe(error: Exception, host: str) -> str | None:
+    """An error of the engine or of the way to it in docker's words; None for any other."""
+    if isinstance(error, EngineError):
+        return f"Error response from daemon: {error.message}"
+    if isinstance(error, ConnectionFailed):
+        if error.errno == 13:
+            return (
+                f"permission denied while trying to connect to the {program.TITLE} daemon socket at {host}: "
+                f"{os.strerror(13).lower()}"
+            )
+        return f"Cannot connect to the {program.TITLE} daemon at {host}. Is the {program.NAME} daemon running?"
+    if isinstance(error, ProtocolError):
+        return f"error during connect: {error.args[-1]}"
+    if isinstance(error, ApiMismatch):
+        return f"Error response from daemon: {error}"
+    return None

@@ -1,0 +1,695 @@
+"""Every command, its arguments and its flags, as data: parsing, help and errors all derive from this table.
+
+A command is (paths, usage, summary, (least, most) arguments, "module:function" under cli/commands, flags). The first
+path is the one in its group, "ls|list|ps" are spellings of the same; `most` is -1 for no limit. A flag is (name,
+shorthand, kind, usage): the part of the kind before a slash is shown in help, the whole names the parser of the value
+(see flags.py and values.py). {name} and {title} stand for this program's name.
+"""
+
+from __future__ import annotations
+
+Flag = tuple[str, str, str, str]
+Command = tuple[tuple[str, ...], str, str, tuple[int, int], str, tuple[Flag, ...]]
+
+FORMAT = (
+    "Format output using a custom template:\n"
+    "'json':             Print in JSON format\n"
+    "'TEMPLATE':         Print output using the given Go template.\n"
+    "Refer to https://docs.docker.com/go/formatting/ for more information about formatting output with templates"
+)
+
+FORMAT_TABLE = (
+    "Format output using a custom template:\n"
+    "'table':            Print output in table format with column headers (default)\n"
+    "'table TEMPLATE':   Print output in table format using the given Go template\n"
+    "'json':             Print in JSON format\n"
+    "'TEMPLATE':         Print output using the given Go template.\n"
+    "Refer to https://docs.docker.com/go/formatting/ for more information about formatting output with templates"
+)
+
+CREATE_FLAGS: tuple[Flag, ...] = (
+    ("add-host", "", "list/host", "Add a custom host-to-IP mapping (host:ip)"),
+    (
+        "annotation",
+        "",
+        "map",
+        "Add an annotation to the container (passed through to the OCI runtime) (default map[])",
+    ),
+    ("attach", "a", "list/stream", "Attach to STDIN, STDOUT or STDERR"),
+    ("blkio-weight", "", "uint16", "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)"),
+    ("blkio-weight-device", "", "list/weight-device", "Block IO weight (relative device weight) (default [])"),
+    ("cap-add", "", "list", "Add Linux capabilities"),
+    ("cap-drop", "", "list", "Drop Linux capabilities"),
+    ("cgroup-parent", "", "string", "Optional parent cgroup for the container"),
+    (
+        "cgroupns",
+        "",
+        "string",
+        "Cgroup namespace to use (host|private)\n'host':    Run the container in the {title} host's "
+        "cgroup namespace\n'private': Run the container in its own private cgroup namespace\n'':      "
+        "  Use the cgroup namespace as configured by the\n           default-cgroupns-mode option on "
+        "the daemon (default)",
+    ),
+    ("cidfile", "", "string", "Write the container ID to the file"),
+    ("cpu-period", "", "int", "Limit CPU CFS (Completely Fair Scheduler) period"),
+    ("cpu-quota", "", "int", "Limit CPU CFS (Completely Fair Scheduler) quota"),
+    ("cpu-rt-period", "", "int", "Limit CPU real-time period in microseconds"),
+    ("cpu-rt-runtime", "", "int", "Limit CPU real-time runtime in microseconds"),
+    ("cpu-shares", "c", "int", "CPU shares (relative weight)"),
+    ("cpus", "", "decimal", "Number of CPUs"),
+    ("cpuset-cpus", "", "string", "CPUs in which to allow execution (0-3, 0,1)"),
+    ("cpuset-mems", "", "string", "MEMs in which to allow execution (0-3, 0,1)"),
+    ("device", "", "list", "Add a host device to the container"),
+    ("device-cgroup-rule", "", "list/device-rule", "Add a rule to the cgroup allowed devices list"),
+    ("device-read-bps", "", "list/rate", "Limit read rate (bytes per second) from a device (default [])"),
+    ("device-read-iops", "", "list/iops", "Limit read rate (IO per second) from a device (default [])"),
+    ("device-write-bps", "", "list/rate", "Limit write rate (bytes per second) to a device (default [])"),
+    ("device-write-iops", "", "list/iops", "Limit write rate (IO per second) to a device (default [])"),
+    ("disable-content-trust", "", "bool", "Skip image verification (default true)"),
+    ("dns", "", "list/ip", "Set custom DNS servers"),
+    ("dns-option", "", "list", "Set DNS options"),
+    ("dns-search", "", "list/domain", "Set custom DNS search domains"),
+    ("domainname", "", "string", "Container NIS domain name"),
+    ("entrypoint", "", "string", "Overwrite the default ENTRYPOINT of the image"),
+    ("env", "e", "list/env", "Set environment variables"),
+    ("env-file", "", "list", "Read in a file of environment variables"),
+    ("expose", "", "list", "Expose a port or a range of ports"),
+    ("gpus", "", "gpu-request", "GPU devices to add to the container ('all' to pass all GPUs)"),
+    ("group-add", "", "list", "Add additional groups to join"),
+    ("health-cmd", "", "string", "Command to run to check health"),
+    ("health-interval", "", "duration", "Time between running the check (ms|s|m|h) (default 0s)"),
+    ("health-retries", "", "int", "Consecutive failures needed to report unhealthy"),
+    (
+        "health-start-interval",
+        "",
+        "duration",
+        "Time between running the check during the start period (ms|s|m|h) (default 0s)",
+    ),
+    (
+        "health-start-period",
+        "",
+        "duration",
+        "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) (default 0s)",
+    ),
+    ("health-timeout", "", "duration", "Maximum time to allow one check to run (ms|s|m|h) (default 0s)"),
+    ("hostname", "h", "string", "Container host name"),
+    ("init", "", "bool", "Run an init inside the container that forwards signals and reaps processes"),
+    ("interactive", "i", "bool", "Keep STDIN open even if not attached"),
+    ("ip", "", "string", "IPv4 address (e.g., 172.30.100.104)"),
+    ("ip6", "", "string", "IPv6 address (e.g., 2001:db8::33)"),
+    ("ipc", "", "string", "IPC mode to use"),
+    ("isolation", "", "string", "Container isolation technology"),
+    ("kernel-memory", "", "bytes", "Kernel memory limit"),
+    ("label", "l", "list/label", "Set meta data on a container"),
+    ("label-file", "", "list", "Read in a line delimited file of labels"),
+    ("link", "", "list/link", "Add link to another container"),
+    ("link-local-ip", "", "list", "Container IPv4/IPv6 link-local addresses"),
+    ("log-driver", "", "string", "Logging driver for the container"),
+    ("log-opt", "", "list", "Log driver options"),
+    ("mac-address", "", "string", "Container MAC address (e.g., 92:d0:c6:0a:29:33)"),
+    ("memory", "m", "bytes", "Memory limit"),
+    ("memory-reservation", "", "bytes", "Memory soft limit"),
+    ("memory-swap", "", "bytes/swap", "Swap limit equal to memory plus swap: '-1' to enable unlimited swap"),
+    ("memory-swappiness", "", "int", "Tune container memory swappiness (0 to 100) (default -1)"),
+    ("mount", "", "mount", "Attach a filesystem mount to the container"),
+    ("name", "", "string", "Assign a name to the container"),
+    ("network", "", "network", "Connect a container to a network"),
+    ("network-alias", "", "list", "Add network-scoped alias for the container"),
+    ("no-healthcheck", "", "bool", "Disable any container-specified HEALTHCHECK"),
+    ("oom-kill-disable", "", "bool", "Disable OOM Killer"),
+    ("oom-score-adj", "", "int", "Tune host's OOM preferences (-1000 to 1000)"),
+    ("pid", "", "string", "PID namespace to use"),
+    ("pids-limit", "", "int", "Tune container pids limit (set -1 for unlimited)"),
+    ("platform", "", "string", "Set platform if server is multi-platform capable"),
+    ("privileged", "", "bool", "Give extended privileges to this container"),
+    ("publish", "p", "list", "Publish a container's port(s) to the host"),
+    ("publish-all", "P", "bool", "Publish all exposed ports to random ports"),
+    ("quiet", "q", "bool", "Suppress the pull output"),
+    ("read-only", "", "bool", "Mount the container's root filesystem as read only"),
+    ("restart", "", "string", 'Restart policy to apply when a container exits (default "no")'),
+    ("rm", "", "bool", "Automatically remove the container and its associated anonymous volumes when it exits"),
+    ("runtime", "", "string", "Runtime to use for this container"),
+    ("security-opt", "", "list", "Security Options"),
+    ("shm-size", "", "bytes", "Size of /dev/shm"),
+    ("stop-signal", "", "string", "Signal to stop the container"),
+    ("stop-timeout", "", "int", "Timeout (in seconds) to stop a container"),
+    ("storage-opt", "", "list", "Storage driver options for the container"),
+    ("sysctl", "", "map/sysctl", "Sysctl options (default map[])"),
+    ("tmpfs", "", "list", "Mount a tmpfs directory"),
+    ("tty", "t", "bool", "Allocate a pseudo-TTY"),
+    ("ulimit", "", "ulimit", "Ulimit options (default [])"),
+    ("use-api-socket", "", "bool", "Bind mount Docker API socket and required auth"),
+    ("user", "u", "string", "Username or UID (format: <name|uid>[:<group|gid>])"),
+    ("userns", "", "string", "User namespace to use"),
+    ("uts", "", "string", "UTS namespace to use"),
+    ("volume", "v", "list", "Bind mount a volume"),
+    ("volume-driver", "", "string", "Optional volume driver for the container"),
+    ("volumes-from", "", "list", "Mount volumes from the specified container(s)"),
+    ("workdir", "w", "string", "Working directory inside the container"),
+)
+
+COMMANDS: tuple[Command, ...] = (
+    (
+        (
+            "container attach",
+            "attach",
+        ),
+        "[OPTIONS] CONTAINER",
+        "Attach local standard input, output, and error streams to a running container",
+        (1, 1),
+        "attach",
+        (
+            ("detach-keys", "", "string", "Override the key sequence for detaching a container"),
+            ("no-stdin", "", "bool", "Do not attach STDIN"),
+            ("sig-proxy", "", "bool", "Proxy all received signals to the process (default true)"),
+        ),
+    ),
+    (
+        (
+            "container create",
+            "create",
+        ),
+        "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        "Create a new container",
+        (1, -1),
+        "run:create",
+        (
+            *CREATE_FLAGS,
+            ("pull", "", "string", 'Pull image before creating ("always", "|missing", "never") (default "missing")'),
+        ),
+    ),
+    (
+        (
+            "container exec",
+            "exec",
+        ),
+        "[OPTIONS] CONTAINER COMMAND [ARG...]",
+        "Execute a command in a running container",
+        (2, -1),
+        "exec",
+        (
+            ("detach", "d", "bool", "Detached mode: run command in the background"),
+            ("detach-keys", "", "string", "Override the key sequence for detaching a container"),
+            ("env", "e", "list/env", "Set environment variables"),
+            ("env-file", "", "list", "Read in a file of environment variables"),
+            ("interactive", "i", "bool", "Keep STDIN open even if not attached"),
+            ("privileged", "", "bool", "Give extended privileges to the command"),
+            ("tty", "t", "bool", "Allocate a pseudo-TTY"),
+            ("user", "u", "string", 'Username or UID (format: "<name|uid>[:<group|gid>]")'),
+            ("workdir", "w", "string", "Working directory inside the container"),
+        ),
+    ),
+    (
+        ("container inspect",),
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Display detailed information on one or more containers",
+        (1, -1),
+        "inspect:containers",
+        (
+            ("format", "f", "string", FORMAT),
+            ("size", "s", "bool", "Display total file sizes"),
+        ),
+    ),
+    (
+        (
+            "container kill",
+            "kill",
+        ),
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Kill one or more running containers",
+        (1, -1),
+        "lifecycle:kill",
+        (("signal", "s", "string", "Signal to send to the container"),),
+    ),
+    (
+        (
+            "container logs",
+            "logs",
+        ),
+        "[OPTIONS] CONTAINER",
+        "Fetch the logs of a container",
+        (1, 1),
+        "logs",
+        (
+            ("details", "", "bool", "Show extra details provided to logs"),
+            ("follow", "f", "bool", "Follow log output"),
+            (
+                "since",
+                "",
+                "string",
+                'Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)',
+            ),
+            ("tail", "n", "string", 'Number of lines to show from the end of the logs (default "all")'),
+            ("timestamps", "t", "bool", "Show timestamps"),
+            (
+                "until",
+                "",
+                "string",
+                'Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)',
+            ),
+        ),
+    ),
+    (
+        (
+            "container ls|list|ps",
+            "ps",
+        ),
+        "[OPTIONS]",
+        "List containers",
+        (0, 0),
+        "ps",
+        (
+            ("all", "a", "bool", "Show all containers (default shows just running)"),
+            ("filter", "f", "filter", "Filter output based on conditions provided"),
+            ("format", "", "string", FORMAT_TABLE),
+            ("last", "n", "int", "Show n last created containers (includes all states) (default -1)"),
+            ("latest", "l", "bool", "Show the latest created container (includes all states)"),
+            ("no-trunc", "", "bool", "Don't truncate output"),
+            ("quiet", "q", "bool", "Only display container IDs"),
+            ("size", "s", "bool", "Display total file sizes"),
+        ),
+    ),
+    (
+        (
+            "container pause",
+            "pause",
+        ),
+        "CONTAINER [CONTAINER...]",
+        "Pause all processes within one or more containers",
+        (1, -1),
+        "lifecycle:pause",
+        (),
+    ),
+    (
+        (
+            "container port",
+            "port",
+        ),
+        "CONTAINER [PRIVATE_PORT[/PROTO]]",
+        "List port mappings or a specific mapping for the container",
+        (1, 2),
+        "port",
+        (),
+    ),
+    (
+        ("container prune",),
+        "[OPTIONS]",
+        "Remove all stopped containers",
+        (0, 0),
+        "prune:containers",
+        (
+            ("filter", "", "filter", 'Provide filter values (e.g. "until=<timestamp>")'),
+            ("force", "f", "bool", "Do not prompt for confirmation"),
+        ),
+    ),
+    (
+        (
+            "container rename",
+            "rename",
+        ),
+        "CONTAINER NEW_NAME",
+        "Rename a container",
+        (2, 2),
+        "lifecycle:rename",
+        (),
+    ),
+    (
+        (
+            "container restart",
+            "restart",
+        ),
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Restart one or more containers",
+        (1, -1),
+        "lifecycle:restart",
+        (
+            ("signal", "s", "string", "Signal to send to the container"),
+            ("timeout", "t", "int", "Seconds to wait before killing the container"),
+        ),
+    ),
+    (
+        (
+            "container rm|remove",
+            "rm",
+        ),
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Remove one or more containers",
+        (1, -1),
+        "lifecycle:remove",
+        (
+            ("force", "f", "bool", "Force the removal of a running container (uses SIGKILL)"),
+            ("link", "l", "list/link", "Remove the specified link"),
+            ("volumes", "v", "bool", "Remove anonymous volumes associated with the container"),
+        ),
+    ),
+    (
+        (
+            "container run",
+            "run",
+        ),
+        "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        "Create and run a new container from an image",
+        (1, -1),
+        "run:run",
+        (
+            *CREATE_FLAGS,
+            ("pull", "", "string", 'Pull image before running ("always", "missing", "never") (default "missing")'),
+            ("detach", "d", "bool", "Run container in background and print container ID"),
+            ("detach-keys", "", "string", "Override the key sequence for detaching a container"),
+            ("sig-proxy", "", "bool", "Proxy received signals to the process (default true)"),
+        ),
+    ),
+    (
+        (
+            "container start",
+            "start",
+        ),
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Start one or more stopped containers",
+        (1, -1),
+        "start",
+        (
+            ("attach", "a", "list/stream", "Attach STDOUT/STDERR and forward signals"),
+            ("detach-keys", "", "string", "Override the key sequence for detaching a container"),
+            ("interactive", "i", "bool", "Attach container's STDIN"),
+        ),
+    ),
+    (
+        (
+            "container stop",
+            "stop",
+        ),
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Stop one or more running containers",
+        (1, -1),
+        "lifecycle:stop",
+        (
+            ("signal", "s", "string", "Signal to send to the container"),
+            ("timeout", "t", "int", "Seconds to wait before killing the container"),
+        ),
+    ),
+    (
+        (
+            "container unpause",
+            "unpause",
+        ),
+        "CONTAINER [CONTAINER...]",
+        "Unpause all processes within one or more containers",
+        (1, -1),
+        "lifecycle:unpause",
+        (),
+    ),
+    (
+        (
+            "container wait",
+            "wait",
+        ),
+        "CONTAINER [CONTAINER...]",
+        "Block until one or more containers stop, then print their exit codes",
+        (1, -1),
+        "lifecycle:wait",
+        (),
+    ),
+    (
+        (
+            "image import",
+            "import",
+        ),
+        "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
+        "Import the contents from a tarball to create a filesystem image",
+        (1, -1),
+        "archives:import_image",
+        (
+            ("change", "c", "list", "Apply Dockerfile instruction to the created image"),
+            ("message", "m", "string", "Set commit message for imported image"),
+            ("platform", "", "string", "Set platform if server is multi-platform capable"),
+        ),
+    ),
+    (
+        ("image inspect",),
+        "[OPTIONS] IMAGE [IMAGE...]",
+        "Display detailed information on one or more images",
+        (1, -1),
+        "inspect:images",
+        (("format", "f", "string", FORMAT),),
+    ),
+    (
+        (
+            "image load",
+            "load",
+        ),
+        "[OPTIONS]",
+        "Load an image from a tar archive or STDIN",
+        (0, 0),
+        "archives:load",
+        (
+            ("input", "i", "string", "Read from tar archive file, instead of STDIN"),
+            ("quiet", "q", "bool", "Suppress the load output"),
+        ),
+    ),
+    (
+        (
+            "image ls|list",
+            "images",
+        ),
+        "[OPTIONS] [REPOSITORY[:TAG]]",
+        "List images",
+        (0, 1),
+        "images",
+        (
+            ("all", "a", "bool", "Show all images (default hides intermediate images)"),
+            ("digests", "", "bool", "Show digests"),
+            ("filter", "f", "filter", "Filter output based on conditions provided"),
+            ("format", "", "string", FORMAT_TABLE),
+            ("no-trunc", "", "bool", "Don't truncate output"),
+            ("quiet", "q", "bool", "Only show image IDs"),
+        ),
+    ),
+    (
+        ("image prune",),
+        "[OPTIONS]",
+        "Remove unused images",
+        (0, 0),
+        "prune:images",
+        (
+            ("all", "a", "bool", "Remove all unused images, not just dangling ones"),
+            ("filter", "", "filter", 'Provide filter values (e.g. "until=<timestamp>")'),
+            ("force", "f", "bool", "Do not prompt for confirmation"),
+        ),
+    ),
+    (
+        (
+            "image rm|remove",
+            "rmi",
+        ),
+        "[OPTIONS] IMAGE [IMAGE...]",
+        "Remove one or more images",
+        (1, -1),
+        "images:remove",
+        (
+            ("force", "f", "bool", "Force removal of the image"),
+            ("no-prune", "", "bool", "Do not delete untagged parents"),
+        ),
+    ),
+    (
+        (
+            "image save",
+            "save",
+        ),
+        "[OPTIONS] IMAGE [IMAGE...]",
+        "Save one or more images to a tar archive (streamed to STDOUT by default)",
+        (1, -1),
+        "archives:save",
+        (("output", "o", "string", "Write to a file, instead of STDOUT"),),
+    ),
+    (
+        (
+            "image tag",
+            "tag",
+        ),
+        "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
+        "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
+        (2, 2),
+        "images:tag",
+        (),
+    ),
+    (
+        ("inspect",),
+        "[OPTIONS] NAME|ID [NAME|ID...]",
+        "Return low-level information on {title} objects",
+        (1, -1),
+        "inspect:anything",
+        (
+            ("format", "f", "string", FORMAT),
+            ("size", "s", "bool", "Display total file sizes if the type is container"),
+            ("type", "", "string", "Only inspect objects of the given type"),
+        ),
+    ),
+    (
+        ("network inspect",),
+        "[OPTIONS] NETWORK [NETWORK...]",
+        "Display detailed information on one or more networks",
+        (1, -1),
+        "inspect:networks",
+        (
+            ("format", "f", "string", FORMAT),
+            ("verbose", "v", "bool", "Verbose output for diagnostics"),
+        ),
+    ),
+    (
+        ("network ls|list",),
+        "[OPTIONS]",
+        "List networks",
+        (0, 0),
+        "networks",
+        (
+            ("filter", "f", "filter", 'Provide filter values (e.g. "driver=bridge")'),
+            ("format", "", "string", FORMAT_TABLE),
+            ("no-trunc", "", "bool", "Do not truncate the output"),
+            ("quiet", "q", "bool", "Only display network IDs"),
+        ),
+    ),
+    (
+        ("network prune",),
+        "[OPTIONS]",
+        "Remove all unused networks",
+        (0, 0),
+        "prune:networks",
+        (
+            ("filter", "", "filter", 'Provide filter values (e.g. "until=<timestamp>")'),
+            ("force", "f", "bool", "Do not prompt for confirmation"),
+        ),
+    ),
+    (
+        ("network rm|remove",),
+        "NETWORK [NETWORK...]",
+        "Remove one or more networks",
+        (1, -1),
+        "networks:remove",
+        (("force", "f", "bool", "Do not error if the network does not exist"),),
+    ),
+    (
+        (
+            "system events",
+            "events",
+        ),
+        "[OPTIONS]",
+        "Get real time events from the server",
+        (0, 0),
+        "events",
+        (
+            ("filter", "f", "filter", "Filter output based on conditions provided"),
+            ("format", "", "string", FORMAT),
+            ("since", "", "string", "Show all events created since timestamp"),
+            ("until", "", "string", "Stream events until this timestamp"),
+        ),
+    ),
+    (
+        (
+            "system info",
+            "info",
+        ),
+        "[OPTIONS]",
+        "Display system-wide information",
+        (0, 0),
+        "info",
+        (("format", "f", "string", FORMAT),),
+    ),
+    (
+        ("version",),
+        "[OPTIONS]",
+        "Show the {title} version information",
+        (0, 0),
+        "version",
+        (("format", "f", "string", FORMAT),),
+    ),
+    (
+        ("volume create",),
+        "[OPTIONS] [VOLUME]",
+        "Create a volume",
+        (0, 1),
+        "volumes:create",
+        (
+            ("driver", "d", "string", 'Specify volume driver name (default "local")'),
+            ("label", "", "list/label", "Set metadata for a volume"),
+            ("opt", "o", "map", "Set driver specific options (default map[])"),
+        ),
+    ),
+    (
+        ("volume inspect",),
+        "[OPTIONS] VOLUME [VOLUME...]",
+        "Display detailed information on one or more volumes",
+        (1, -1),
+        "inspect:volumes",
+        (("format", "f", "string", FORMAT),),
+    ),
+    (
+        ("volume ls|list",),
+        "[OPTIONS]",
+        "List volumes",
+        (0, 0),
+        "volumes",
+        (
+            ("filter", "f", "filter", 'Provide filter values (e.g. "dangling=true")'),
+            ("format", "", "string", FORMAT_TABLE),
+            ("quiet", "q", "bool", "Only display volume names"),
+        ),
+    ),
+    (
+        ("volume prune",),
+        "[OPTIONS]",
+        "Remove unused local volumes",
+        (0, 0),
+        "prune:volumes",
+        (
+            ("all", "a", "bool", "Remove all unused volumes, not just anonymous ones"),
+            ("filter", "", "filter", 'Provide filter values (e.g. "label=<label>")'),
+            ("force", "f", "bool", "Do not prompt for confirmation"),
+        ),
+    ),
+    (
+        ("volume rm|remove",),
+        "[OPTIONS] VOLUME [VOLUME...]",
+        "Remove one or more volumes\n"
+        "Remove one or more volumes. You cannot remove a volume that is in use by a container.",
+        (1, -1),
+        "volumes:remove",
+        (("force", "f", "bool", "Force the removal of one or more volumes"),),
+    ),
+)
+
+GROUPS = {
+    "container": "Manage containers",
+    "image": "Manage images",
+    "network": "Manage networks",
+    "system": "Manage {title}",
+    "volume": "Manage volumes",
+}
+
+# In the order in which help lists them first.
+COMMON = ("run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version", "info")
+
+GLOBAL_FLAGS: tuple[Flag, ...] = (
+    ("debug", "D", "bool", "Enable debug mode"),
+    ("host", "H", "list", "Daemon socket to connect to"),
+    (
+        "log-level",
+        "l",
+        "string",
+        'Set the logging level ("debug", "info", "warn", "error", "fatal") (default "info")',
+    ),
+    ("version", "v", "bool", "Print version information and quit"),
+)
+
+# Commands that docker has and this program will have.
+LATER = frozenset(
+    (
+        *"build builder buildx checkpoint commit compose config context cp diff export history login logout".split(),
+        *"manifest node plugin pull push search secret service stack stats swarm top trust update".split(),
+        *(f"container {name}" for name in "commit cp diff export stats top update".split()),
+        *(f"image {name}" for name in "build history pull push".split()),
+        *(f"network {name}" for name in "connect create disconnect".split()),
+        *(f"system {name}" for name in "df prune".split()),
+        "volume update",
+    )
+)

@@ -1,0 +1,190 @@
+"""Creation: everything is checked and resolved; the record says CREATING; things are made; the record is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from wherry.engine.containers.announce import Announcer
+from wherry.engine.containers.index import Index
+from wherry.engine.containers.layout import Layout
+from wherry.engine.containers.needs import ImageSource, NetworkPlane, SnapshotStore, VolumeStore
+from wherry.engine.containers.removing import Remover
+from wherry.engine.containers.runtimes import Runtimes
+from wherry.engine.containers.starting import clear_bundle
+from wherry.engine.volumes import Volume
+from wherry.linux import mounts, safepath
+from wherry.model import validate
+from wherry.model.config import Config, EndpointConfig, HostConfig, NetworkingConfig
+from wherry.model.container import Container, Endpoint, Sandbox, State
+from wherry.model.failpoints import failpoint
+from wherry.model.host import Host
+from wherry.model.ids import new_id
+from wherry.model.merge import command, merge
+from wherry.model.mounts import resolve
+from wherry.model.states import Happening, Status, after
+
+
+@dataclass(frozen=True)
+class Created:
+    """A new container's ID, and what the user should know of its configuration."""
+
+    id: str
+    warnings: list[str]
+
+
+class Creator:
+    """Makes containers."""
+
+    def __init__(
+        self,
+        host: Host,
+        index: Index,
+        images: ImageSource,
+        snapshots: SnapshotStore,
+        volumes: VolumeStore,
+        runtimes: Runtimes,
+        networks: NetworkPlane,
+        remover: Remover,
+        announce: Announcer,
+    ) -> None:
+        self._host = host
+        self._index = index
+        self._images = images
+        self._networks = networks
+        self._snapshots = snapshots
+        self._volumes = volumes
+        self._runtimes = runtimes
+        self._remover = remover
+        self._announce = announce
+
+    async def create(
+        self, name: str, config: Config, host: HostConfig, networking: NetworkingConfig, platform: str
+    ) -> Created:
+        """Raises InvalidParameter, NotFound, Conflict and others; nothing is left behind then."""
+        container, warnings = self._resolve(name, config, host, networking, platform)
+        self._index.check_free(container.name)
+        self._index.keep(container)
+        failpoint("create.marked")
+        try:
+            await self._make(container)
+        except BaseException:
+            await self._remover.undo_creation(container)
+            raise
+        container.state.status = after(container.state.status, Happening.MADE)
+        self._index.show(container)
+        failpoint("create.shown")
+        self._announce(container, "create")
+        return Created(container.id, warnings)
+
+    def _resolve(
+        self, name: str, config: Config, host: HostConfig, networking: NetworkingConfig, platform: str
+    ) -> tuple[Container, list[str]]:
+        """The record of a container that could be made, and warnings. Changes nothing."""
+        warnings = validate.validate(
+            config, host, networking, self._host, exists=os.path.exists, runtimes=self._runtimes.by_name
+        )
+        self._networks.validate(host, config)
+        image = self._images.resolve(config.image)
+        name = self._index.choose_name(name)
+        merged = merge(config, image.config)
+        warnings += validate.image_warnings(config, image.config.healthcheck)
+        validate.adapt(host, self._host, self._runtimes.default)
+        container_id = new_id()
+        if not merged.hostname and not validate.is_container(host.network_mode):
+            own = host.network_mode != "host" and host.uts_mode != "host"
+            merged.hostname = container_id[:12] if own else os.uname().nodename
+        words = command(merged)
+        container = Container(
+            id=container_id,
+            name=name,
+            created_at=time.time_ns(),
+            image=image.id,
+            image_ref=config.image,
+            chain_id=image.chain_id,
+            platform=image.os,
+            path=words[0],
+            args=words[1:],
+            config=merged,
+            host=host,
+            state=State(status=Status.CREATING),
+            sandbox=self._sandbox(container_id, merged, host, networking),
+            mounts=resolve(merged.volumes or (), host, data_root=str(self._host.roots.data)),
+        )
+        for mount in container.mounts:
+            if mount.type == "volume" and not mount.name:
+                mount.name = new_id()
+        return container, warnings
+
+    def _sandbox(self, container_id: str, config: Config, host: HostConfig, networking: NetworkingConfig) -> Sandbox:
+        """The network namespace to be: in a bridge network an endpoint that gets its address at start."""
+        mode = host.network_mode
+        if mode.startswith("container:"):
+            other = self._index.find(mode.removeprefix("container:"))
+            return Sandbox(id=container_id, mode=f"container:{other.id}")
+        sandbox = Sandbox(id=container_id, mode=mode)
+        asked = (networking.endpoints_config or {}).get(mode) or EndpointConfig()
+        if config.mac_address and not asked.mac_address:
+            asked.mac_address = config.mac_address
+        sandbox.endpoints[mode] = Endpoint(network_id="", network=mode, requested=asked)
+        return sandbox
+
+    async def _make(self, container: Container) -> None:
+        """Volumes, then the writable snapshot, then what the image has at the volumes' places."""
+        labels_of = {
+            mount.target: mount.volume_options for mount in container.host.mounts or () if mount.volume_options
+        }
+        volumes: dict[str, Volume] = {}
+        for mount in container.mounts:
+            if mount.type != "volume":
+                continue
+            options = labels_of.get(mount.destination)
+            driver = options.driver_config if options is not None else None
+            volume = await self._volumes.create(
+                mount.name,
+                driver=(driver.name if driver else "") or mount.driver or "local",
+                options=driver.options if driver else None,
+                labels=options.labels if options else None,
+                anonymous=mount.anonymous,
+            )
+            mount.source = volume.mountpoint
+            volumes[mount.destination] = volume
+        failpoint("create.volumes-made")
+        await asyncio.to_thread(self._make_files, container, volumes)
+        failpoint("create.files-made")
+
+    def _make_files(self, container: Container, volumes: dict[str, Volume]) -> None:
+        self._snapshots.prepare(container.id, container.chain_id)
+        Layout(self._host.roots, container.id).durable.mkdir(parents=True, exist_ok=True, mode=0o700)
+        no_copy = {mount.destination for mount in container.mounts if mount.no_copy}
+        seeded = {place: volume for place, volume in volumes.items() if place not in no_copy}
+        if seeded and container.chain_id:
+            self._seed(container, seeded)
+
+    def _seed(self, container: Container, volumes: dict[str, Volume]) -> None:
+        """Copy what the image has at each volume's place into the volume, if that is new and empty."""
+        layout = Layout(self._host.roots, container.id)
+        layout.rootfs.mkdir(parents=True, mode=0o700)
+        mounts.mount_overlay(self._snapshots.mount_plan(container.id, volatile=False), layout.rootfs)
+        try:
+            root = os.open(layout.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                for place, volume in volumes.items():
+                    self._seed_one(root, place, volume)
+            finally:
+                os.close(root)
+        finally:
+            clear_bundle(layout)
+
+    def _seed_one(self, root: int, place: str, volume: Volume) -> None:
+        try:
+            source = safepath.open_in_root(root, place, os.O_PATH | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            self._volumes.seed(volume, Path(f"/proc/self/fd/{source}"))
+        finally:
+            os.close(source)

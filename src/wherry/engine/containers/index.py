@@ -1,0 +1,135 @@
+"""The records of all containers: in memory for reading, in the database for keeping, found by name, ID or prefix."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+
+import msgspec
+
+from wherry.errors import Conflict, InvalidParameter, NotFound
+from wherry.model.container import Container
+from wherry.model.ids import NAME, NAME_RULE, random_name
+from wherry.storage.database import Database
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Container).decode
+
+
+class Index:
+    """The one place that adds, changes and removes container records.
+
+    A record that is hidden (being made or removed) is kept in the database for the next start to finish or undo, but is
+    found by nobody; its name is free.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._by_id: dict[str, Container] = {}
+        self._by_name: dict[str, str] = {}
+        self._sorted: list[str] = []
+
+    def load(self) -> list[Container]:
+        """Read every record; the caller shows those that are whole."""
+        rows = self._database.connection.execute("SELECT record FROM containers").fetchall()
+        return [_decode(row[0]) for row in rows]
+
+    def __iter__(self) -> Iterator[Container]:
+        return iter(list(self._by_id.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def find(self, reference: str) -> Container:
+        """By whole ID, name, or unique prefix of an ID, in this order. Raises NotFound, InvalidParameter."""
+        if not reference:
+            raise InvalidParameter("No container name or ID supplied")
+        found = self._by_id.get(reference)
+        if found is None and (named := self._by_name.get(reference.removeprefix("/"))) is not None:
+            found = self._by_id[named]
+        return found if found is not None else self._by_prefix(reference)
+
+    def _by_prefix(self, reference: str) -> Container:
+        at = bisect.bisect_left(self._sorted, reference)
+        matches = [candidate for candidate in self._sorted[at : at + 2] if candidate.startswith(reference)]
+        if len(matches) > 1:
+            raise InvalidParameter(f"Multiple IDs found with provided prefix: {reference}")
+        if not matches:
+            raise NotFound(f"No such container: {reference}")
+        return self._by_id[matches[0]]
+
+    def seek(self, reference: str) -> Container | None:
+        """As `find`, but None if there is none."""
+        try:
+            return self.find(reference)
+        except NotFound:
+            return None
+
+    def get(self, container_id: str) -> Container | None:
+        """By whole ID only."""
+        return self._by_id.get(container_id)
+
+    def choose_name(self, wanted: str) -> str:
+        """The name as asked for, or a fresh one. Raises InvalidParameter, Conflict."""
+        if wanted:
+            name = wanted.removeprefix("/")
+            self.check_free(name)
+            return name
+        while (name := random_name()) in self._by_name:
+            pass
+        return name
+
+    def check_free(self, name: str) -> None:
+        if not NAME.fullmatch(name):
+            raise InvalidParameter(f"Invalid container name ({name}), only {NAME_RULE} are allowed")
+        if (holder := self._by_name.get(name)) is not None:
+            raise Conflict(
+                f'Conflict. The container name "/{name}" is already in use by container "{holder}". '
+                "You have to remove (or rename) that container to be able to reuse that name."
+            )
+
+    def keep(self, container: Container) -> None:
+        """Write a record that nobody finds yet."""
+        self._write(container, f"#{container.id}")
+
+    def show(self, container: Container) -> None:
+        """Write a record and let it be found."""
+        self._write(container, container.name)
+        self.adopt(container)
+
+    def adopt(self, container: Container) -> None:
+        """Let a record that the database already has be found."""
+        if container.id not in self._by_id:
+            bisect.insort(self._sorted, container.id)
+        self._by_id[container.id] = container
+        self._by_name[container.name] = container.id
+
+    def save(self, container: Container) -> None:
+        """Write a changed record."""
+        with self._database.transaction() as connection:
+            connection.execute("UPDATE containers SET record = ? WHERE id = ?", (_encode(container), container.id))
+
+    def rename(self, container: Container, name: str) -> None:
+        self.check_free(name)
+        del self._by_name[container.name]
+        container.name = name
+        self.show(container)
+
+    def hide(self, container: Container) -> None:
+        """Let a record be found no more and free its name; it stays in the database until `forget`."""
+        self._write(container, f"#{container.id}")
+        if self._by_id.pop(container.id, None) is not None:
+            del self._sorted[bisect.bisect_left(self._sorted, container.id)]
+            del self._by_name[container.name]
+
+    def forget(self, container: Container) -> None:
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM containers WHERE id = ?", (container.id,))
+
+    def _write(self, container: Container, name: str) -> None:
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO containers (id, name, record) VALUES (?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET name = excluded.name, record = excluded.record",
+                (container.id, name, _encode(container)),
+            )

@@ -1,0 +1,60 @@
+"""Where the files of one container are. Names are fixed, so that a start that died can be undone by the next daemon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from wherry.model.container import Container
+from wherry.model.host import Roots
+from wherry.runtime.conmon import Launch
+
+
+@dataclass(frozen=True)
+class Layout:
+    roots: Roots
+    container_id: str
+
+    @property
+    def durable(self) -> Path:
+        return self.roots.container(self.container_id)
+
+    @property
+    def bundle(self) -> Path:
+        return self.roots.bundle(self.container_id)
+
+    @property
+    def rootfs(self) -> Path:
+        """Mount point of the root filesystem while it runs."""
+        return self.bundle / "rootfs"
+
+    @property
+    def shm(self) -> Path:
+        """Mount point of /dev/shm where other containers may share it."""
+        return self.bundle / "shm"
+
+    @property
+    def log(self) -> Path:
+        return self.durable / "container.log"
+
+    @property
+    def exit_file(self) -> Path:
+        return self.durable / "exit" / self.container_id
+
+    @property
+    def cgroup(self) -> str:
+        return f"{self.roots.cgroup_parent}/{self.container_id}"
+
+    def launch(self, container: Container) -> Launch:
+        """How this container's monitor is started."""
+        config = container.config
+        return Launch(
+            container_id=self.container_id,
+            bundle=self.bundle,
+            exit_dir=self.exit_file.parent,
+            log=None if container.host.log_config.type == "none" else self.log,
+            terminal=config.tty,
+            stdin=config.open_stdin,
+            leave_stdin_open=config.tty or not config.stdin_once,
+            limited=container.host.memory > 0 or container.host.privileged,
+        )

@@ -1,0 +1,71 @@
+"""What containers need of the other services, as they need it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from wherry.engine.volumes import Volume
+from wherry.model.config import Config, HostConfig
+from wherry.model.container import Container, Sandbox
+from wherry.model.events import Event
+from wherry.model.image import Image
+from wherry.model.mount_plans import OverlayPlan
+
+
+class ImageSource(Protocol):
+    def resolve(self, ref: str) -> Image:
+        """Raises NotFound."""
+
+    def size(self, image_id: str) -> int:
+        """Bytes of all its layers; 0 if it is gone."""
+
+
+class SnapshotStore(Protocol):
+    """Blocking: called in threads."""
+
+    def prepare(self, key: str, chain_id: str) -> None: ...
+    def mount_plan(self, key: str, *, volatile: bool) -> OverlayPlan: ...
+    def usage(self, key: str) -> int: ...
+    def remove(self, key: str) -> None: ...
+    def keys(self) -> set[str]: ...
+
+
+class VolumeStore(Protocol):
+    async def create(
+        self,
+        name: str | None,
+        *,
+        driver: str = "local",
+        options: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        anonymous: bool = False,
+    ) -> Volume: ...
+    async def remove(self, name: str, *, force: bool = False) -> None: ...
+    def seed(self, volume: Volume, source: Path) -> None:
+        """Blocking."""
+
+
+class Activation(Protocol):
+    @property
+    def netns_fd(self) -> int | None: ...
+
+
+class NetworkPlane(Protocol):
+    def validate(self, host_config: HostConfig, config: Config) -> None:
+        """Raises InvalidParameter for ports and addresses that cannot be."""
+
+    def host_gateway(self) -> str:
+        """The address of the host as containers of the default bridge see it."""
+
+    async def activate(self, container: Container) -> Activation: ...
+    async def deactivate(self, container: Container) -> None: ...
+    async def recover(self, alive: list[Sandbox]) -> None: ...
+
+
+class EventSink(Protocol):
+    def emit(self, event: Event) -> None: ...
+
+
+Json = dict[str, Any]

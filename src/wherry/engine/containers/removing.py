@@ -1,0 +1,91 @@
+"""Removal: promised in the record, answered, then carried out; if not by this daemon, by the next."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+
+from wherry.engine.containers.announce import Announcer
+from wherry.engine.containers.index import Index
+from wherry.engine.containers.layout import Layout
+from wherry.engine.containers.live import Lives, WaitResult
+from wherry.engine.containers.needs import SnapshotStore, VolumeStore
+from wherry.engine.containers.starting import clear_bundle
+from wherry.engine.containers.supervisor import Supervisor
+from wherry.errors import WherryError
+from wherry.model.container import Container
+from wherry.model.failpoints import failpoint
+from wherry.model.host import Host
+from wherry.model.states import Happening, after
+
+log = logging.getLogger(__name__)
+
+
+class Remover:
+    """Removes containers that do not run. The caller holds the container's lock."""
+
+    def __init__(
+        self,
+        host: Host,
+        index: Index,
+        lives: Lives,
+        supervisor: Supervisor,
+        snapshots: SnapshotStore,
+        volumes: VolumeStore,
+        announce: Announcer,
+    ) -> None:
+        self._host = host
+        self._index = index
+        self._lives = lives
+        self._supervisor = supervisor
+        self._snapshots = snapshots
+        self._volumes = volumes
+        self._announce = announce
+
+    async def remove(self, container: Container, *, volumes: bool) -> None:
+        """From here on the container is gone for everybody; what it occupies is freed in the background."""
+        state = container.state
+        state.status = after(state.status, Happening.REMOVE)
+        container.remove_volumes = volumes
+        self._index.hide(container)
+        failpoint("remove.marked")
+        self._announce(container, "destroy")
+        live = self._lives.of(container)
+        live.hub.end()
+        live.resolve(WaitResult(state.exit_code), "removed", "next-exit", "not-running")
+        self._supervisor.spawn(self.finish(container), f"removal of container {container.id}")
+
+    async def remove_ended(self, container: Container) -> None:
+        """What `--rm` asks for at the end of the run."""
+        await self.remove(container, volumes=True)
+
+    async def finish(self, container: Container) -> None:
+        """Free everything a container in REMOVING occupies; can be repeated from any point."""
+        await self._supervisor.settled(container)
+        await asyncio.to_thread(self._delete_files, container)
+        failpoint("remove.files-deleted")
+        if container.remove_volumes:
+            for mount in container.mounts:
+                if mount.anonymous and mount.name:
+                    await self._remove_volume(mount.name)
+        failpoint("remove.volumes-deleted")
+        self._index.forget(container)
+        self._lives.drop(container)
+
+    async def undo_creation(self, container: Container) -> None:
+        """Of a container in CREATING, leave nothing."""
+        container.remove_volumes = True
+        await self.finish(container)
+
+    def _delete_files(self, container: Container) -> None:
+        layout = Layout(self._host.roots, container.id)
+        clear_bundle(layout)
+        self._snapshots.remove(container.id)
+        shutil.rmtree(layout.durable, ignore_errors=True)
+
+    async def _remove_volume(self, name: str) -> None:
+        try:
+            await self._volumes.remove(name)
+        except WherryError as error:  # another container uses it by now, or it is gone: both are fine
+            log.info("anonymous volume %s stays: %s", name, error)

@@ -1,0 +1,193 @@
+"""One start, from record to running process; whatever step fails, the steps before it are undone.
+
+The order matters for crashes: the record says STARTING before anything is made, and names of everything made follow
+from the container's ID, so that the next daemon can undo or adopt (see `recovery`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import shutil
+import signal
+import time
+from collections.abc import Awaitable, Callable
+
+from wherry.engine.containers.layout import Layout
+from wherry.engine.containers.needs import NetworkPlane, SnapshotStore
+from wherry.engine.containers.runtimes import Runtimes
+from wherry.errors import InvalidParameter, SystemFailure
+from wherry.linux import cgroups, mounts, processes
+from wherry.model.container import Container, ProcessIdentity
+from wherry.model.failpoints import failpoint
+from wherry.model.host import Host
+from wherry.model.logging_options import limits
+from wherry.runtime.attach import Hub
+from wherry.runtime.conmon import Launch, Monitor, RuntimeRefused
+from wherry.runtime.oci import Runtime, start_failure
+from wherry.runtime.spec import late_limits
+
+WriteBundle = Callable[[Container, Layout, str | None], None]
+"""Write config.json and the generated /etc files, given the path of the network namespace to join (blocking)."""
+
+
+class Starter:
+    """Starts containers. Holds no state of its own."""
+
+    def __init__(
+        self,
+        host: Host,
+        runtimes: Runtimes,
+        snapshots: SnapshotStore,
+        networks: NetworkPlane,
+        save: Callable[[Container], None],
+        write_bundle: WriteBundle,
+    ) -> None:
+        self._host = host
+        self._runtimes = runtimes
+        self._snapshots = snapshots
+        self._networks = networks
+        self._save = save
+        self._write_bundle = write_bundle
+
+    async def start(self, container: Container, hub: Hub) -> None:
+        """Bring the process of a STARTING container up and fill in its state's identities and start time.
+
+        Raises StartFailed with the exit code to record, or another WherryError; nothing is left behind then.
+        """
+        layout = Layout(self._host.roots, container.id)
+        async with contextlib.AsyncExitStack() as undo, contextlib.AsyncExitStack() as until_joined:
+            _check_log(container)
+            # its first process joins its cgroup some ms from now: let the kernel's lock be warm by then
+            warm_up = asyncio.create_task(asyncio.to_thread(cgroups.warm_up, self._host.cgroups))
+            until_joined.push_async_callback(asyncio.wait, {warm_up})
+            undo.push_async_callback(asyncio.to_thread, clear_bundle, layout)
+            netns = await self._surroundings(container, layout, undo, until_joined)
+            self._save(container)  # addresses and ports, before a process can use them
+            await asyncio.to_thread(self._write_bundle, container, layout, netns)
+            failpoint("start.spec-written")
+            await self._process(container, layout, hub, undo)
+            undo.pop_all()
+
+    async def _surroundings(
+        self,
+        container: Container,
+        layout: Layout,
+        undo: contextlib.AsyncExitStack,
+        until_joined: contextlib.AsyncExitStack,
+    ) -> str | None:
+        """Root filesystem and network, side by side."""
+        connected = asyncio.create_task(self._connect(container, undo, until_joined))
+        await _all(
+            asyncio.to_thread(self._mount_root, container, layout),
+            connected,
+        )
+        return connected.result()
+
+    def _mount_root(self, container: Container, layout: Layout) -> None:
+        clear_bundle(layout)
+        layout.rootfs.mkdir(parents=True, mode=0o700)
+        layout.exit_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        layout.exit_file.unlink(missing_ok=True)
+        plan = self._snapshots.mount_plan(container.id, volatile=container.host.auto_remove)
+        mounts.mount_overlay(plan, layout.rootfs)
+        failpoint("start.root-mounted")
+        if container.host.ipc_mode == "shareable":
+            layout.shm.mkdir(mode=0o700)
+            mounts.mount_tmpfs(layout.shm, f"mode=1777,size={container.host.shm_size}")
+
+    async def _connect(
+        self, container: Container, undo: contextlib.AsyncExitStack, until_joined: contextlib.AsyncExitStack
+    ) -> str | None:
+        """Path of the network namespace for the runtime to join; None leaves the host's."""
+        mode = container.sandbox.mode
+        if mode == "host":
+            return None
+        if mode.startswith("container:"):
+            return container.sandbox.netns
+        undo.push_async_callback(self._networks.deactivate, container)
+        activation = await self._networks.activate(container)
+        failpoint("start.connected")
+        if activation.netns_fd is None:
+            raise SystemFailure(f"network {mode} gave container {container.id} no namespace")
+        until_joined.callback(os.close, activation.netns_fd)
+        return f"/proc/{os.getpid()}/fd/{activation.netns_fd}"
+
+    async def _process(self, container: Container, layout: Layout, hub: Hub, undo: contextlib.AsyncExitStack) -> None:
+        """Spawn the monitor, let the runtime create, connect who is attached, and open the gate."""
+        binary = self._host.binaries.conmon
+        if binary is None:
+            raise SystemFailure("conmon is not installed: apt-get install conmon")
+        runtime = self._runtimes.of(container)
+        launch = layout.launch(container)
+        undo.push_async_callback(abort, launch, runtime, self._host.boot_id)
+        async with Monitor(launch, binary, runtime) as monitor:
+            failpoint("start.monitor-spawned")
+            monitor.go()
+            try:
+                pid = await monitor.created()
+            except RuntimeRefused as refused:
+                raise start_failure(str(refused), container.path, verb="create") from None
+        failpoint("start.created")
+        state = container.state
+        state.process = processes.identify(pid, self._host.boot_id)
+        state.monitor = monitor_identity(launch, self._host.boot_id)
+        if state.process is None or state.monitor is None:
+            raise SystemFailure(f"container {container.id} ended before it could be started: {monitor.errors()}")
+        if container.sandbox.mode != "host":
+            container.sandbox.netns = f"/proc/{pid}/ns/net"
+        for limit in late_limits(container.host):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit.soft, limit.hard))
+        if hub.wanted:
+            hub.connect(launch.attach_socket)
+        state.started_at = time.time_ns()
+        self._save(container)
+        await runtime.start(container.id)
+        failpoint("start.released")
+
+
+def _check_log(container: Container) -> None:
+    try:
+        limits(container.host.log_config)
+    except InvalidParameter as error:
+        raise SystemFailure(
+            f"failed to create task for container: failed to initialize logging driver: {error}"
+        ) from None
+
+
+async def _all(*steps: Awaitable[object]) -> None:
+    """Await all to their end, then raise the first failure: an undo must not overtake a step."""
+    outcomes = await asyncio.gather(*steps, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+def monitor_identity(launch: Launch, boot: str) -> ProcessIdentity | None:
+    """The monitor of a launch as its pid file names it, if it is alive."""
+    try:
+        return processes.identify(int(launch.monitor_pid_file.read_text()), boot)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+async def abort(launch: Launch, runtime: Runtime, boot: str) -> None:
+    """End the container and then its monitor, wherever the start has got to, and wait until both are gone."""
+    await runtime.delete(launch.container_id)
+    monitor = monitor_identity(launch, boot)
+    if not await processes.wait_gone(monitor, boot, seconds=0.5):
+        processes.send_signal(monitor, signal.SIGKILL, boot)
+        await processes.wait_gone(monitor, boot, seconds=5)
+
+
+def clear_bundle(layout: Layout) -> None:
+    """Remove what one run leaves in the exec root; what is not there is fine."""
+    if layout.bundle.exists():
+        mounts.unmount(layout.rootfs)
+        mounts.unmount(layout.shm)
+        for directory in (layout.rootfs, layout.shm):
+            with contextlib.suppress(FileNotFoundError):
+                directory.rmdir()  # never recursively: a mount that stayed would be emptied
+        shutil.rmtree(layout.bundle)

@@ -1,0 +1,85 @@
+"""Control groups of containers, read and swept directly (cgroups(7))."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from wherry.model.host import CgroupLayout
+
+ROOT = Path("/sys/fs/cgroup")
+
+
+def paths(layout: CgroupLayout, path: str) -> list[Path]:
+    """Where a cgroup path such as `/wherry/ID` is, once per hierarchy."""
+    relative = path.lstrip("/")
+    if layout is CgroupLayout.V2:
+        return [ROOT / relative]
+    return [hierarchy / relative for hierarchy in hierarchies()]
+
+
+def hierarchies() -> list[Path]:
+    """Mounted hierarchies of a v1 or hybrid host; `cpu,cpuacct` style aliases are symbolic links and left out."""
+    with contextlib.suppress(FileNotFoundError):
+        return [Path(entry.path) for entry in os.scandir(ROOT) if entry.is_dir(follow_symlinks=False)]
+    return []
+
+
+def oom_kills(layout: CgroupLayout, path: str) -> int:
+    """How many processes of the cgroup the kernel has killed for want of memory; 0 where that is not known."""
+    if layout is CgroupLayout.V2:
+        file = ROOT / path.lstrip("/") / "memory.events"
+    else:
+        file = ROOT / "memory" / path.lstrip("/") / "memory.oom_control"
+    with contextlib.suppress(OSError):
+        for line in file.read_text().splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return 0
+
+
+def children(layout: CgroupLayout, parent: str) -> set[str]:
+    """Names of the cgroups under `parent` in any hierarchy."""
+    found: set[str] = set()
+    for directory in paths(layout, parent):
+        with contextlib.suppress(OSError):
+            found.update(entry.name for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False))
+    return found
+
+
+def remove(layout: CgroupLayout, path: str) -> None:
+    """Remove an empty cgroup and its empty descendants, in every hierarchy; one still busy stays."""
+    for directory in paths(layout, path):
+        for inner, _, _ in os.walk(directory, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(inner)
+
+
+def remove_if_empty(layout: CgroupLayout, path: str) -> None:
+    """Remove a cgroup that holds neither processes nor cgroups, in every hierarchy; any other stays."""
+    for directory in paths(layout, path):
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
+
+
+def warm_up(layout: CgroupLayout) -> None:
+    """Make the kernel's wait for an RCU grace period happen now instead of when the container joins its cgroup.
+
+    Moving a process between cgroups takes a lock whose first writer waits 5 to 15 ms for that grace period and whose
+    following writers, for some ms, do not (cgroup_threadgroup_rwsem, kernel/cgroup/cgroup.c). Writing 0 to the cgroup
+    this process is in already moves nothing and takes the lock. Blocks: run it in a thread.
+    """
+    with contextlib.suppress(OSError):
+        (_own_cgroup(layout) / "cgroup.procs").write_text("0")
+
+
+def _own_cgroup(layout: CgroupLayout) -> Path:
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if layout is CgroupLayout.V2 and not controllers:
+            return ROOT / path.lstrip("/")
+        if layout is not CgroupLayout.V2 and controllers == "pids":
+            return ROOT / "pids" / path.lstrip("/")
+    raise FileNotFoundError("no cgroup of this process")

@@ -1,0 +1,106 @@
+"""The OCI runtime's verbs (opencontainers/runtime-spec runtime.md), and its failures in Docker's words."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from wherry.errors import StartFailed, SystemFailure
+from wherry.linux import processes
+
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One runtime program and the directory in which it keeps its state."""
+
+    name: str
+    path: Path
+    state: Path
+    fifo_start: bool = False  # its init waits on STATE/ID/exec.fifo: crun's internals, tried by version
+    takes_bpf: bool = False  # it accepts a compiled seccomp filter as the annotation run.oci.seccomp_bpf_data
+
+    async def start(self, container_id: str) -> None:
+        """Let the created container's process run. Raises SystemFailure."""
+        if self.fifo_start and self._open_gate(container_id):
+            return
+        await self._must("start", container_id)
+
+    def _open_gate(self, container_id: str) -> bool:
+        """What `crun start` does: a byte into the FIFO that the container's first process waits on, then unlink it."""
+        fifo = self.state / container_id / "exec.fifo"
+        try:
+            gate = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:  # nobody waits there (yet): the program knows better
+            return False
+        with contextlib.closing(os.fdopen(gate, "wb", buffering=0)) as file:
+            file.write(b"0")
+        fifo.unlink()
+        return True
+
+    async def pause(self, container_id: str) -> None:
+        await self._must("pause", container_id)
+
+    async def resume(self, container_id: str) -> None:
+        await self._must("resume", container_id)
+
+    async def kill_all(self, container_id: str, number: int) -> None:
+        """Signal every process of the container, for those that share the host's PID namespace."""
+        await self._must("kill", "--all", container_id, str(number))
+
+    async def delete(self, container_id: str) -> None:
+        """Remove the container, its processes and its cgroup, whatever state it is in; one unknown is fine."""
+        if (self.state / container_id).exists():
+            await self._call("delete", "--force", container_id)
+
+    async def status(self, container_id: str) -> str | None:
+        """`creating`, `created`, `running`, `stopped`, `paused`; None if the runtime does not know it."""
+        finished = await self._call("state", container_id)
+        if finished.code != 0:
+            return None
+        return str(json.loads(finished.output)["status"])
+
+    async def _call(self, *words: str) -> processes.Finished:
+        return await processes.run([str(self.path), "--root", str(self.state), *words], environment=ENVIRONMENT)
+
+    async def _must(self, *words: str) -> None:
+        finished = await self._call(*words)
+        if finished.code != 0:
+            said = finished.errors.decode(errors="replace").strip()
+            raise SystemFailure(f"{self.name} {' '.join(words)}: {said or f'exit code {finished.code}'}")
+
+
+def start_failure(said: str, argv0: str, *, verb: str) -> StartFailed:
+    """A runtime's refusal to start a process, as Docker tells it.
+
+    `said` is the runtime's message; `argv0` what was to run; `verb` "create" for a container, "exec" for an exec.
+    Clients take exit code 127 from "executable file not found" and "no such file or directory", 126 from
+    "permission denied" and "is a directory".
+    """
+    message, code = _in_dockers_words(said.strip(), argv0)
+    if verb == "exec":
+        prefix = "OCI runtime exec failed: exec failed: "
+    else:
+        prefix = "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+    return StartFailed(f"{prefix}unable to start container process: {message}: unknown", code)
+
+
+def _in_dockers_words(said: str, argv0: str) -> tuple[str, int]:
+    lower = said.lower()
+    quoted = json.dumps(argv0, ensure_ascii=False)
+    if "not found in $path" in lower:
+        return f"exec: {quoted}: executable file not found in $PATH", 127
+    about_command = argv0 in said or "exec" in lower or "open executable" in lower
+    if about_command and "no such file or directory" in lower and "chdir" not in lower and "mount" not in lower:
+        return f"exec: {quoted}: stat {argv0}: no such file or directory", 127
+    if "open executable: operation not permitted" in lower:  # crun's word for a directory
+        return f"exec: {quoted}: is a directory", 126
+    if about_command and "is a directory" in lower:
+        return f"exec: {quoted}: is a directory", 126
+    if about_command and "permission denied" in lower and "mount" not in lower:
+        return f"exec: {quoted}: permission denied", 126
+    return said, 128

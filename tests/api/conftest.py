@@ -1,0 +1,44 @@
+"""The engines that the API tests run against: ours always, the real one too when PEER_DOCKER_HOST names its socket."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import Wherryd, temporary_folder
+from tests.support.engine import Engine
+
+PEER = os.environ.get("PEER_DOCKER_HOST", "")
+
+
+@pytest.fixture(scope="session", params=["wherry", *(["docker"] if PEER else [])])
+def session_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    if request.param == "docker":
+        engine = Engine("docker", Path(PEER.removeprefix("unix://")))
+        engine.prepare()
+        yield engine
+        engine.tidy()
+        engine.tidy_images()
+        return
+    daemon = Wherryd(temporary_folder(), number=200)
+    daemon.start()
+    try:
+        engine = Engine("wherry", daemon.socket)
+        engine.prepare()
+        yield engine
+        engine.tidy()
+        engine.tidy_images()
+    finally:
+        daemon.stop()
+        shutil.rmtree(daemon.folder)
+
+
+@pytest.fixture
+def engine(session_engine: Engine) -> Iterator[Engine]:
+    """The engine with the base image; whatever containers and volumes a test makes are gone after it."""
+    yield session_engine
+    session_engine.tidy()

@@ -1,0 +1,112 @@
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wherry.engine.containers.index import Index
+from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure
+from wherry.model.config import Config, HostConfig
+from wherry.model.container import Container, Sandbox
+from wherry.storage.database import Database
+
+
+def container(container_id: str, name: str) -> Container:
+    return Container(
+        id=container_id,
+        name=name,
+        created_at=1,
+        image="sha256:0",
+        image_ref="x",
+        chain_id="",
+        config=Config(),
+        host=HostConfig(),
+        sandbox=Sandbox(id=container_id, mode="none"),
+    )
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    return Index(Database.open(tmp_path / "db"))
+
+
+def test_a_name_wins_over_an_id_prefix(index: Index) -> None:
+    first, second = container("ab" * 32, "one"), container("cd" * 32, "abab")
+    index.show(first)
+    index.show(second)
+    assert index.find("abab") is second
+    assert index.find("ababa") is first
+    assert index.find("/one") is first
+
+
+def test_prefixes(index: Index) -> None:
+    index.show(container("ab" * 32, "one"))
+    index.show(container("ab" * 31 + "cd", "two"))
+    with pytest.raises(InvalidParameter, match="Multiple IDs found with provided prefix: abab"):
+        index.find("abab")
+    with pytest.raises(NotFound, match="No such container: ac"):
+        index.find("ac")
+
+
+@given(
+    st.sets(st.text("0123456789abcdef", min_size=6, max_size=6), min_size=1),
+    st.text("0123456789abcdef", min_size=1, max_size=6),
+)
+def test_prefixes_find_what_a_scan_finds(tmp_path_factory: pytest.TempPathFactory, ids: set[str], prefix: str) -> None:
+    index = Index(Database(sqlite3.connect(":memory:", isolation_level=None)))
+    for container_id in ids:
+        index.adopt(container(container_id, f"n{container_id}"))
+    matching = [container_id for container_id in ids if container_id.startswith(prefix)]
+    if prefix in ids or len(matching) == 1:
+        assert index.find(prefix).id == (prefix if prefix in ids else matching[0])
+    else:
+        with pytest.raises(InvalidParameter if matching else NotFound):
+            index.find(prefix)
+
+
+def test_a_name_in_use_is_a_conflict_until_its_container_is_hidden(index: Index) -> None:
+    first = container("ab" * 32, "one")
+    index.show(first)
+    with pytest.raises(Conflict, match='"/one" is already in use by container "abab'):
+        index.choose_name("one")
+    index.hide(first)
+    assert index.choose_name("one") == "one"
+    with pytest.raises(NotFound):
+        index.find(first.id)
+    assert [record.id for record in index.load()] == [first.id]
+    index.forget(first)
+    assert index.load() == []
+
+
+@pytest.mark.parametrize("name", ["-x", "a b", "a", "ä1", "x/y"])
+def test_bad_names(index: Index, name: str) -> None:
+    with pytest.raises(InvalidParameter, match="Invalid container name"):
+        index.choose_name(name)
+
+
+def test_records_survive(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "db")
+    index = Index(database)
+    made = container("ab" * 32, "one")
+    index.show(made)
+    index.rename(made, "other")
+    made.state.exit_code = 7
+    index.save(made)
+    database.close()
+    (again,) = Index(Database.open(tmp_path / "db")).load()
+    assert (again.name, again.state.exit_code) == ("other", 7)
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    Database.open(tmp_path / "db").close()
+    with sqlite3.connect(tmp_path / "db") as connection:
+        connection.execute("PRAGMA user_version = 999")
+    connection.close()
+    with pytest.raises(SystemFailure, match="schema version 999"):
+        Database.open(tmp_path / "db")
+    with sqlite3.connect(tmp_path / "other") as connection:
+        connection.execute("PRAGMA application_id = 5")
+    connection.close()
+    with pytest.raises(SystemFailure, match="not a Wherry database"):
+        Database.open(tmp_path / "other")
