@@ -199,9 +199,7 @@ def add_bridge(name: str, mac: str) -> Request:
     return _new_link(NLM_F_CREATE | NLM_F_EXCL, text(IFLA_IFNAME, name), attribute(IFLA_ADDRESS, _mac(mac)), info)
 
 
-def add_veth(
-    name: str, index: int, bridge: int, peer: str, peer_index: int, peer_mac: str, peer_netns: int
-) -> Request:
+def add_veth(name: str, index: int, bridge: int, peer: str, peer_index: int, peer_mac: str, peer_netns: int) -> Request:
     """A pair: one end up and in the bridge, the other with its name, index and address in another namespace (a fd).
 
     Both indices are ours to choose, so that later requests of the same send can name them; the kernel takes the peer's
@@ -216,6 +214,10 @@ def add_veth(
     )
     flags = NLM_F_CREATE | NLM_F_EXCL
     return _new_link(flags, text(IFLA_IFNAME, name), number(IFLA_MASTER, bridge), info, index=index, up=True)
+
+
+def set_master(index: int, bridge: int) -> Request:
+    return Request(RTM_NEWLINK, 0, _IFINFO.pack(0, 0, index, 0, 0) + number(IFLA_MASTER, bridge))
 
 
 def set_hairpin(index: int) -> Request:

@@ -6,8 +6,17 @@ A context is not for two threads at once, and talks to the network namespace in 
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
+import socket
+import struct
 from typing import Any
+
+from wherry.linux.netlink import SOL_NETLINK
+
+_NETLINK_NETFILTER = 12
+_NETLINK_ADD_MEMBERSHIP = 1
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 
 _JSON = 1 << 4  # NFT_CTX_OUTPUT_JSON
 _HANDLE = 1 << 3  # NFT_CTX_OUTPUT_HANDLE
@@ -68,3 +77,47 @@ class Nftables:
             raise
         found: list[dict[str, Any]] = json.loads(printed)["nftables"] if printed else []
         return [entry for entry in found if "metainfo" not in entry]
+
+
+class Changes:
+    """Tells when somebody changes tables, chains or rules, ours included; elements of maps do not count.
+
+    `socket` is non-blocking and readable when there is news. See nfnetlink's group NFNLGRP_NFTABLES in
+    <linux/netfilter/nfnetlink.h> and the messages in <linux/netfilter/nf_tables.h>.
+    """
+
+    _GROUP = 7  # NFNLGRP_NFTABLES
+    _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
+    _INTERESTING = frozenset((0, 2, 3, 5, 6, 8))  # new and deleted tables, chains and rules
+
+    def __init__(self) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self.socket = socket.socket(socket.AF_NETLINK, kind, _NETLINK_NETFILTER)
+        try:
+            self.socket.bind((0, 0))
+            self.socket.setsockopt(SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, self._GROUP)
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def seen(self) -> bool:
+        """Read what has arrived; whether it may matter. News that were lost may."""
+        matters = False
+        while True:
+            try:
+                data = self.socket.recv(1 << 16)
+            except BlockingIOError:
+                return matters
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                matters = True
+                continue
+            at = 0
+            while at + _HEADER.size <= len(data):
+                length, type, *_ = _HEADER.unpack_from(data, at)
+                matters = matters or (type >> 8 == self._SUBSYSTEM and type & 0xFF in self._INTERESTING)
+                at += max((length + 3) & ~3, _HEADER.size)

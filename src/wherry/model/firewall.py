@@ -7,7 +7,7 @@ What the table does, for a bridge `wherry0` with the subnet 172.17.0.0/16:
 - published ports are elements of two maps, by protocol and port, and by address, protocol and port;
 - the host's own connections are translated as well, those to 127.0.0.1 too. That needs `route_localnet` on the bridge,
   so packets from or to 127.0.0.0/8 that come in by the bridge are dropped before anything looks at them, and ports
-  published on 127.0.0.1 are not translated for packets that come from outside (CVE-2020-8558 is what happens otherwise);
+  published on 127.0.0.1 are not translated for packets that come from outside (CVE-2020-8558 is the alternative);
 - a container that talks to a published port, even its own, does so as the gateway: else the answer would go straight
   to it from an address that it never asked;
 - if the engine turned the host's forwarding on, the host still forwards for containers only.
@@ -159,11 +159,16 @@ class Place:
     def __str__(self) -> str:
         return f"{self.family} {self.table} {self.chain}"
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.family, self.table, self.chain
+
 
 DOCKER_USER = Place("ip", "filter", "DOCKER-USER")
 UFW_USER = Place("ip", "filter", "ufw-user-forward")
 IPTABLES = Place("ip", "filter", "FORWARD")
 FIREWALLD = Place("inet", "firewalld", "filter_FORWARD")
+PLACES = (DOCKER_USER, UFW_USER, IPTABLES, FIREWALLD)
 
 
 def places(chains: Iterable[dict[str, Any]]) -> list[Place]:
@@ -176,14 +181,14 @@ def places(chains: Iterable[dict[str, Any]]) -> list[Place]:
     found = {(chain["family"], chain["table"], chain["name"]): chain for chain in chains}
 
     def there(place: Place) -> bool:
-        return (place.family, place.table, place.chain) in found
+        return place.key in found
 
     wanted: list[Place] = []
     if there(DOCKER_USER):
         wanted.append(DOCKER_USER)
     elif there(UFW_USER):
         wanted.append(UFW_USER)
-    elif there(IPTABLES) and found["ip", "filter", "FORWARD"].get("policy") == "drop":
+    elif there(IPTABLES) and found[IPTABLES.key].get("policy") == "drop":
         wanted.append(IPTABLES)
     if there(FIREWALLD):
         wanted.append(FIREWALLD)

@@ -48,7 +48,9 @@ def parse_mac(text: str) -> str:
     return ":".join(re.findall("..", re.sub("[:.-]", "", text.lower())))
 
 
-def sandbox_for(id: str, config: Config, host: HostConfig, networking: NetworkingConfig, networks: Networked) -> Sandbox:
+def sandbox_for(
+    id: str, config: Config, host: HostConfig, networking: NetworkingConfig, networks: Networked
+) -> Sandbox:
     """The sandbox of a new container: its mode and the networks it asks for, nothing allocated yet.
 
     `networks` finds a network by name or ID. Raises NotFound, InvalidParameter (Docker's words) and NotSupported.
