@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes.util
 import errno
 import logging
 import os
@@ -126,7 +125,7 @@ class Networks:
         try:
             chosen = await self._run(self._open_bridge, self._networks["bridge"])
         except (OSError, NftablesError) as error:
-            self._unavailable = f"{error} (the bridge needs the nftables library, libnftables.so.1, and root)"
+            self._unavailable = str(error)
             log.warning("no bridge network: %s", self._unavailable)
             return
         if chosen != self._networks["bridge"]:
@@ -136,8 +135,6 @@ class Networks:
 
     def _open_bridge(self, record: Network) -> Network:
         """In the worker's thread: the bridge as recorded, chosen where nothing is recorded; what to record."""
-        if not ctypes.util.find_library("nftables"):
-            raise OSError("this host has no libnftables.so.1: install the package libnftables1 or nftables")
         bridge = Bridge(record.bridge)
         try:
             bridge.name = self._claim(bridge, record.bridge)

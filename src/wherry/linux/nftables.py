@@ -36,7 +36,10 @@ class Nftables:
     """
 
     def __init__(self) -> None:
-        self._library = library = ctypes.CDLL("libnftables.so.1")
+        try:
+            self._library = library = ctypes.CDLL("libnftables.so.1")
+        except OSError as error:
+            raise OSError(f"the nftables library is missing (apt-get install nftables): {error}") from error
         library.nft_ctx_new.restype = ctypes.c_void_p
         library.nft_ctx_new.argtypes = [ctypes.c_uint32]
         for name in ("nft_ctx_free", "nft_ctx_buffer_output", "nft_ctx_buffer_error"):
