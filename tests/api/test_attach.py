@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.engine import DEAF, IDLE, Engine, eventually
 
-ALL = {"stream": 1, "stdin": 1, "stdout": 1, "stderr": 1}
-INTERACTIVE = {"OpenStdin": True, "StdinOnce": True, "AttachStdin": True, "AttachStdout": True, "AttachStderr": True}
+ALL: dict[str, Any] = {"stream": 1, "stdin": 1, "stdout": 1, "stderr": 1}
+INTERACTIVE: dict[str, Any] = {
+    "OpenStdin": True,
+    "StdinOnce": True,
+    "AttachStdin": True,
+    "AttachStdout": True,
+    "AttachStderr": True,
+}
 
 
 @pytest.mark.parametrize("upgrade", [True, False])
@@ -60,9 +68,13 @@ def test_much_through_stdin_and_back(engine: Engine) -> None:
 
 
 def test_only_what_was_asked(engine: Engine) -> None:
-    for stream, expected in (("stdout", (b"out\n", b"")), ("stderr", (b"", b"err\n"))):
+    cases: list[tuple[dict[str, Any], tuple[bytes, bytes]]] = [
+        ({"stdout": 1}, (b"out\n", b"")),
+        ({"stderr": 1}, (b"", b"err\n")),
+    ]
+    for query, expected in cases:
         container = engine.create(["sh", "-c", "echo out; echo err >&2"])
-        with engine.http.hijack(f"/containers/{container}/attach", stream=1, **{stream: 1}) as connection:
+        with engine.http.hijack(f"/containers/{container}/attach", stream=1, **query) as connection:
             engine.start(container)
             assert connection.output() == expected
 

@@ -275,7 +275,7 @@ def test_import_with_changes(engine: Engine) -> None:
     assert (config["WorkingDir"], config["User"]) == ("/www", "u")
     assert config["ExposedPorts"] == {"80/tcp": {}}
     assert config["Volumes"] == {"/data": {}}
-    code, out, _ = engine.result(None, Image="wt-import:v1")  # type: ignore[arg-type]
+    code, out, _ = engine.result(None, Image="wt-import:v1")
     assert (code, out) == (0, b"hello\n/www\nu\n")
     assert image["RootFS"]["Layers"] == [digest(base_tar())]
 

@@ -95,7 +95,7 @@ def test_range_of_host_ports(engine: Engine) -> None:
 
 
 def test_publish_all(engine: Engine) -> None:
-    exposed = {"80/tcp": {}, "81/udp": {}}
+    exposed: dict[str, Any] = {"80/tcp": {}, "81/udp": {}}
     container = engine.run(WEB, ExposedPorts=exposed, host={"PublishAllPorts": True})
     ports = ports_of(engine, container)
     assert set(ports) == set(exposed)

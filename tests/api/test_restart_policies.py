@@ -160,4 +160,4 @@ def test_auto_remove_after_stop_and_kill(engine: Engine) -> None:
 def test_auto_remove_after_a_failed_start(engine: Engine) -> None:
     container = engine.create(["nosuch"], host={"AutoRemove": True})
     assert engine.http.post(f"/containers/{container}/start").status == 400
-    eventually(lambda c=container: engine.http.get(f"/containers/{c}/json").status == 404)
+    eventually(lambda: engine.http.get(f"/containers/{container}/json").status == 404)

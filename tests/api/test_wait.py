@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def nothing_yet(stream: Stream) -> None:
 @pytest.mark.parametrize("condition", ["", "not-running", "next-exit", "removed"])
 def test_headers_come_at_once(engine: Engine, condition: str) -> None:
     container = engine.run(IDLE)
-    query = {"condition": condition} if condition else {}
+    query: dict[str, Any] = {"condition": condition} if condition else {}
     with engine.http.stream("POST", f"/containers/{container}/wait", **query) as stream:
         assert stream.status == 200
         assert stream.headers["content-type"] == "application/json"

@@ -53,7 +53,7 @@ class Engine:
         body = {"Image": BASE, "HostConfig": host or {}, **config}
         if cmd is not None:
             body["Cmd"] = cmd
-        query = {"name": name} if name else {}
+        query: dict[str, Any] = {"name": name} if name else {}
         return self.http.post("/containers/create", body, **query)
 
     def create(self, cmd: list[str] | str | None = None, **options: Any) -> str:
@@ -74,7 +74,7 @@ class Engine:
         return container
 
     def wait(self, container: str, condition: str = "") -> int:
-        query = {"condition": condition} if condition else {}
+        query: dict[str, Any] = {"condition": condition} if condition else {}
         answer = self.http.post(f"/containers/{container}/wait", **query)
         assert answer.status == 200, answer.body
         code = answer.json()["StatusCode"]
@@ -99,16 +99,15 @@ class Engine:
         assert answer.status == 200, answer.body
         return join_frames(split_frames([answer.body]))
 
-    def result(self, cmd: list[str] | str, **options: Any) -> tuple[int, bytes, bytes]:
-        """Run to the end: (exit code, stdout, stderr)."""
-        container = self.run(cmd, **options)
+    def result(self, cmd: list[str] | str | None, **options: Any) -> tuple[int, bytes, bytes]:
+        """Run to the end: (exit code, stdout, stderr). A string is run by the shell, None is the image's command."""
+        container = self.run(["sh", "-c", cmd] if isinstance(cmd, str) else cmd, **options)
         code = self.wait(container)
         return code, *self.logs(container)
 
     def output(self, cmd: list[str] | str, **options: Any) -> str:
         """Run a command that succeeds; its stdout. A string is run by the shell."""
-        command = ["sh", "-c", cmd] if isinstance(cmd, str) else cmd
-        code, out, err = self.result(command, **options)
+        code, out, err = self.result(cmd, **options)
         assert code == 0, (code, out, err)
         return out.decode()
 

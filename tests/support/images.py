@@ -143,7 +143,7 @@ def oci_archive(layers: list[bytes], name: str, *, compress: bool = True, spoil:
     """An OCI image layout (image-layout.md) as a tar, layers gzipped. `spoil` is appended to the stored layers."""
     config = config_json(layers, **settings)
     blobs = {digest(config): config}
-    descriptors = []
+    descriptors: list[dict[str, Any]] = []
     for layer in layers:
         blob = gzip.compress(layer, 1, mtime=0) if compress else layer
         kind = f"{OCI}.layer.v1.tar+gzip" if compress else f"{OCI}.layer.v1.tar"

@@ -135,7 +135,7 @@ def test_a_rotated_log_reads_as_one(
     tmp_path_factory: pytest.TempPathFactory, records: list[Record], cuts: list[int], tail: int | None
 ) -> None:
     directory = tmp_path_factory.mktemp("log")
-    lines = text(records).splitlines(keepends=True)
+    lines = [line + b"\n" for line in text(records).split(b"\n")[:-1]]
     edges = [0, *sorted(min(cut, len(lines)) for cut in cuts), len(lines)]
     names = [f"log.{number}" if number else "log" for number in reversed(range(len(edges) - 1))]
     for name, start, end in zip(names, edges, edges[1:], strict=False):
@@ -244,6 +244,16 @@ async def test_following_tells_what_is_added_and_ends_with_the_monitor(tmp_path:
         await follower.task
     assert follower.data == b"one\ntwo\nlast"
     assert not watcher._waiting
+
+
+async def test_following_ends_with_its_run_though_the_next_one_begins_at_once(tmp_path: Path, watcher: Watcher) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(text([(STDOUT, True, b"one")]))
+    follower = Follower(path, watcher)
+    await follower.until(lambda data: data == b"one\n")
+    follower.ended.set()
+    follower.ended.clear()
+    await follower.task
 
 
 async def test_following_from_the_end_keeps_a_begun_line_whole(tmp_path: Path, watcher: Watcher) -> None:

@@ -118,21 +118,22 @@ class App:
         self._exact: dict[tuple[str, str], Handler] = {}
         self._patterns: dict[tuple[str, str], list[tuple[re.Pattern[str], Handler]]] = {}
         for route in routes:
-            if "{" in route.path:
+            if "{" in route.path:  # the first that matches counts
                 first = route.path.split("/", 2)[1]
                 self._patterns.setdefault((route.method, first), []).append((_pattern(route.path), route.handler))
             else:
-                self._exact[route.method, route.path] = route.handler
+                self._exact.setdefault((route.method, route.path), route.handler)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        response = await self._answer(request)
         connection = request.protocol
         assert isinstance(connection, Connection)
+        connection.serving()
+        response = await self._answer(request)
         connection.answered(response)
         return response
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        headers: dict[str, str] = {}
+        headers = {"Server": HEADERS["Server"]}
         try:
             version, path = versions.split(request.rel_url.raw_path)
             handler, parts = self._find(request.method, path)

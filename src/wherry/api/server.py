@@ -59,7 +59,7 @@ class Silent(web.StreamResponse):
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_busy", "_given", "_gone", "_hang_up", "_held", "_tasks", "half_closed")
+    __slots__ = ("_busy", "_given", "_gone", "_hang_up", "_held", "_line", "_tasks", "half_closed")
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -69,6 +69,7 @@ class Connection(web.RequestHandler):
         self._held: bytearray | None = (
             None  # bytes of, then after, a request that may take over; None when there is none
         )
+        self._line = b""  # the beginning of a request line
         self._given = False  # that request went to aiohttp: what is held belongs to the stream
         self._hang_up: HangUp | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -76,13 +77,19 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self._held is not None:
             self._hold(data)
-        elif not self._busy and _TAKES_OVER.match(data):
+            return
+        if data and not self._busy:
+            data = bytes(self._line) + data
+            if b"\n" not in data and len(data) <= MAX_LINE:
+                self._line = data  # not yet clear what is asked
+                return
+            self._line = b""
             self._busy = True
-            self._held = bytearray()
-            self._hold(data)
-        else:
-            self._busy = self._busy or bool(data)
-            super().data_received(data)
+            if _TAKES_OVER.match(data):
+                self._held = bytearray()
+                self._hold(data)
+                return
+        super().data_received(data)
 
     def _hold(self, data: bytes) -> None:
         """Give aiohttp exactly one request and keep what follows it."""
@@ -121,6 +128,10 @@ class Connection(web.RequestHandler):
         self._gone = True
         for task in self._tasks:
             task.cancel()
+
+    def serving(self) -> None:
+        """A request is being answered: it may be one of several that came together."""
+        self._busy = True
 
     def answered(self, response: web.StreamResponse) -> None:
         """One request is done; back to waiting for the next."""

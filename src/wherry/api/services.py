@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from wherry.engine.containers.live import WaitResult
 from wherry.model.config import Config, ExecConfig, HostConfig, NetworkingConfig
 from wherry.model.container import Container
 from wherry.model.filters import Filters
@@ -45,13 +46,6 @@ class Created(Protocol):
     def warnings(self) -> list[str]: ...
 
 
-class WaitResult(Protocol):
-    @property
-    def exit_code(self) -> int: ...
-    @property
-    def error(self) -> str: ...
-
-
 class Pruned(Protocol):
     @property
     def ids(self) -> list[str]: ...
@@ -78,7 +72,7 @@ class ContainersService(Protocol):
     async def attach(
         self, ref: str, *, stdin: bool, stdout: bool, stderr: bool, stream: bool = True, logs: bool = False
     ) -> Session: ...
-    def logs(self, ref: str, options: LogOptions, /) -> AsyncIterator[LogEntry]: ...
+    def logs(self, ref: str, options: LogOptions, /) -> AsyncIterator[list[LogEntry]]: ...
     async def resize(self, ref: str, height: int, width: int, /) -> None: ...
     async def size(self, ref: str) -> tuple[int, int]: ...
 

@@ -82,7 +82,7 @@ def encode_info(facts: Facts, now_ns: int) -> dict[str, Any]:
     statuses = [container.state.status for container in facts.containers()]
     paused = statuses.count(Status.PAUSED)
     alive = sum(status in (Status.RUNNING, Status.RESTARTING) for status in statuses)
-    controllers = host.controllers
+    features = host.cgroup_features
     v1 = host.cgroups is not CgroupLayout.V2
     return {
         "ID": facts.id,
@@ -99,20 +99,20 @@ def encode_info(facts: Facts, now_ns: int) -> dict[str, Any]:
             "Authorization": None,
             "Log": ["json-file", "none"],
         },
-        "MemoryLimit": "memory" in controllers,
-        "SwapLimit": "memory" in controllers and facts.swap_limit,
+        "MemoryLimit": "memory" in features,
+        "SwapLimit": "memory.swap" in features,
         "KernelMemoryTCP": False,
-        "CpuCfsPeriod": "cpu" in controllers,
-        "CpuCfsQuota": "cpu" in controllers,
-        "CPUShares": "cpu" in controllers,
-        "CPUSet": "cpuset" in controllers,
-        "PidsLimit": "pids" in controllers,
+        "CpuCfsPeriod": "cpu.cfs" in features,
+        "CpuCfsQuota": "cpu.cfs" in features,
+        "CPUShares": "cpu.shares" in features,
+        "CPUSet": "cpuset" in features,
+        "PidsLimit": "pids" in features,
         "IPv4Forwarding": _sysctl("net/ipv4/ip_forward"),
         "BridgeNfIptables": _sysctl("net/bridge/bridge-nf-call-iptables"),
         "BridgeNfIp6tables": _sysctl("net/bridge/bridge-nf-call-ip6tables"),
         "Debug": facts.debug,
         "NFd": _open_files(),
-        "OomKillDisable": v1 and "memory" in controllers,
+        "OomKillDisable": "memory.oom_kill_disable" in features,
         "NGoroutines": facts.tasks(),
         "SystemTime": rfc3339_nano(now_ns),
         "LoggingDriver": "json-file",

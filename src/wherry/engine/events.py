@@ -41,6 +41,11 @@ class Events:
         self._waiting: set[asyncio.Future[None]] = set()
         self._trim(self._newest())
 
+    @property
+    def listeners(self) -> int:
+        """How many streams wait for news."""
+        return len(self._waiting)
+
     def emit(self, event: Event) -> None:
         """Record one event and wake the listeners.
 
@@ -108,10 +113,9 @@ class Events:
         self._connection.execute("DELETE FROM events WHERE sequence <= ?", (newest - self._kept,))
 
 
-# The sign keeps SQLite from walking the index on time instead of these few rows.
 _BETWEEN = """
     SELECT record FROM events
-    WHERE sequence > ? AND sequence <= ? AND +time_ns >= ? AND +time_ns <= ?
+    WHERE sequence > ? AND sequence <= ? AND time_ns >= ? AND time_ns <= ?
     ORDER BY sequence
 """
 

@@ -32,7 +32,6 @@ class Facts:
     runtimes: Mapping[str, Path]
     programs: Sequence[Program]
     runtime_commit: str
-    swap_limit: bool
     debug: bool
     containers: Callable[[], Sequence[Container]]
     image_count: Callable[[], int]

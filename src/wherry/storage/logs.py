@@ -48,9 +48,10 @@ async def read_batches(
 ) -> AsyncGenerator[list[LogEntry], None]:
     """As `read_log`, several entries at a time (never none): what one block of the file holds."""
     reader = await asyncio.to_thread(_Reader.open, path, options, ended.is_set())
+    end = asyncio.ensure_future(ended.wait())  # of this run: the event may be cleared for the next one
     try:
         while True:
-            over = ended.is_set()  # looked at before reading: nothing can come after what is read now
+            over = ended.is_set() or end.done()  # looked at before reading: nothing can come after what is read now
             change = watcher.next_change(path.parent) if options.follow and not over else None
             try:
                 while block := await asyncio.to_thread(reader.read, over):
@@ -58,24 +59,20 @@ async def read_batches(
                         yield entries
                     if block.past_until:
                         return
-                if change is None or not await _wait(change, ended, options.until_ns):
+                if change is None or not await _either(change, end, options.until_ns):
                     return
             finally:
                 if change is not None:
                     change.cancel()
     finally:
+        end.cancel()
         reader.close()
 
 
-async def _wait(change: asyncio.Future[None], ended: asyncio.Event, until_ns: int | None) -> bool:
-    """Until something changed or the monitor ended; False if `until_ns` came first."""
+async def _either(change: asyncio.Future[Any], end: asyncio.Future[Any], until_ns: int | None) -> bool:
+    """Wait until something changed or the monitor ended; False if `until_ns` came first."""
     left = None if until_ns is None else max(0.0, (until_ns - time.time_ns()) / 1e9)
-    end = asyncio.ensure_future(ended.wait())
-    either: set[asyncio.Future[Any]] = {change, end}
-    try:
-        done, _ = await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        end.cancel()
+    done, _ = await asyncio.wait({change, end}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
     return bool(done)
 
 

@@ -11,11 +11,10 @@ MIGRATIONS: tuple[str, ...] = (
         record BLOB NOT NULL             -- msgspec JSON of model.container.Container
     );
     CREATE TABLE events (
-        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        sequence INTEGER PRIMARY KEY,    -- never used again: only the oldest are deleted
         time_ns INTEGER NOT NULL,
         record BLOB NOT NULL             -- msgspec JSON of model.events.Event
     );
-    CREATE INDEX events_by_time ON events (time_ns);
     """,
     """
     CREATE TABLE images (
@@ -34,6 +33,17 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE volumes (
         name TEXT PRIMARY KEY,
         record BLOB NOT NULL             -- msgspec JSON of engine.volumes.Volume
+    );
+    """,
+    """
+    CREATE TABLE networks (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        record BLOB NOT NULL             -- msgspec JSON of model.networks.Network
+    );
+    CREATE TABLE forwarding (
+        boot_id TEXT PRIMARY KEY,        -- the boot in which this engine turned the host's forwarding on
+        record BLOB NOT NULL             -- msgspec JSON of model.networks.Forwarding
     );
     """,
 )

@@ -11,10 +11,11 @@ from pathlib import Path
 from wherry.engine.containers.announce import Announcer
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
-from wherry.engine.containers.needs import AVolume, ImageSource, NetworkPlane, SnapshotStore, VolumeStore
+from wherry.engine.containers.needs import ImageSource, NetworkPlane, SnapshotStore, VolumeStore
 from wherry.engine.containers.removing import Remover
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.starting import clear_bundle
+from wherry.engine.volumes import Volume
 from wherry.linux import mounts, safepath
 from wherry.model import validate
 from wherry.model.config import Config, EndpointConfig, HostConfig, NetworkingConfig
@@ -86,7 +87,7 @@ class Creator:
         warnings = validate.validate(
             config, host, networking, self._host, exists=os.path.exists, runtimes=self._runtimes.by_name
         )
-        self._networks.validate(host, config)
+        self._networks.validate(host, config, networking)
         image = self._images.resolve(config.image)
         name = self._index.choose_name(name)
         merged = merge(config, image.config)
@@ -136,7 +137,7 @@ class Creator:
         labels_of = {
             mount.target: mount.volume_options for mount in container.host.mounts or () if mount.volume_options
         }
-        volumes: dict[str, AVolume] = {}
+        volumes: dict[str, Volume] = {}
         for mount in container.mounts:
             if mount.type != "volume":
                 continue
@@ -149,13 +150,13 @@ class Creator:
                 labels=options.labels if options else None,
                 anonymous=mount.anonymous,
             )
-            mount.source = str(volume.mountpoint)
+            mount.source = volume.mountpoint
             volumes[mount.destination] = volume
         failpoint("create.volumes-made")
         await asyncio.to_thread(self._make_files, container, volumes)
         failpoint("create.files-made")
 
-    def _make_files(self, container: Container, volumes: dict[str, AVolume]) -> None:
+    def _make_files(self, container: Container, volumes: dict[str, Volume]) -> None:
         self._snapshots.prepare(container.id, container.chain_id)
         Layout(self._host.roots, container.id).durable.mkdir(parents=True, exist_ok=True, mode=0o700)
         no_copy = {mount.destination for mount in container.mounts if mount.no_copy}
@@ -163,7 +164,7 @@ class Creator:
         if seeded and container.chain_id:
             self._seed(container, seeded)
 
-    def _seed(self, container: Container, volumes: dict[str, AVolume]) -> None:
+    def _seed(self, container: Container, volumes: dict[str, Volume]) -> None:
         """Copy what the image has at each volume's place into the volume, if that is new and empty."""
         layout = Layout(self._host.roots, container.id)
         layout.rootfs.mkdir(parents=True, mode=0o700)
@@ -178,7 +179,7 @@ class Creator:
         finally:
             clear_bundle(layout)
 
-    def _seed_one(self, root: int, place: str, volume: AVolume) -> None:
+    def _seed_one(self, root: int, place: str, volume: Volume) -> None:
         try:
             source = safepath.open_in_root(root, place, os.O_PATH | os.O_DIRECTORY)
         except (FileNotFoundError, NotADirectoryError):

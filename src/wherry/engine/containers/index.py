@@ -58,6 +58,13 @@ class Index:
             raise NotFound(f"No such container: {reference}")
         return self._by_id[matches[0]]
 
+    def seek(self, reference: str) -> Container | None:
+        """As `find`, but None if there is none."""
+        try:
+            return self.find(reference)
+        except NotFound:
+            return None
+
     def get(self, container_id: str) -> Container | None:
         """By whole ID only."""
         return self._by_id.get(container_id)

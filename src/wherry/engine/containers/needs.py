@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from wherry.model.config import Config, HostConfig
+from wherry.engine.volumes import Volume
+from wherry.model.config import Config, HostConfig, NetworkingConfig
 from wherry.model.container import Container, Sandbox
 from wherry.model.events import Event
 from wherry.model.image import Image
@@ -30,25 +32,18 @@ class SnapshotStore(Protocol):
     def keys(self) -> set[str]: ...
 
 
-class AVolume(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def mountpoint(self) -> Path: ...
-
-
 class VolumeStore(Protocol):
     async def create(
         self,
         name: str | None,
         *,
         driver: str = "local",
-        options: dict[str, str] | None = None,
-        labels: dict[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
         anonymous: bool = False,
-    ) -> AVolume: ...
-    async def remove(self, name: str, force: bool = False) -> None: ...
-    def seed(self, volume: AVolume, source_dir: Path) -> None:
+    ) -> Volume: ...
+    async def remove(self, name: str, *, force: bool = False) -> None: ...
+    def seed(self, volume: Volume, source: Path) -> None:
         """Blocking."""
 
 
@@ -58,8 +53,11 @@ class Activation(Protocol):
 
 
 class NetworkPlane(Protocol):
-    def validate(self, host_config: HostConfig, config: Config) -> None:
+    def validate(self, host: HostConfig, config: Config, networking: NetworkingConfig, /) -> None:
         """Raises InvalidParameter for ports and addresses that cannot be."""
+
+    def host_gateway(self) -> str:
+        """The address of the host as containers of the default bridge see it."""
 
     async def activate(self, container: Container) -> Activation: ...
     async def deactivate(self, container: Container) -> None: ...

@@ -1,0 +1,56 @@
+"""The whole API over one engine, served on sockets."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+
+from wherry.api import containers, events, execs, images, networks, system, unsupported, volumes
+from wherry.api.app import App, Route
+from wherry.api.server import Listener
+from wherry.engine.engine import Engine
+from wherry.engine.images import Images
+from wherry.errors import WherryError
+
+
+class ImageNames:
+    """What the list of containers asks of the images."""
+
+    def __init__(self, service: Images) -> None:
+        self._images = service
+
+    def id_of(self, ref: str) -> str | None:
+        try:
+            return self._images.resolve(ref).id
+        except WherryError:
+            return None
+
+    def descendants(self, ref: str) -> Collection[str]:
+        """The image and all that were built on it; empty if there is no such image."""
+        first = self.id_of(ref)
+        found = {first} - {None}
+        while grown := {image.id for image in self._images.all() if image.parent in found} - found:
+            found |= grown
+        return {image for image in found if image}
+
+
+def routes(engine: Engine) -> list[Route]:
+    """Every route; what is not done comes last."""
+    return [
+        *system.routes(engine.facts),
+        *containers.routes(engine.containers, engine.execs, ImageNames(engine.images), engine.host),
+        *execs.routes(engine.execs),
+        *images.routes(engine.images),
+        *volumes.routes(engine.volumes),
+        *networks.routes(engine.networks, engine.containers.all, engine.containers.get),
+        *events.routes(engine.events),
+        *unsupported.routes(engine.containers.get),
+    ]
+
+
+@asynccontextmanager
+async def open_api(engine: Engine, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
+    """Serve the engine on listening sockets until the block ends."""
+    async with Listener(App(routes(engine)), sockets):
+        yield

@@ -1,0 +1,269 @@
+"""What an OCI runtime is given for one start: config.json, the files of /etc, the process of an exec.
+
+Here the record meets the host and the image: users are looked up, devices numbered, missing bind sources made.
+Everything blocks, briefly, and belongs in a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from wherry.engine import etc_files
+from wherry.engine.containers.layout import Layout
+from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure
+from wherry.linux import devices, propagation, safepath, seccomp, users
+from wherry.model import security
+from wherry.model.config import ExecConfig, HostConfig
+from wherry.model.container import Container, MountPoint
+from wherry.model.devices import Device
+from wherry.model.host import Host
+from wherry.model.users import ResolvedUser
+from wherry.runtime import spec
+from wherry.runtime.spec import EtcFiles, SpecInputs
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Bundles:
+    """Writes bundles. `find` looks a container up by ID, `host_gateway` is what `host-gateway` stands for.
+
+    `takes_bpf` tells whether a container's runtime is one that takes compiled seccomp filters (crun).
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        profiles: seccomp.Profiles,
+        find: Callable[[str], Container | None],
+        *,
+        host_gateway: Callable[[], str],
+        takes_bpf: Callable[[Container], bool],
+    ) -> None:
+        self._host = host
+        self._profiles = profiles
+        self._find = find
+        self._host_gateway = host_gateway
+        self._takes_bpf = takes_bpf
+
+    def write(self, container: Container, layout: Layout, netns: str | None) -> None:
+        """config.json and the files of /etc of a container whose root is mounted. `netns` None: the host's network.
+
+        Raises SystemFailure, InvalidParameter, Conflict or NotFound in Docker's words.
+        """
+        config = self.make(container, layout, netns)
+        path = layout.bundle / "config.json"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(_encode(config))
+
+    def make(self, container: Container, layout: Layout, netns: str | None) -> spec.Json:
+        """The spec that `write` writes; makes the files of /etc, the working directory and missing bind sources."""
+        settings = container.host
+        hostname = self._hostname(container)
+        user = self._prepare_root(container, layout)
+        mounts = [_prepared(point, str(self._host.roots.data)) for point in container.mounts]
+        mapped = _mapped_devices(settings)
+        filter_spec, annotations = self._seccomp(container)
+        inputs = SpecInputs(
+            host=self._host,
+            rootfs=str(layout.rootfs),
+            cgroup=layout.cgroup,
+            user=user,
+            hostname=hostname,
+            mounts=mounts,
+            etc=self._etc_files(container, layout, hostname),
+            netns=netns or "",
+            pid_ns=self._joined(settings.pid_mode, "pid", "PID"),
+            ipc_ns=self._joined(settings.ipc_mode, "ipc", "IPC"),
+            shm=self._shm(settings, layout),
+            init=self._init(settings),
+            devices=_nodes(settings, [device for device, _ in mapped]),
+            device_rules=spec.device_rules(settings, mapped),
+            block_devices={path: devices.block_number(path) for path in spec.limited_devices(settings)},
+            seccomp=filter_spec,
+            annotations=annotations,
+        )
+        return spec.build(container, inputs)
+
+    def write_process(self, container: Container, config: ExecConfig, path: Path) -> None:
+        """process.json of an exec in a running container. Raises SystemFailure for a user it does not have."""
+        layout = Layout(self._host.roots, container.id)
+        with _Root(layout.rootfs) as root:
+            user = users.resolve(root.fd, config.user or container.config.user, container.host.group_add)
+        env = spec.environment(container, self._hostname(container), tty=config.tty, extra=config.env or ())
+        process = spec.process(
+            container,
+            host=self._host,
+            user=user,
+            args=config.cmd or (),
+            env=env,
+            cwd=config.working_dir or container.config.working_dir,
+            terminal=config.tty,
+            console_size=config.console_size,
+            privileged=config.privileged,
+        )
+        path.write_bytes(_encode(process))
+
+    def _prepare_root(self, container: Container, layout: Layout) -> ResolvedUser:
+        """Look the user up and make the working directory, inside the root filesystem."""
+        with _Root(layout.rootfs) as root:
+            if container.config.working_dir:
+                _make_working_dir(root.fd, container.config.working_dir)
+            return users.resolve(root.fd, container.config.user, container.host.group_add)
+
+    def _seccomp(self, container: Container) -> tuple[spec.Json | None, dict[str, str]]:
+        settings = container.host
+        if settings.privileged or not self._host.seccomp:
+            return None, {}
+        held = spec.capability_set(settings, self._host, privileged=False)
+        profile = security.parse(settings.security_opt).seccomp
+        return seccomp.as_spec(self._profiles.filter(profile, held), compiled=self._takes_bpf(container))
+
+    def _hostname(self, container: Container) -> str:
+        other = self._other(container.host.network_mode)
+        return other.config.hostname if other else container.config.hostname
+
+    def _other(self, mode: str) -> Container | None:
+        """The container that a namespace mode names, if it names one. Raises NotFound."""
+        kind, _, name = mode.partition(":")
+        if kind != "container":
+            return None
+        other = self._find(name)
+        if other is None:
+            raise NotFound(f"No such container: {name}")
+        return other
+
+    def _joined(self, mode: str, kind: str, words: str) -> str:
+        other = self._other(mode)
+        if other is None:
+            return ""
+        if other.state.process is None or not other.state.status.alive:
+            message = f"failed to join {words} namespace: container {other.id} is not running"
+            raise Conflict(message) if kind == "ipc" else SystemFailure(message)
+        if kind == "ipc" and other.host.ipc_mode != "shareable":
+            raise InvalidParameter(
+                f"failed to join IPC namespace: container {other.id}: "
+                "non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+            )
+        return f"/proc/{other.state.process.pid}/ns/{kind}"
+
+    def _shm(self, settings: HostConfig, layout: Layout) -> str:
+        """What /dev/shm shows where it is not the container's own."""
+        if settings.ipc_mode == "host":
+            return "/dev/shm"
+        if settings.ipc_mode == "shareable":
+            return str(layout.shm)
+        other = self._other(settings.ipc_mode)
+        return str(Layout(self._host.roots, other.id).shm) if other else ""
+
+    def _init(self, settings: HostConfig) -> str:
+        if not settings.init or settings.pid_mode:
+            return ""
+        if self._host.binaries.init is None:
+            raise SystemFailure("--init needs a static init on the host: install tini (tini-static) or catatonit")
+        return str(self._host.binaries.init)
+
+    def _etc_files(self, container: Container, layout: Layout, hostname: str) -> EtcFiles:
+        """Made for this container, or those of the container whose network it shares."""
+        other = self._other(container.host.network_mode)
+        if other is not None:
+            return etc_files.below(Layout(self._host.roots, other.id).durable)
+        endpoints = container.sandbox.endpoints.values()
+        extra = container.host.extra_hosts or ()
+        return etc_files.write(
+            layout.durable,
+            container.host,
+            hostname=hostname,
+            domainname=container.config.domainname,
+            addresses=[endpoint.address for endpoint in endpoints if endpoint.address],
+            gateway=self._host_gateway() if any(entry.endswith(":host-gateway") for entry in extra) else "",
+            ipv6=False,
+        )
+
+
+class _Root:
+    """A root filesystem held open, so that what is looked up in it stays in it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> _Root:
+        self.fd = os.open(self._path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+
+def _make_working_dir(root_fd: int, path: str) -> None:
+    try:
+        os.close(safepath.open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY))
+    except FileNotFoundError:
+        pass
+    except NotADirectoryError:
+        raise SystemFailure(f"Cannot mkdir: {path} is not a directory") from None
+    else:
+        return
+    try:
+        os.close(safepath.make_dirs_in_root(root_fd, path))
+    except OSError as error:
+        raise SystemFailure(f"Cannot mkdir: {path}: {error.strerror}") from None
+
+
+def _prepared(point: MountPoint, data_root: str) -> MountPoint:
+    """The mount point once its source can be mounted: a missing host folder of `-v` is made."""
+    if point.type != "bind":
+        return point
+    try:
+        directory = stat.S_ISDIR(os.stat(point.source).st_mode)
+    except FileNotFoundError:
+        _make_source(point)
+        directory = True
+    except OSError as error:
+        raise SystemFailure(f"error while creating mount source path '{point.source}': {error.strerror}") from None
+    try:
+        propagation.check(point.source, point.propagation)
+    except SystemFailure:
+        # Binds around the engine's own folder are rslave where that can be, whether or not anyone asked.
+        if point.propagation != "rslave" or not _around(point.source, data_root):
+            raise
+        point = replace(point, propagation="rprivate")
+    if directory or point.read_write:
+        return point
+    # Nothing can be mounted below a file, and crun 1.8 takes "rro" for folders alone.
+    return replace(point, read_only_non_recursive=True, read_only_force_recursive=False)
+
+
+def _make_source(point: MountPoint) -> None:
+    if not point.create_source:
+        raise InvalidParameter(f'invalid mount config for type "bind": bind source path does not exist: {point.source}')
+    try:
+        os.makedirs(point.source, mode=0o755, exist_ok=True)
+    except OSError as error:
+        raise SystemFailure(f"error while creating mount source path '{point.source}': {error}") from None
+
+
+def _around(source: str, data_root: str) -> bool:
+    inner, outer = sorted((source.rstrip("/") + "/", data_root.rstrip("/") + "/"), key=len, reverse=True)
+    return inner.startswith(outer)
+
+
+def _mapped_devices(settings: HostConfig) -> list[tuple[Device, str]]:
+    return [
+        (device, mapping.cgroup_permissions)
+        for mapping in settings.devices or ()
+        for device in devices.named(mapping.path_on_host, mapping.path_in_container)
+    ]
+
+
+def _nodes(settings: HostConfig, mapped: list[Device]) -> list[Device]:
+    if not settings.privileged:
+        return mapped
+    by_path = {device.path: device for device in devices.every()}
+    return list((by_path | {device.path: device for device in mapped}).values())

@@ -1,0 +1,207 @@
+"""The engine as a library: `open_engine` yields the services, without globals and without signal handlers.
+
+    async with open_engine(EngineConfig(data_root=Path("/var/lib/wherry"))) as engine:
+        created = await engine.containers.create("web", Config(image="site"), HostConfig(), NetworkingConfig())
+        await engine.containers.start(created.id)
+
+The daemon is this and the API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wherry.engine.containers.assembly import Neighbours, open_containers
+from wherry.engine.containers.index import Index
+from wherry.engine.containers.runtimes import Runtimes
+from wherry.engine.containers.service import Containers
+from wherry.engine.events import Events
+from wherry.engine.execs import Execs
+from wherry.engine.facts import Facts, Program
+from wherry.engine.image_removal import InUse
+from wherry.engine.images import Images
+from wherry.engine.networks import Networks
+from wherry.engine.volumes import Volumes
+from wherry.errors import InvalidParameter, Unavailable
+from wherry.linux import host as hosts
+from wherry.linux.inotify import Watcher
+from wherry.model.host import DEFAULT_DATA, DEFAULT_RUN, Host, Roots
+from wherry.runtime.oci import Runtime
+from wherry.storage.blobs import Blobs
+from wherry.storage.database import Database, checkpoint
+from wherry.storage.dataroot import open_data_root
+from wherry.storage.snapshots import OverlaySnapshots
+
+CHECKPOINT_SECONDS = 60.0
+FIRST_FIFO_START = (1, 8)  # crun versions tried: its first process waits on exec.fifo
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """What an engine is asked to be. "" takes the best default."""
+
+    data_root: Path = DEFAULT_DATA
+    exec_root: Path = DEFAULT_RUN
+    bip: str = ""
+    default_runtime: str = ""
+    runtimes: Mapping[str, Path] = field(default_factory=dict)
+    debug: bool = False
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The services."""
+
+    host: Host
+    facts: Facts
+    images: Images
+    volumes: Volumes
+    networks: Networks
+    containers: Containers
+    execs: Execs
+    events: Events
+
+
+@contextlib.asynccontextmanager
+async def open_engine(config: EngineConfig) -> AsyncIterator[Engine]:
+    """Take the data root, recover what a predecessor left, and serve. Leaving stops serving; containers run on.
+
+    Raises WherryError: the data root is another daemon's or of a newer Wherry, a setting cannot be, the host lacks
+    what nothing works without.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        roots = Roots(config.data_root, config.exec_root)
+        stack.callback(os.close, await asyncio.to_thread(open_data_root, roots.data))
+        host = await asyncio.to_thread(hosts.probe, roots)
+        runtimes = _runtimes(host, config)
+        for directory in (roots.run, roots.runtime_state):
+            directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        database = Database.open(roots.data / "wherry.db")
+        stack.callback(database.close)
+        stack.enter_context(_checkpoints(roots.data / "wherry.db"))
+        watcher = Watcher()
+        stack.callback(watcher.close)
+
+        index = Index(database)
+        events = Events(database)
+        snapshots = OverlaySnapshots(roots.data / "snapshots")
+        images = Images(database, Blobs(roots.data / "blobs"), snapshots, events.emit, _made_from(index))
+        volumes = Volumes(database, roots.data / "volumes", events.emit, _using(index))
+        await volumes.recover()
+        networks = Networks(database, host, events.emit, bip=config.bip)
+        await networks.open()
+        stack.push_async_callback(networks.close)
+        await images.recover({record.id for record in index.load()})
+        neighbours = Neighbours(images, snapshots, volumes, networks, events)
+        containers, execs = await stack.enter_async_context(open_containers(host, index, runtimes, neighbours, watcher))
+        facts = await asyncio.to_thread(_facts, config, host, runtimes, index, images, networks, events)
+        yield Engine(host, facts, images, volumes, networks, containers, execs, events)
+
+
+def _runtimes(host: Host, config: EngineConfig) -> Runtimes:
+    """The host's runtimes and the configured ones. Raises Unavailable without any, InvalidParameter for the default."""
+    state = host.roots.runtime_state
+    found: dict[str, Runtime] = {}
+    for name, path in (("crun", host.binaries.crun), ("runc", host.binaries.runc)):
+        if path is not None:
+            crun = name == "crun"
+            fifo = crun and host.crun_version >= FIRST_FIFO_START
+            found[name] = Runtime(name, path, state, fifo_start=fifo, takes_bpf=crun)
+    found |= {name: Runtime(name, path, state) for name, path in config.runtimes.items()}
+    if not found:
+        raise Unavailable("neither crun nor runc is installed: apt-get install crun")
+    default = config.default_runtime or hosts.default_runtime(host)
+    if default not in found:
+        raise InvalidParameter(f"default runtime {default} is not known; known are {', '.join(sorted(found))}")
+    return Runtimes(found, default)
+
+
+def _made_from(index: Index) -> Callable[[str], list[InUse]]:
+    """Who uses an image."""
+
+    def containers(image_id: str) -> list[InUse]:
+        return [
+            InUse(container.id, container.name, container.state.status.alive)
+            for container in index
+            if container.image == image_id
+        ]
+
+    return containers
+
+
+def _using(index: Index) -> Callable[[str], list[str]]:
+    """Who uses a volume."""
+
+    def containers(name: str) -> list[str]:
+        return [container.id for container in index if any(mount.name == name for mount in container.mounts)]
+
+    return containers
+
+
+@contextlib.contextmanager
+def _checkpoints(path: Path) -> Iterator[None]:
+    """Fold the write-ahead log into the database now and then, in a thread, and once at the end."""
+
+    async def run() -> None:
+        while True:
+            await asyncio.sleep(CHECKPOINT_SECONDS)
+            await asyncio.to_thread(checkpoint, path)
+
+    task = asyncio.create_task(run())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def _facts(
+    config: EngineConfig,
+    host: Host,
+    runtimes: Runtimes,
+    index: Index,
+    images: Images,
+    networks: Networks,
+    events: Events,
+) -> Facts:
+    """What `info` and `version` tell. Blocking: runs programs with --version."""
+    programs = []
+    commit = ""
+    for name in ("conmon", runtimes.default):
+        path = host.binaries.conmon if name == "conmon" else runtimes.by_name[name].path
+        if path is not None:
+            numbers, commit = hosts.program_version(path)
+            programs.append(Program(name, ".".join(map(str, numbers)), commit))
+    system, version = hosts.operating_system()
+    return Facts(
+        host=host,
+        id=_engine_id(host.roots.data / "engine-id"),
+        operating_system=system,
+        os_version=version,
+        backing_filesystem=hosts.file_system(host.roots.data),
+        default_runtime=runtimes.default,
+        runtimes={name: runtime.path for name, runtime in runtimes.by_name.items()},
+        programs=programs,
+        runtime_commit=commit,
+        debug=config.debug,
+        containers=lambda: list(index),
+        image_count=lambda: len(images.all()),
+        listeners=lambda: events.listeners,
+        tasks=lambda: len(asyncio.all_tasks()),
+        warnings=lambda: [*host.warnings, *networks.warnings],
+    )
+
+
+def _engine_id(path: Path) -> str:
+    """A UUID that stays with the data root."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        made = str(uuid.uuid4())
+        path.write_text(made + "\n", encoding="ascii")
+        return made
