@@ -213,7 +213,7 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         Route("POST", f"{name}/wait", wait),
         Route("POST", f"{name}/attach", attach),
         Route("POST", f"{name}/resize", resize),
-        Route("DELETE", name, remove),
+        Route("DELETE", "/containers/{name}", remove),  # one segment: checkpoints are below it
     ]
 
 
