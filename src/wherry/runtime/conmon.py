@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from wherry.linux import processes
 from wherry.runtime.oci import ENVIRONMENT, Runtime
 
 SYNC, START, ATTACH = 3, 4, 5  # descriptor numbers in conmon
+ENV = "/usr/bin/env"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Launch:
     stdin: bool = False
     leave_stdin_open: bool = False
     process_spec: Path | None = None  # of an exec
+    limited: bool = False  # of a container whose memory may run out: conmon then makes a file in its working directory
     exec_attach: bool = False  # an exec that waits for its client before its output flows
 
     @property
@@ -52,7 +55,8 @@ class Launch:
         return self.bundle / "pid"
 
     def argv(self, conmon: Path, runtime: Runtime) -> list[str]:
-        words = [str(conmon), "--api-version", "1", "-c", self.container_id, "-u", self.container_id]
+        words = [ENV, "-C", str(self.bundle)] if self.limited else []
+        words += [str(conmon), "--api-version", "1", "-c", self.container_id, "-u", self.container_id]
         words += ["-n", self.container_id, "-r", str(runtime.path), "--runtime-arg", f"--root={runtime.state}"]
         words += ["-b", str(self.bundle), "-p", str(self.pid_file), "-P", str(self.monitor_pid_file)]
         words += ["--exit-dir", str(self.exit_dir), "--full-attach", "--no-sync-log", "--log-level", "error"]
@@ -86,6 +90,7 @@ class Monitor:
         self._start = -1
         self._open: set[int] = set()
         self._first = 0
+        self._told = False
 
     async def __aenter__(self) -> Monitor:
         try:
@@ -112,6 +117,8 @@ class Monitor:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        if not self._told:  # it waits for a word, and would take the pipe's end for one
+            os.kill(self._first, signal.SIGKILL)
         self._stack.close()
         code = await processes.reap(self._first)  # it forks its real self away at once
         if code != 0 and exc[0] is None:
@@ -119,6 +126,7 @@ class Monitor:
 
     def go(self) -> None:
         """Let it start the runtime; for an exec once more, when its output may flow."""
+        self._told = True
         os.write(self._start, b"0")
 
     async def created(self) -> int:
@@ -155,12 +163,12 @@ class Monitor:
             os.close(fd)
 
     async def _line(self, fd: int) -> bytes:
-        """One line, or b"" at the end. Only one line is expected at a time on each pipe."""
+        """The next line, or b"" at the end. What a detached exec sends behind its PID is in its exit file, too."""
         collected = b""
-        while not collected.endswith(b"\n"):
+        while b"\n" not in collected:
             await processes.readable(fd)
             piece = os.read(fd, 4096)
             if not piece:
                 break
             collected += piece
-        return collected
+        return collected.partition(b"\n")[0]
