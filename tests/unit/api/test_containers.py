@@ -17,6 +17,7 @@ from wherry.api.server import Listener, bind_unix
 from wherry.engine.containers.live import WaitResult
 from wherry.engine.facts import Facts, Program
 from wherry.errors import Conflict, NotFound, NotModified, StartFailed
+from wherry.model.config import EndpointConfig
 from wherry.model.container import Container
 from wherry.model.host import Binaries, CgroupLayout, Host, Roots
 from wherry.model.logs import LogEntry, LogOptions
@@ -161,6 +162,19 @@ async def test_create(tmp_path: Path) -> None:
         answer = await client.post("/containers/create", json={})
         assert answer.status == 400
         assert (await answer.json())["message"] == "config cannot be empty in order to create a container"
+
+
+async def test_the_default_network_has_a_name(tmp_path: Path) -> None:
+    fake = Fake()
+    asked = {
+        "Image": "x",
+        "HostConfig": {"NetworkMode": "default"},
+        "NetworkingConfig": {"EndpointsConfig": {"default": {"MacAddress": "m"}}},
+    }
+    async with serving(tmp_path, fake) as client, client.post("/containers/create", json=asked):
+        (_, _, _, host, networking, _) = fake.calls[0]
+        assert host.network_mode == "bridge"
+        assert networking.endpoints_config == {"bridge": EndpointConfig(mac_address="m")}
 
 
 async def test_older_clients_mean_something_else_by_silence(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def done() -> list[Route]:
         *execs.routes(nothing),
         *images.routes(nothing),
         *volumes.routes(nothing),
-        *networks.routes(nothing),
+        *networks.routes(nothing, nothing, nothing),
         *events.routes(nothing),
     ]
 
