@@ -48,6 +48,9 @@ def parse_mac(text: str) -> str:
     return ":".join(re.findall("..", re.sub("[:.-]", "", text.lower())))
 
 
+_DEFAULT = {"default": "bridge"}  # as the docker command says it
+
+
 def sandbox_for(
     id: str, config: Config, host: HostConfig, networking: NetworkingConfig, networks: Networked
 ) -> Sandbox:
@@ -62,12 +65,12 @@ def sandbox_for(
         return Sandbox(id=id, mode=mode)
     for name in (mode, *asked):
         try:
-            networks(_named(name))
+            networks(_DEFAULT.get(name, name))
         except NotFound:
             return Sandbox(id=id, mode=name, endpoints={name: Endpoint(network_id="", network=name)})
-    first = networks(_named(mode))
+    first = networks(_DEFAULT.get(mode, mode))
     for name in asked:
-        if networks(_named(name)).name != first.name:
+        if networks(_DEFAULT.get(name, name)).name != first.name:
             raise NotSupported("connecting a container to several networks is not supported by this version of Wherry")
     if first.name in ("host", "none"):
         return Sandbox(id=id, mode=first.name)
@@ -78,11 +81,6 @@ def sandbox_for(
         mode=first.name,
         endpoints={first.name: Endpoint(network_id=first.id, network=first.name, requested=requested)},
     )
-
-
-def _named(mode: str) -> str:
-    """`default` stands for the default bridge, in the mode and among the endpoints (as the docker command sends it)."""
-    return "bridge" if mode == "default" else mode
 
 
 class Networked:
