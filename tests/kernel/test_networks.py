@@ -390,6 +390,34 @@ async def test_two_engines_on_one_host_have_bridges_of_their_own(world: World, t
     other.close()
 
 
+async def test_what_another_engine_left_behind_goes(world: World, tmp_path: Path) -> None:
+    """Its bridge, while it does not run: unless a container is in it."""
+    (tmp_path / "other").mkdir()
+    other = World(tmp_path / "other", world.beyond)
+    first, second = world.networks(), other.networks()
+    for networks in (first, second):
+        await networks.open()
+        await networks.recover([])
+    one = await other.start(second, "one")
+    for networks in (first, second):
+        await networks.close()
+
+    first = world.networks()
+    await first.open()
+    await first.recover([])
+    assert {"wherry0", "wherry1"} <= await asyncio.to_thread(links)
+    await first.close()
+    other.stop("one")
+    await eventually(lambda: one.sandbox.endpoints["bridge"].interface not in links())
+    first = world.networks()
+    await first.open()
+    await first.recover([])
+    left, rules = await asyncio.to_thread(inventory)
+    assert "wherry0" in left and "wherry1" not in left and "wherry1" not in rules
+    await first.close()
+    other.close()
+
+
 async def test_removal_leaves_the_host_as_it_was(world: World) -> None:
     firewall = Nftables()
     firewall.run("add table ip filter; add chain ip filter DOCKER-USER")

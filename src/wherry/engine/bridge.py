@@ -87,6 +87,10 @@ class Bridge:
         found = next((link for link in links if link.name == name), None)
         return found is None or (found.kind == "bridge" and not any(link.master == found.index for link in links))
 
+    def existing(self, names: Collection[str]) -> list[str]:
+        """Which of these names a bridge has."""
+        return [link.name for link in self._route.links() if link.kind == "bridge" and link.name in names]
+
     def networks_in_use(self) -> list[IPv4Network]:
         """Where the host's routes lead, but for those of this bridge."""
         own = {link.index for link in self._route.links() if link.name == self.name}

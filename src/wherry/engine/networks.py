@@ -108,13 +108,20 @@ class Networks:
         self._look: asyncio.TimerHandle | None = None
         self._unavailable = ""
         self._beside: list[str] = []
+        self._overlap = ""
         self._lost_ports: dict[str, list[str]] = {}
 
     @property
     def warnings(self) -> list[str]:
         """What is wrong with this host's networking, one sentence each."""
         degraded = [f"no bridge network: {self._unavailable}"] if self._unavailable else []
-        return degraded + self._beside + [problem for problems in self._lost_ports.values() for problem in problems]
+        overlap = [self._overlap] if self._overlap else []
+        return (
+            degraded
+            + overlap
+            + self._beside
+            + [problem for problems in self._lost_ports.values() for problem in problems]
+        )
 
     # --- life ---
 
@@ -138,6 +145,7 @@ class Networks:
         bridge = Bridge(record.bridge)
         try:
             bridge.name = self._claim(bridge, record.bridge)
+            _remove_leftovers(bridge)
             gateway = self._choose_gateway(bridge, record)
             bridge.set_up(gateway)
         except BaseException:
@@ -156,13 +164,7 @@ class Networks:
         """
         names = [self._wanted_name] if self._wanted_name else list(dict.fromkeys((recorded or BRIDGES[0], *BRIDGES)))
         for name in names:
-            lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            try:
-                lock.bind(f"\0wherry/bridge/{name}")  # per network namespace, and gone with the process: unix(7)
-            except OSError as error:
-                lock.close()
-                if error.errno != errno.EADDRINUSE:
-                    raise
+            if (lock := _lock(name)) is None:
                 continue
             if name in (recorded, self._wanted_name) or bridge.is_free(name):
                 self._lock = lock
@@ -171,9 +173,12 @@ class Networks:
         raise SystemFailure(f"all bridges that this engine may have are in use by others: {' '.join(names)}")
 
     def _choose_gateway(self, bridge: Bridge, record: Network) -> IPv4Interface:
-        if self._bip:
-            return self._bip
         in_use = bridge.networks_in_use()
+        if self._bip:
+            for network in in_use:
+                if network.prefixlen and network.overlaps(self._bip.network):
+                    self._overlap = f"the bridge's address {self._bip} (--bip) overlaps the host's route to {network}"
+            return self._bip
         if record.gateway:
             kept = IPv4Interface(f"{record.gateway}/{record.subnet.partition('/')[2]}")
             clash = any(network.prefixlen and network.overlaps(kept.network) for network in in_use)
@@ -536,6 +541,35 @@ class Networks:
         task = asyncio.get_running_loop().create_task(wait())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _lock(bridge: str) -> socket.socket | None:
+    """Hold a bridge's name against other engines on this host; None if another one has it.
+
+    An abstract socket: it belongs to the network namespace, as the bridge does, and goes with the process (unix(7)).
+    """
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        lock.bind(f"\0wherry/bridge/{bridge}")
+    except OSError as error:
+        lock.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return None
+    return lock
+
+
+def _remove_leftovers(bridge: Bridge) -> None:
+    """Bridges of engines that do not run and left no container in them: their routes would be in the way.
+
+    Such an engine makes its bridge again when it starts.
+    """
+    for name in bridge.existing(BRIDGES):
+        lock = _lock(name) if name != bridge.name else None
+        if lock:
+            with lock:
+                if bridge.is_free(name):
+                    remove_from_host(name)
 
 
 def remove_from_host(bridge: str) -> None:
