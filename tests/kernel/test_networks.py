@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import ipaddress
 import os
+import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -518,3 +520,59 @@ async def test_forwarding_that_was_on_stays_the_hosts(world: World) -> None:
     with await asyncio.to_thread(namespaces.AnotherNeighbour, world.here) as second, tcp_server(second, 80) as server:
         await ask(world.beyond, (namespaces.SECOND, 80), server)
     await networks.close()
+
+
+FAILPOINTS = [
+    "networks.open.bridge-made",
+    "networks.open.bridge-up",
+    "networks.open.recorded",
+    "networks.recover.ports-taken",
+    "networks.recover.forwarding-recorded",
+    "networks.recover.table-laid",
+    "networks.recover.forwarding-on",
+    "networks.recover.accepts-added",
+    "networks.activate.ports-held",
+    "networks.activate.veth-made",
+    "networks.activate.address-given",
+    "networks.activate.ports-published",
+    "networks.activate.done",
+    "networks.deactivate.ports-unpublished",
+    "networks.close.accepts-removed",
+    "networks.close.table-removed",
+]
+
+
+@pytest.mark.parametrize("failpoint", FAILPOINTS)
+async def test_killed_at_any_step(world: World, tmp_path: Path, failpoint: str) -> None:
+    """The next engine makes everything right, still guards the forwarding, and leaves nothing when it goes."""
+    firewall = Nftables()
+    firewall.run(DOCKERS)
+    before = await asyncio.to_thread(inventory)
+    root = str(Path(__file__).parents[2])
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.kernel.network_crash",
+        str(tmp_path),
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": f"{root}/src:{root}", "WHERRY_FAILPOINT": failpoint},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == -signal.SIGKILL, said
+
+    networks = world.networks()
+    await networks.open()
+    await networks.recover([])
+    web = await world.start(networks, "web", tcp80=PortBinding(host_port="8080"))
+    with tcp_server(world.namespaces["web"], 80) as server:
+        await ask(world.beyond, (HOST, 8080), server)
+    await networks.deactivate(web)
+    world.stop("web")
+    with await asyncio.to_thread(namespaces.AnotherNeighbour, world.here) as second, tcp_server(second, 80):
+        assert await refused(world.beyond, (namespaces.SECOND, 80))
+    await networks.close(remove=True)
+    await eventually(lambda: links() == before[0])
+    assert (await asyncio.to_thread(inventory))[1] == before[1]
+    assert sysctl.read("net/ipv4/ip_forward") == "0"
+    firewall.close()

@@ -224,6 +224,7 @@ class Bridge:
                 handles = [handle for way in firewall.DIRECTIONS for handle in self._accepts(place, way)]
                 if handles:
                     self._nft.run(firewall.delete_rules(place, handles))
+                    failpoint("networks.close.accepts-removed")
         if restore_forwarding and not self.other_bridges():
             sysctl.ensure(_FORWARD, "0")
         self._nft.run(firewall.delete_table(self.name))

@@ -307,6 +307,7 @@ class Networks:
             undo.callback(self._free, address)
             published = self._hold(container.name, endpoint_id, sandbox.id, wanted)
             undo.callback(self._ports.release, sandbox.id)
+            failpoint("networks.activate.ports-held")
             redirected = tuple(redirections(published, str(address)))
             interface = f"{VETH_PREFIX}{sandbox.id[:8]}{endpoint_id[:5]}"
             place = _Place(interface, address, redirected)
@@ -466,6 +467,7 @@ class Networks:
                     "INSERT INTO forwarding (boot_id, record) VALUES (?, ?)",
                     (record.boot_id, msgspec.json.encode(record)),
                 )
+        failpoint("networks.recover.forwarding-recorded")
         return Guard(tuple(record.bridges))
 
     # --- the records ---
