@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import namespaces
 from tests.support.namespaces import HOST, NEIGHBOUR, client, tcp_server, udp_server, within
-from wherry.engine.networks import Networks
+from wherry.engine.networks import Networks, clean_host
 from wherry.errors import SystemFailure
 from wherry.linux import netns, sysctl
 from wherry.linux.netlink import Socket
@@ -308,6 +308,37 @@ async def test_a_stopped_container_leaves_nothing(world: World, networks: Networ
     assert address(again) != first  # rests
 
 
+async def test_a_udp_sender_that_goes_on_reaches_the_restarted_container(world: World, networks: Networks) -> None:
+    """The kernel remembers where its packets went for as long as they come."""
+    binding = PortBinding(host_port="5353")
+    web = await world.start(networks, "web", udp53=binding)
+    with contextlib.closing(client(world.beyond, (HOST, 5353), socket.SOCK_DGRAM)) as sender:
+        for _ in range(2):
+            received = False
+            with udp_server(world.namespaces["web"], 53) as server:
+                server.settimeout(0.05)
+                async with asyncio.timeout(10):
+                    while not received:
+                        say(sender, b"again")
+                        received = await asyncio.to_thread(hears, server)
+            world.stop("web")
+            await networks.deactivate(web)
+            say(sender, b"in between")
+            web = await world.start(networks, "web", udp53=binding)
+
+
+def say(sender: socket.socket, words: bytes) -> None:
+    with contextlib.suppress(ConnectionRefusedError):  # of what was said before, when nobody was there
+        sender.send(words)
+
+
+def hears(server: socket.socket) -> bool:
+    try:
+        return server.recv(100) == b"again"
+    except TimeoutError:
+        return False
+
+
 async def test_the_interface_goes_even_if_the_namespace_stays(world: World, networks: Networks) -> None:
     before = await asyncio.to_thread(links)
     web = await world.start(networks, "web")
@@ -420,7 +451,8 @@ async def test_what_another_engine_left_behind_goes(world: World, tmp_path: Path
     other.close()
 
 
-async def test_removal_leaves_the_host_as_it_was(world: World) -> None:
+@pytest.mark.parametrize("by_the_engine", [True, False])
+async def test_removal_leaves_the_host_as_it_was(world: World, by_the_engine: bool) -> None:
     firewall = Nftables()
     firewall.run("add table ip filter; add chain ip filter DOCKER-USER")
     before = await asyncio.to_thread(inventory)
@@ -428,7 +460,12 @@ async def test_removal_leaves_the_host_as_it_was(world: World) -> None:
     await networks.open()
     await networks.recover([])
     assert await asyncio.to_thread(inventory) != before
-    await networks.close(remove=True)
+    if by_the_engine:
+        await networks.close(remove=True)
+    else:
+        assert await asyncio.to_thread(clean_host) == []  # not while it runs
+        await networks.close()
+        assert await asyncio.to_thread(clean_host) == ["wherry0"]
     assert await asyncio.to_thread(inventory) == before
     assert sysctl.read("net/ipv4/ip_forward") == "0"
     firewall.close()

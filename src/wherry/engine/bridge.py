@@ -12,10 +12,10 @@ import os
 import random
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
-from wherry.linux import netlink, netns, sysctl
+from wherry.linux import conntrack, netlink, netns, sysctl
 from wherry.linux.nftables import Nftables, NftablesError
 from wherry.model import firewall, ipam
 from wherry.model.failpoints import failpoint
@@ -150,6 +150,11 @@ class Bridge:
             self._nft.run(firewall.delete_elements(self.name, published))
             failpoint("networks.deactivate.ports-unpublished")
 
+    def leave(self, interfaces: Iterable[str], with_udp: Iterable[IPv4Address]) -> None:
+        """What is left to do some time after containers ended. Off the path."""
+        self.unplug(interfaces)
+        conntrack.forget_udp(with_udp)
+
     def unplug(self, interfaces: Iterable[str]) -> None:
         """Delete veths that did not go with their namespace. Slow (some 14 ms each): off the path."""
         there = {link.name for link in self._route.links()}
@@ -216,8 +221,12 @@ class Bridge:
         ]
         return problems
 
-    def remove(self, *, restore_forwarding: bool) -> None:
-        """Take everything off the host again."""
+    def remove(self, *, besides: Collection[str] = ()) -> None:
+        """Take everything off the host again: forwarding too, if it was on because of us and nobody seems to need it.
+
+        `besides` are bridges that do not count as somebody who needs it.
+        """
+        guarded = bool(self._nft.objects(f"list chain ip {self.name} {firewall.GUARD}"))
         chains = [entry["chain"] for entry in self._nft.objects("list chains")]
         for place in firewall.PLACES:
             if any((chain["family"], chain["table"], chain["name"]) == place.key for chain in chains):
@@ -225,7 +234,7 @@ class Bridge:
                 if handles:
                     self._nft.run(firewall.delete_rules(place, handles))
                     failpoint("networks.close.accepts-removed")
-        if restore_forwarding and not self.other_bridges():
+        if guarded and not set(self.other_bridges()).difference(besides):
             sysctl.ensure(_FORWARD, "0")
         self._nft.run(firewall.delete_table(self.name))
         failpoint("networks.close.table-removed")

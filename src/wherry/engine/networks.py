@@ -14,7 +14,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface
@@ -211,7 +211,7 @@ class Networks:
         asyncio.get_running_loop().add_reader(self._changes.socket, self._firewall_changed, self._changes)
 
     async def close(self, remove: bool = False) -> None:
-        """Let go. With `remove`, also take bridge, firewall table and accepts off the host (see `remove_from_host`)."""
+        """Let go. With `remove`, also take bridge, firewall table and accepts off the host (see `clean_host`)."""
         loop = asyncio.get_running_loop()
         if self._changes:
             loop.remove_reader(self._changes.socket)
@@ -224,8 +224,7 @@ class Networks:
         if self._bridge:
             bridge, self._bridge = self._bridge, None
             if remove:
-                guarded = self._guard is not None
-                await self._run(lambda: bridge.remove(restore_forwarding=guarded))
+                await self._run(bridge.remove)
             await self._run(bridge.close)
         self._worker.shutdown(wait=False)
         if self._lock:
@@ -364,10 +363,11 @@ class Networks:
         """Addresses are free once their interfaces are gone."""
         places, self._leaving = self._leaving, []
         if self._bridge:
+            with_udp = [place.address for place in places if any(one.port.protocol == "udp" for one in place.published)]
             try:
-                await self._run(self._bridge.unplug, [place.interface for place in places])
+                await self._run(self._bridge.leave, [place.interface for place in places], with_udp)
             except OSError as error:
-                log.warning("could not delete interfaces: %s", error)
+                log.warning("could not clean up after containers that ended: %s", error)
         for place in places:
             self._free(place.address)
 
@@ -571,20 +571,34 @@ def _remove_leftovers(bridge: Bridge) -> None:
         if lock:
             with lock:
                 if bridge.is_free(name):
-                    remove_from_host(name)
+                    _remove(name, besides=[bridge.name])
 
 
-def remove_from_host(bridge: str) -> None:
-    """Take a bridge of this engine's off the host, with its firewall table and its accepts in other firewalls.
+def clean_host(bridges: Iterable[str] = BRIDGES) -> list[str]:
+    """Take what engines that do not run left on the host: bridges, firewall tables, accepts in other firewalls.
 
-    For uninstalling: the engine must not run. Blocking; raises OSError, NftablesError. Harmless if nothing is there.
-    Forwarding is left as it is.
+    For uninstalling, after the containers have been stopped. Forwarding goes off again if it was on because of an
+    engine and no other bridge is there. Blocking; gives the names of what it removed; raises OSError, NftablesError.
     """
-    host = Bridge(bridge)
+    removed = []
+    for name in bridges:
+        lock = _lock(name)
+        if lock:
+            with lock:
+                if _remove(name):
+                    removed.append(name)
+    return removed
+
+
+def _remove(name: str, besides: Collection[str] = ()) -> bool:
+    """Whether there was a bridge of this name."""
+    host = Bridge(name)
     try:
-        host.remove(restore_forwarding=False)
+        there = bool(host.existing([name]))
+        host.remove(besides=besides)
     finally:
         host.close()
+    return there
 
 
 def _wanted(config: Config, host: HostConfig) -> list[Wanted]:
