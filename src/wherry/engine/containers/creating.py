@@ -27,7 +27,6 @@ from wherry.model.ids import new_id
 from wherry.model.image import Image
 from wherry.model.merge import command, merge
 from wherry.model.mounts import resolve
-from wherry.model.platforms import Platform
 from wherry.model.states import Happening, Status, after
 
 
@@ -93,7 +92,6 @@ class Creator:
         self._networks.validate(host, config, networking)
         image = self._images.resolve(config.image)
         _check_platform(platform, image, config.image)
-        _check_platform(platform, config.image, image)
         name = self._index.choose_name(name)
         merged = merge(config, image.config)
         warnings += validate.image_warnings(config, image.config.healthcheck)
@@ -221,17 +219,4 @@ def _check_platform(asked: str, image: Image, reference: str) -> None:
         raise NotFound(
             f"image with reference {reference} was found but does not match the specified platform: "
             f"wanted {written}, actual: {image.os}/{image.architecture}"
-        )
-
-
-def _check_platform(platform: str, reference: str, image: Image) -> None:
-    """Raises NotFound if `--platform` (OS, OS/ARCH or OS/ARCH/VARIANT) names another one than the image's."""
-    if not platform:
-        return
-    actual = Platform(image.os, image.architecture, image.variant)
-    wanted = platforms.parse(platform, actual)
-    if (wanted.os, wanted.architecture) != (actual.os, actual.architecture):
-        raise NotFound(
-            f"image with reference {reference} was found but does not match the specified platform: "
-            f"wanted {platform}, actual: {actual.os}/{actual.architecture}"
         )
