@@ -395,3 +395,17 @@ def test_files_of_proc_may_be_replaced() -> None:
 
 def test_no_quota_is_no_quota() -> None:
     assert "cpu" not in made(cpu_quota=-1)["linux"]["resources"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "late"),
+    [
+        (Ulimit("nofile", 20, 10), True),
+        (Ulimit("NOFILE", -1, 10), True),
+        (Ulimit("nofile", 20, 30), False),
+        (Ulimit("nofile", 5000, 5000), False),
+        (Ulimit("core", 0, 0), False),
+    ],
+)
+def test_limits_too_low_for_the_runtime_come_late(limit: Ulimit, late: bool) -> None:
+    assert spec.late_limits(HostConfig(ulimits=[limit])) == ([limit] if late else [])

@@ -189,7 +189,12 @@ def late_limits(settings: HostConfig) -> list[Ulimit]:
 
     Whoever starts the container sets them on its first process before that runs.
     """
-    return [limit for limit in settings.ulimits or () if limit.name == "nofile" and 0 <= limit.soft < RUNTIME_FILES]
+    return [limit for limit in settings.ulimits or () if limit.name.upper() == "NOFILE" and _too_low(limit)]
+
+
+def _too_low(limit: Ulimit) -> bool:
+    """One that cannot be at all, soft above hard, is left to the runtime to refuse."""
+    return 0 <= limit.soft < RUNTIME_FILES and (limit.hard < 0 or limit.soft <= limit.hard)
 
 
 def capability_set(settings: HostConfig, host: Host, *, privileged: bool) -> tuple[str, ...]:
