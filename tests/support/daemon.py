@@ -31,7 +31,7 @@ class Wherryd:
         self.run = folder / "run"
         self.socket = self.run / "wherry.sock"
         self.log = folder / "wherryd.log"
-        self.number = number
+        self.gateway = f"172.31.{number}.1"
         self.process: subprocess.Popen[bytes] | None = None
         self.run.mkdir(parents=True, exist_ok=True)
 
@@ -49,7 +49,7 @@ class Wherryd:
             "-H",
             f"unix://{self.socket}",
             "--bip",
-            f"172.31.{self.number}.1/24",
+            f"{self.gateway}/24",
             *arguments,
         ]
 
