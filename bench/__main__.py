@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15, help="measurements of each work (default 15)")
     parser.add_argument("--quick", action="store_true", help="little of everything: does it run at all?")
     parser.add_argument("--only", default=",".join(ALL), help=f"comma-separated: {', '.join(ALL)}")
+    parser.add_argument("--spans", type=Path, help="trace: the file of a daemon started by `python -m bench.inside`")
     parser.add_argument("--json", type=Path, help="write every sample and the machine here")
     parser.add_argument("--svg", type=Path, help="write a plot of the ratios here")
     options = parser.parse_args()
@@ -36,13 +38,16 @@ def main() -> int:
     only = options.only.split(",")
     if base not in names or not set(only) <= set(ALL) or len(set(names)) != len(names):
         parser.error("--base must be one of the engines, --only of the known works, names of engines unique")
-    engines = [Engine(name, address) for name, address in options.engine]
+    try:
+        engines = [Engine(name, address) for name, address in options.engine]
+    except OSError as error:
+        parser.error(f"an engine does not answer: {error}: {', '.join(address for _, address in options.engine)}")
     try:
         for engine in engines:
             engine.prepare()
         if options.what == "trace":
             for engine in engines:
-                print(trace.trace_run(engine))
+                print(trace.trace_run(engine, options.spans))
             return 0
         return _compare(engines, base, only, options)
     finally:
@@ -70,6 +75,7 @@ def _compare(engines: list[Engine], base: str, only: list[str], options: argpars
     try:
         Work(engines, plan, keep).do(only)
     finally:
+        facts["load_at_end"] = os.getloadavg()[0]
         order = list(items.values())
         print(report.tables(order, results, names, base))
         if options.json:

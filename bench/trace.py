@@ -1,8 +1,9 @@
 """Where the time of one run goes, seen from outside: the same for every engine.
 
-Two clocks are laid over each other. The client's: when each request of create, start, wait, remove went out and came
-back. The kernel's: when processes were made, became another program and ended, as its process connector tells
-(connector/cn_proc.h in linux/Documentation; CONFIG_PROC_EVENTS; needs root), both in CLOCK_MONOTONIC.
+Two accounts are laid over each other. The client's: when each request of create, start, wait, remove went out and came
+back. The kernel's: when processes became another program and ended, as its process connector tells (include/uapi/linux/
+cn_proc.h; CONFIG_PROC_EVENTS; needs root). Of a wherryd started by `bench.inside` there is a third: which functions
+took how long. All in CLOCK_MONOTONIC.
 """
 
 from __future__ import annotations
@@ -84,8 +85,8 @@ class ProcessWatcher:
             self.moments.append(Moment(time_ns, f"exit {self._names.pop(numbers[0])} [{numbers[0]}]"))
 
 
-def trace_run(engine: Engine, warm_up: int = 3) -> str:
-    """The timeline of one run in the default network, in ms from the first request."""
+def trace_run(engine: Engine, spans: Path | None = None, warm_up: int = 3) -> str:
+    """The timeline of one run in the default network, in ms; `spans` is the file that `bench.inside` writes."""
     for _ in range(warm_up):
         _one(engine, [])
     moments: list[Moment] = []
@@ -95,9 +96,31 @@ def trace_run(engine: Engine, warm_up: int = 3) -> str:
     everything = sorted(
         [*moments, *(moment for moment in watcher.moments if moment.time_ns >= zero)], key=lambda moment: moment.time_ns
     )
+    if spans is not None:
+        time.sleep(0.5)  # until the daemon has written them
+        everything = sorted([*everything, *read_spans(spans, zero)], key=lambda moment: moment.time_ns)
     lines = [f"{engine.name}: create, start, wait, remove; ms"]
     lines += [f"{(moment.time_ns - zero) / 1e6:9.2f}  {moment.text}" for moment in everything]
     return "\n".join(lines)
+
+
+def read_spans(path: Path, since_ns: int) -> list[Moment]:
+    """The daemon's functions that began since then, indented by what they are within."""
+    found = []
+    for line in path.read_text().splitlines():
+        began, ended, thread, name = line.split(" ", 3)
+        if int(began) >= since_ns:
+            found.append((int(began), int(ended), int(thread), name))
+    found.sort(key=lambda span: (span[0], -span[1]))
+    moments = []
+    open_until: list[int] = []
+    for began, ended, thread, name in found:
+        while open_until and open_until[-1] < ended:
+            open_until.pop()
+        indent = "  " * (len(open_until) + 1)
+        moments.append(Moment(began, f"{indent}{name}: {(ended - began) / 1e6:.2f} (thread {thread})"))
+        open_until.append(ended)
+    return moments
 
 
 def _one(engine: Engine, moments: list[Moment]) -> None:

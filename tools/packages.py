@@ -27,15 +27,18 @@ ENGINE = {
 """Package -> what it is for."""
 
 TESTS = {
-    "cpio": "the virtual machine's image",
+    "e2fsprogs": "the virtual machine's disk",
     "git": "listing the tracked files",
     "iproute2": "looking at links from outside",
+    "kmod": "the virtual machine's modules",
     "iptables": "living beside other firewalls",
     "qemu-system-x86": "the virtual machine",
 }
 """What the tests need besides."""
 
 _LISTS_ARE_FRESH_FOR = 24 * 3600
+_PATIENT = ["-o=DPkg::Lock::Timeout=300"]
+"""Wait for another apt rather than fail."""
 _STATUS = Path("/var/lib/dpkg/status")
 
 
@@ -67,14 +70,18 @@ def install(wanted: Sequence[str]) -> None:
     say(f"Installing from Debian: {' '.join(lacking)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     quiet_install = ["apt-get", "install", "--yes", "--quiet=2", "--no-install-recommends", "-o=Dpkg::Use-Pty=0"]
-    waited = ["-o=DPkg::Lock::Timeout=300"]
     if _lists_are_old():
-        run(["apt-get", "update", "--quiet=2", *waited], env=environment)
+        refresh_lists()
     try:
-        run([*quiet_install, *waited, *lacking], env=environment)
+        run([*quiet_install, *_PATIENT, *lacking], env=environment)
     except Failure:  # the lists may name files that a mirror has replaced since
-        run(["apt-get", "update", "--quiet=2", *waited], env=environment)
-        run([*quiet_install, *waited, *lacking], env=environment)
+        refresh_lists()
+        run([*quiet_install, *_PATIENT, *lacking], env=environment)
+
+
+def refresh_lists() -> None:
+    """`apt-get update`. Raises Failure."""
+    run(["apt-get", "update", "--quiet=2", *_PATIENT])
 
 
 def _lists_are_old() -> bool:

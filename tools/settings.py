@@ -13,15 +13,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Settings:
-    """The paths of one engine."""
+    """Where one engine is."""
 
     data_root: Path
     exec_root: Path
     log: Path
     bin: Path
     """Where links to `wherry` and `wherryd` are put."""
-    config: Path
-    """Handed to the daemon if it exists."""
+    bip: str
+    """Address and prefix of the default bridge; "" leaves the choice to the engine."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -35,7 +35,7 @@ class Settings:
             exec_root=path("WHERRY_EXEC_ROOT", "/run/wherry"),
             log=path("WHERRY_LOG", "/var/log/wherryd.log"),
             bin=path("WHERRY_BIN", "/usr/local/bin"),
-            config=path("WHERRY_CONFIG", "/etc/wherry/daemon.json"),
+            bip=environment.get("WHERRY_BIP", ""),
         )
 
     @property
@@ -44,4 +44,4 @@ class Settings:
 
     @property
     def pidfile(self) -> Path:
-        return self.exec_root / "wherryd.pid"
+        return self.exec_root / "wherry.pid"

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 FORBIDDEN = {
     "an address in a lock file": (re.compile(r"://|--(extra-)?index-url|--find-links"), r"requirements/.*"),
     "a package index's host": (re.compile(r"\b(pypi\.org|pythonhosted\.org|deb\.debian\.org|npmjs\.org)\b"), r".*"),
-    "a stub": (re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b"), r"(src|tools|bench)/.*"),
+    "a stub": (re.compile(r"\b(TODO|FIXME|XXX)\b"), r"(src|tools|bench)/.*"),
     "a merge conflict": (re.compile(r"^(<{7}|>{7}) ", re.MULTILINE), r".*"),
 }
 """What it is -> (pattern, files in which it is looked for). This file is exempt."""

@@ -1,4 +1,7 @@
 import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -6,6 +9,7 @@ from hypothesis import strategies as st
 
 from bench import report
 from bench.arithmetic import Item, markdown, ratio, rows, summarize, turns, verdict
+from bench.http import Connection, Failed
 from bench.processes import Process, engine_processes
 from bench.work import OWN_CLIENT
 
@@ -86,3 +90,36 @@ def test_processes_of_an_engine() -> None:
     assert engine_processes(table, 10, [21], ["/r"]) == {10, 11, 12, 20}
     assert engine_processes(table, 10, [], ["/q"]) == {10, 11, 12}
     assert engine_processes(table, 10, [21, 41], []) == {10, 11, 12, 20, 40}
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[tuple[Connection, socket.socket]]:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        with Connection(str(tmp_path / "socket")) as connection, listener.accept()[0] as accepted:
+            yield connection, accepted
+
+
+def test_http_reads_answers_of_every_framing_over_one_connection(engine: tuple[Connection, socket.socket]) -> None:
+    connection, accepted = engine
+    accepted.sendall(
+        b'HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{"a":1}'
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{"b\r\n4;x\r\n":2}\r\n0\r\n\r\n'
+        b"HTTP/1.1 204 No Content\r\n\r\n"
+        b'HTTP/1.1 404 Not Found\r\nContent-Length: 15\r\n\r\n{"message":"x"}'
+    )
+    assert connection.call("GET", "/a") == {"a": 1}
+    assert connection.call("GET", "/b") == {"b": 2}
+    assert connection.call("DELETE", "/c") is None
+    with pytest.raises(Failed, match="GET /d: 404"):
+        connection.call("GET", "/d", {"x": 1})
+    sent = accepted.recv(65536)
+    assert sent.count(b"HTTP/1.1\r\n") == 4 and sent.endswith(b'Content-Length: 8\r\n\r\n{"x": 1}')
+
+
+def test_http_streams_until_the_engine_closes(engine: tuple[Connection, socket.socket]) -> None:
+    connection, accepted = engine
+    accepted.sendall(b"HTTP/1.1 101 UPGRADED\r\nUpgrade: tcp\r\n\r\nout")
+    accepted.shutdown(socket.SHUT_WR)
+    assert connection.stream("POST", "/exec/1/start", {}) == b"out"

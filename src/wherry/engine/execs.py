@@ -30,6 +30,7 @@ from wherry.runtime.oci import start_failure
 
 log = logging.getLogger(__name__)
 
+FAILED = 126  # exit code of an exec that could not be started, whatever the reason, as in Docker
 KEPT = 1000  # ended execs that can still be inspected
 
 WriteProcess = Callable[[Container, ExecConfig, Path], None]
@@ -106,7 +107,7 @@ class Execs:
         try:
             return await self._run(container, made, attach=not detach)
         except BaseException:
-            made.exit_code = made.exit_code if made.exit_code is not None else 126
+            made.exit_code = FAILED
             raise
 
     async def _run(self, container: Container, made: Exec, *, attach: bool) -> Session | None:
@@ -131,10 +132,8 @@ class Execs:
         try:
             made.pid = await self._launch(container, launch, hub, attach=attach)
         except RuntimeRefused as refused:
-            failure = start_failure(str(refused), (made.config.cmd or [""])[0], verb="exec")
-            made.exit_code = failure.exit_code
             await self._discard(bundle, hub)
-            raise failure from None
+            raise start_failure(str(refused), (made.config.cmd or [""])[0], verb="exec") from None
         except BaseException:
             await self._discard(bundle, hub)
             raise

@@ -37,7 +37,7 @@ from wherry.storage.database import Database
 from wherry.storage.image_records import ImageRecords, LayerBlob
 from wherry.storage.snapshots import Counted, Layer, Snapshots
 from wherry.storage.streams import Decompressed, Peekable, Pipe, compression_of
-from wherry.storage.tar import Source
+from wherry.storage.tar import BadArchive, Source
 
 log = logging.getLogger(__name__)
 
@@ -367,7 +367,10 @@ class Images:
             raise InvalidParameter("operating system is not supported")
         config = apply_changes(Config(), changes)
         async with self._holding():
-            layer, blob = await self._consume(stream, self._import_layer)
+            try:
+                layer, blob = await self._consume(stream, self._import_layer)
+            except BadArchive as error:
+                raise SystemFailure(str(error)) from error  # as the real engine, which answers 500 to a broken tar
             failpoint("images.import.unpacked")
             document = _import_document(config, wanted, layer.diff_id, message)
             await asyncio.to_thread(self._blobs.put, document)

@@ -26,6 +26,7 @@ from wherry.storage.trees import copy_attributes, copy_tree
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _OPTIONS = ("type", "o", "device", "size")  # what Docker's local driver knows
+_NEEDS = {"type": ("device",), "device": ("type",), "o": ("device", "type")}
 LIST_FILTERS = frozenset(("dangling", "name", "driver", "label"))
 PRUNE_FILTERS = frozenset(("label", "label!", "all"))
 
@@ -275,6 +276,10 @@ def _check_options(name: str, options: Mapping[str, str]) -> None:
     for option in options:
         if option not in _OPTIONS:
             raise InvalidParameter(f'create {name}: invalid option: "{option}"')
+    for option in options:
+        for needed in _NEEDS.get(option, ()):
+            if needed not in options:
+                raise InvalidParameter(f'create {name}: missing required option: "{needed}"')
     if "size" in options:
         raise InvalidParameter(f"create {name}: quota size requested but no quota support")
     if options:

@@ -57,6 +57,13 @@ def remove(layout: CgroupLayout, path: str) -> None:
                 os.rmdir(inner)
 
 
+def remove_if_empty(layout: CgroupLayout, path: str) -> None:
+    """Remove a cgroup that holds neither processes nor cgroups, in every hierarchy; any other stays."""
+    for directory in paths(layout, path):
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
+
+
 def warm_up(layout: CgroupLayout) -> None:
     """Make the kernel's wait for an RCU grace period happen now instead of when the container joins its cgroup.
 

@@ -32,7 +32,7 @@ def merge(own: Config, image: Config) -> Config:
         entrypoint=entrypoint or None,
         cmd=cmd,
         healthcheck=_healthcheck(own.healthcheck, image.healthcheck),
-        volumes=_union(own.volumes, image.volumes),
+        volumes=_union(own.volumes, image.volumes) or None,
         working_dir=own.working_dir or image.working_dir,
         labels={**(image.labels or {}), **(own.labels or {})},
         stop_signal=own.stop_signal or image.stop_signal,

@@ -48,7 +48,10 @@ class Reference:
     @property
     def familiar_name(self) -> str:
         """The repository as Docker shows it: nginx."""
-        return self.path.removeprefix(_OFFICIAL) if self.domain == DEFAULT_DOMAIN else self.name
+        if self.domain != DEFAULT_DOMAIN:
+            return self.name
+        short = self.path.removeprefix(_OFFICIAL)
+        return self.path if "/" in short else short
 
     @property
     def _suffix(self) -> str:

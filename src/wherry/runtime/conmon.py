@@ -19,6 +19,7 @@ from wherry.linux import processes
 from wherry.runtime.oci import ENVIRONMENT, Runtime
 
 SYNC, START, ATTACH = 3, 4, 5  # descriptor numbers in conmon
+ENV = "/usr/bin/env"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Launch:
     stdin: bool = False
     leave_stdin_open: bool = False
     process_spec: Path | None = None  # of an exec
+    limited: bool = False  # of a container whose memory may run out: conmon then makes a file in its working directory
     exec_attach: bool = False  # an exec that waits for its client before its output flows
 
     @property
@@ -52,7 +54,8 @@ class Launch:
         return self.bundle / "pid"
 
     def argv(self, conmon: Path, runtime: Runtime) -> list[str]:
-        words = [str(conmon), "--api-version", "1", "-c", self.container_id, "-u", self.container_id]
+        words = [ENV, "-C", str(self.bundle)] if self.limited else []
+        words += [str(conmon), "--api-version", "1", "-c", self.container_id, "-u", self.container_id]
         words += ["-n", self.container_id, "-r", str(runtime.path), "--runtime-arg", f"--root={runtime.state}"]
         words += ["-b", str(self.bundle), "-p", str(self.pid_file), "-P", str(self.monitor_pid_file)]
         words += ["--exit-dir", str(self.exit_dir), "--full-attach", "--no-sync-log", "--log-level", "error"]
@@ -155,12 +158,12 @@ class Monitor:
             os.close(fd)
 
     async def _line(self, fd: int) -> bytes:
-        """One line, or b"" at the end. Only one line is expected at a time on each pipe."""
+        """The next line, or b"" at the end. What a detached exec sends behind its PID is in its exit file, too."""
         collected = b""
-        while not collected.endswith(b"\n"):
+        while b"\n" not in collected:
             await processes.readable(fd)
             piece = os.read(fd, 4096)
             if not piece:
                 break
             collected += piece
-        return collected
+        return collected.partition(b"\n")[0]

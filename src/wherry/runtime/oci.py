@@ -97,6 +97,8 @@ def _in_dockers_words(said: str, argv0: str) -> tuple[str, int]:
     about_command = argv0 in said or "exec" in lower or "open executable" in lower
     if about_command and "no such file or directory" in lower and "chdir" not in lower and "mount" not in lower:
         return f"exec: {quoted}: stat {argv0}: no such file or directory", 127
+    if "open executable: operation not permitted" in lower:  # crun's word for a directory
+        return f"exec: {quoted}: is a directory", 126
     if about_command and "is a directory" in lower:
         return f"exec: {quoted}: is a directory", 126
     if about_command and "permission denied" in lower and "mount" not in lower:

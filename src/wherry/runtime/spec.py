@@ -29,6 +29,8 @@ RECURSIVE_READ_ONLY = (5, 12)  # mount_setattr(2)
 # sched(7) bandwidth: the period in which `--cpus` counts.
 _PERIOD = 100_000
 
+RUNTIME_FILES = 64  # open files that any runtime does with
+
 _RLIMITS = frozenset(
     "AS CORE CPU DATA FSIZE LOCKS MEMLOCK MSGQUEUE NICE NOFILE NPROC RSS RTPRIO RTTIME SIGPENDING STACK".split()
 )
@@ -110,6 +112,7 @@ def build(container: Container, inputs: SpecInputs) -> Json:
             cwd=container.config.working_dir,
             terminal=container.config.tty,
             console_size=host.console_size,
+            late=late_limits(host),
         ),
         "root": {"path": inputs.rootfs, **({"readonly": True} if host.readonly_rootfs else {})},
         "mounts": _mounts(container, inputs),
@@ -147,8 +150,12 @@ def process(
     terminal: bool,
     console_size: tuple[int, int] | None = None,
     privileged: bool = False,
+    late: Collection[Ulimit] = (),
 ) -> Json:
-    """The spec's `process`, of a container or of an exec in it. `console_size` is height and width."""
+    """The spec's `process`, of a container or of an exec in it. Limits in `late` are left out.
+
+    `console_size` is height and width.
+    """
     settings = container.host
     options = security.parse(settings.security_opt)
     held = capability_set(settings, host, privileged=privileged or settings.privileged)
@@ -165,11 +172,19 @@ def process(
         made["terminal"] = True
         if console_size and console_size != (0, 0):
             made["consoleSize"] = {"height": console_size[0], "width": console_size[1]}
-    if settings.ulimits:
-        made["rlimits"] = [_rlimit(limit) for limit in settings.ulimits]
+    if limits := [_rlimit(limit) for limit in settings.ulimits or () if limit not in late]:
+        made["rlimits"] = limits
     if host.apparmor and options.apparmor and not settings.privileged:
         made["apparmorProfile"] = options.apparmor
     return made
+
+
+def late_limits(settings: HostConfig) -> list[Ulimit]:
+    """Limits too low for the runtime itself, which sets them before its own work is done (crun 1.8.1: some 30 files).
+
+    Whoever starts the container sets them on its first process before that runs.
+    """
+    return [limit for limit in settings.ulimits or () if limit.name == "nofile" and 0 <= limit.soft < RUNTIME_FILES]
 
 
 def capability_set(settings: HostConfig, host: Host, *, privileged: bool) -> tuple[str, ...]:

@@ -107,6 +107,13 @@ class _Layer:
 
     # parents
 
+    def _forget_dirs(self, parent: int) -> None:
+        """Paths may lead elsewhere now; the folder at hand is still that folder."""
+        for path, fd in list(self.dirs.items()):
+            if fd != parent:
+                os.close(fd)
+                del self.dirs[path]
+
     def _open_parent(self, path: bytes, parts: list[bytes]) -> int:
         if len(self.dirs) >= _OPEN_DIRS:
             self.close()
@@ -227,13 +234,13 @@ class _Layer:
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if stat.S_ISDIR(found.st_mode):
             shutil.rmtree(name, dir_fd=parent)
-            self.close()
+            self._forget_dirs(parent)
         else:
             if found.st_nlink == 1 and (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
                 self.size -= found.st_size
             os.unlink(name, dir_fd=parent)
             if stat.S_ISLNK(found.st_mode):
-                self.close()
+                self._forget_dirs(parent)
 
     # the end
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import bz2
+import contextlib
 import io
 import lzma
-import threading
 import zlib
-from collections import deque
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
+from queue import SimpleQueue
 from typing import IO, Any, cast
 
 import zstandard
@@ -22,76 +22,71 @@ _HIGH_WATER = 8 << 20  # bytes that wait for the thread before the sender is hel
 
 
 class Pipe:
-    """The loop writes with `feed`, a thread reads with `read`; bounded, so that neither outruns the other.
+    """The loop writes with `pump`, a thread reads with `read`; bounded, so that neither outruns the other.
 
     Example: `pipe = Pipe(); work = asyncio.create_task(asyncio.to_thread(consume, pipe)); await pipe.pump(body)`.
+    The loop never waits for a lock here.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[bytes | BaseException | None] = SimpleQueue()
+        self._waiting = 0  # bytes sent and not yet known to be read; the loop's
         self._room = asyncio.Event()
-        self._condition = threading.Condition()
-        self._pieces: deque[bytes] = deque()
-        self._size = 0
-        self._finished = False
-        self._failure: BaseException | None = None
         self._abandoned = False
+        self._piece = memoryview(b"")  # what the thread has not taken of the last piece
+        self._taken = 0  # bytes read and not yet told to the loop; the thread's
+        self._ended = False
 
     async def pump(self, stream: AsyncIterable[bytes]) -> None:
         """Feed the whole stream. A failure of the stream is raised here and in the reader."""
         try:
             async for piece in stream:
-                if piece and not await self._feed(piece):
+                if self._abandoned:
                     return
+                if not piece:
+                    continue
+                self._queue.put(piece)
+                self._waiting += len(piece)
+                while self._waiting >= _HIGH_WATER and not self._abandoned:
+                    self._room.clear()
+                    await self._room.wait()
         except BaseException as error:
-            self._end(error)
+            self._queue.put(error)
             raise
-        self._end(None)
+        self._queue.put(None)
 
     def abandon(self) -> None:
-        """The reader wants no more (from any thread): `pump` returns at its next piece."""
-        with self._condition:
-            self._abandoned = True
-            self._pieces.clear()
-        self._loop.call_soon_threadsafe(self._room.set)
+        """The reader wants no more: `pump` returns at its next piece. Called by the thread."""
+        self._tell(self._abandon)
 
     def read(self, size: int, /) -> bytes:
         """Blocking: between 1 and `size` bytes, b"" at the end. Raises InvalidParameter if the sender went away."""
-        with self._condition:
-            while not self._pieces:
-                if self._failure is not None:
-                    raise InvalidParameter(f"unexpected EOF: the sender went away ({self._failure!r})")
-                if self._finished:
-                    return b""
-                self._condition.wait()
-            piece = self._pieces.popleft()
-            if len(piece) > size:
-                self._pieces.appendleft(piece[size:])
-                piece = piece[:size]
-            before, self._size = self._size, self._size - len(piece)
-        if before >= _HIGH_WATER > self._size:
-            self._loop.call_soon_threadsafe(self._room.set)
+        if not self._piece and not self._ended:
+            item = self._queue.get()
+            if isinstance(item, BaseException):
+                self._ended = True
+                raise InvalidParameter("unexpected EOF: the sender went away") from item
+            self._ended = item is None
+            self._piece = memoryview(item or b"")
+            self._taken += len(self._piece)
+            if self._taken >= _HIGH_WATER // 4:
+                self._tell(self._took, self._taken)
+                self._taken = 0
+        piece, self._piece = bytes(self._piece[:size]), self._piece[size:]
         return piece
 
-    async def _feed(self, piece: bytes) -> bool:
-        with self._condition:
-            if self._abandoned:
-                return False
-            self._pieces.append(piece)
-            self._size += len(piece)
-            full = self._size >= _HIGH_WATER
-            if full:
-                self._room.clear()
-            self._condition.notify()
-        if full:
-            await self._room.wait()
-        return not self._abandoned
+    def _tell(self, what: Callable[..., None], *arguments: int) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there to be told
+            self._loop.call_soon_threadsafe(what, *arguments)
 
-    def _end(self, failure: BaseException | None) -> None:
-        with self._condition:
-            self._failure = failure
-            self._finished = True
-            self._condition.notify()
+    def _took(self, size: int) -> None:
+        self._waiting -= size
+        self._room.set()
+
+    def _abandon(self) -> None:
+        self._abandoned = True
+        self._room.set()
 
 
 class Peekable:

@@ -21,6 +21,7 @@ from wherry.engine.containers.service import Containers
 from wherry.engine.containers.starting import Starter
 from wherry.engine.containers.supervisor import Supervisor
 from wherry.engine.execs import Execs
+from wherry.linux import cgroups
 from wherry.linux.inotify import Watcher
 from wherry.linux.seccomp import Profiles
 from wherry.model.container import Container
@@ -81,3 +82,4 @@ async def open_containers(
         await asyncio.gather(rotating, return_exceptions=True)
         await execs.close()
         await supervisor.close()
+        cgroups.remove_if_empty(host.cgroups, host.roots.cgroup_parent)

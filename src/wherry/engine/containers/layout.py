@@ -56,4 +56,5 @@ class Layout:
             terminal=config.tty,
             stdin=config.open_stdin,
             leave_stdin_open=config.tty or not config.stdin_once,
+            limited=container.host.memory > 0 or container.host.privileged,
         )

@@ -12,7 +12,7 @@ from wherry.runtime.attach import Hub
 
 @dataclass(frozen=True)
 class WaitResult:
-    """How a container ended: its exit code, and the engine's error where it could not be started."""
+    """How a container ended: its exit code, and why that is not known where it is not."""
 
     exit_code: int
     error: str = ""

@@ -53,7 +53,7 @@ class Remover:
         self._announce(container, "destroy")
         live = self._lives.of(container)
         live.hub.end()
-        live.resolve(WaitResult(state.exit_code, state.error), "removed", "next-exit", "not-running")
+        live.resolve(WaitResult(state.exit_code), "removed", "next-exit", "not-running")
         self._supervisor.spawn(self.finish(container), f"removal of container {container.id}")
 
     async def remove_ended(self, container: Container) -> None:

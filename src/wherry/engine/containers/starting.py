@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import time
@@ -26,6 +27,7 @@ from wherry.model.logging_options import limits
 from wherry.runtime.attach import Hub
 from wherry.runtime.conmon import Launch, Monitor, RuntimeRefused
 from wherry.runtime.oci import Runtime, start_failure
+from wherry.runtime.spec import late_limits
 
 WriteBundle = Callable[[Container, Layout, str | None], None]
 """Write config.json and the generated /etc files, given the path of the network namespace to join (blocking)."""
@@ -136,6 +138,8 @@ class Starter:
             raise SystemFailure(f"container {container.id} ended before it could be started: {monitor.errors()}")
         if container.sandbox.mode != "host":
             container.sandbox.netns = f"/proc/{pid}/ns/net"
+        for limit in late_limits(container.host):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit.soft, limit.hard))
         if hub.wanted:
             hub.connect(launch.attach_socket)
         state.started_at = time.time_ns()

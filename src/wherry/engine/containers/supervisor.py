@@ -96,7 +96,7 @@ class Supervisor:
         container.sandbox.netns = ""
         self._index.save(container)
         live.hub.end()
-        live.resolve(WaitResult(state.exit_code, state.error), "next-exit", "not-running")
+        live.resolve(WaitResult(state.exit_code), "next-exit", "not-running")
 
     def _join_sandbox(self, container: Container) -> None:
         """For `container:ID` networks: the other one's namespace."""

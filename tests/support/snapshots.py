@@ -1,0 +1,115 @@
+"""Snapshots without a kernel: what the driver's interface promises, kept in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from wherry.errors import Conflict, InvalidParameter, NotFound
+from wherry.model.image import next_chain_id
+from wherry.model.mount_plans import OverlayPlan
+from wherry.storage.snapshots import Layer
+from wherry.storage.tar import REGULAR, Source, TarReader
+
+
+class MemorySnapshots:
+    """For tests of what uses snapshots. Its plans name directories that do not exist."""
+
+    def __init__(self) -> None:
+        self._layers: dict[str, Layer] = {}
+        self._active: dict[str, str] = {}
+
+    def unpack(self, stream: Source, parent: str, diff_id: str = "", *, verified: bool = False) -> str:
+        self._check(parent)
+        if diff_id and next_chain_id(parent, diff_id) in self._layers:
+            return next_chain_id(parent, diff_id)
+        whole = _Whole(stream)
+        size = sum(entry.size for entry in TarReader(whole) if entry.kind == REGULAR)
+        if diff_id and whole.digest != diff_id:
+            raise InvalidParameter(f"layer digest mismatch: expected {diff_id}, got {whole.digest}")
+        layer = Layer(parent, whole.digest, size, whole.size)
+        chain_id = next_chain_id(parent, layer.diff_id)
+        self._layers[chain_id] = layer
+        return chain_id
+
+    def layer(self, chain_id: str) -> Layer:
+        self._check(chain_id)
+        return self._layers[chain_id]
+
+    def chains(self) -> set[str]:
+        return set(self._layers)
+
+    def prepare(self, key: str, chain_id: str) -> None:
+        self._check(chain_id)
+        if key in self._active:
+            raise Conflict(f"snapshot {key} already exists")
+        self._active[key] = chain_id
+
+    def mount_plan(self, key: str, *, volatile: bool) -> OverlayPlan:
+        lower = self.view_plan(self.chain_of(key)).lower
+        return OverlayPlan(lower, f"/nowhere/{key}/upper", f"/nowhere/{key}/work", volatile)
+
+    def view_plan(self, chain_id: str) -> OverlayPlan:
+        self._check(chain_id)
+        return OverlayPlan(tuple(f"/nowhere/{c}" for c in self._lineage(chain_id)) or ("/nowhere/empty",))
+
+    def usage(self, key: str) -> int:
+        self.chain_of(key)
+        return 0
+
+    def remove(self, key: str) -> None:
+        self._active.pop(key, None)
+
+    def remove_chain(self, chain_id: str) -> None:
+        if any(layer.parent == chain_id for layer in self._layers.values()) or chain_id in self._active.values():
+            raise Conflict(f"layer {chain_id} is in use")
+        self._layers.pop(chain_id, None)
+
+    def collect(self, chains: Iterable[str]) -> list[str]:
+        kept = {c for chain_id in [*chains, *self._active.values()] for c in self._lineage(chain_id)}
+        gone = sorted(self._layers.keys() - kept, key=lambda c: (-len(self._lineage(c)), c))
+        for chain_id in gone:
+            del self._layers[chain_id]
+        return gone
+
+    def keys(self) -> set[str]:
+        return set(self._active)
+
+    def chain_of(self, key: str) -> str:
+        if key not in self._active:
+            raise NotFound(f"snapshot {key} does not exist")
+        return self._active[key]
+
+    def sweep(self, *, keys: Iterable[str] | None, chains: Iterable[str]) -> None:
+        if keys is not None:
+            for key in self.keys() - set(keys):
+                self.remove(key)
+        self.collect(chains)
+
+    def _check(self, chain_id: str) -> None:
+        if chain_id and chain_id not in self._layers:
+            raise NotFound(f"layer {chain_id} does not exist")
+
+    def _lineage(self, chain_id: str) -> list[str]:
+        found = []
+        while chain_id in self._layers:
+            found.append(chain_id)
+            chain_id = self._layers[chain_id].parent
+        return found
+
+
+class _Whole:
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def read(self, size: int, /) -> bytes:
+        piece = self._source.read(size)
+        self._hash.update(piece)
+        self.size += len(piece)
+        return piece
+
+    @property
+    def digest(self) -> str:
+        return "sha256:" + self._hash.hexdigest()

@@ -1,0 +1,87 @@
+"""What `./up` shows: the starter image loaded, a web service running, its page fetched."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+from tools import starter
+from tools.engine import wherry
+from tools.progress import Failure, say
+from tools.settings import Settings
+
+CONTAINER = "wherry-hello"
+_FAVOURITE_PORT = 8080
+_PATIENCE = 10.0
+
+
+def load_starter(settings: Settings) -> None:
+    if wherry(settings, "images", "--quiet", starter.NAME).strip():
+        say(f"The starter image is there: {starter.NAME}")
+        return
+    with tempfile.NamedTemporaryFile(prefix="wherry-starter-", suffix=".tar") as file:
+        file.write(starter.archive(starter.busybox()))
+        file.flush()
+        wherry(settings, "load", "--quiet", "--input", file.name)
+    say(f"Loaded the starter image: {starter.NAME}")
+
+
+def run_web_service(settings: Settings) -> str:
+    """Have the container running and its page answering; returns "host:port". Raises Failure if it does not come."""
+    state = wherry(settings, "ps", "--all", "--filter", f"name=^/?{CONTAINER}$", "--format", "{{.State}}").strip()
+    if not state:
+        port = f"127.0.0.1:{free_port()}:80"
+        service = ("httpd", "-f", "-h", "/www")
+        wherry(settings, "run", "--detach", "--name", CONTAINER, "--publish", port, starter.NAME, *service)
+    elif state != "running":
+        wherry(settings, "start", CONTAINER)
+    address = wherry(settings, "port", CONTAINER, "80/tcp").split()[0]
+    page = fetch(f"http://{address}/")
+    if starter.PAGE_SAYS not in page:
+        raise Failure(f"http://{address}/ answers something else than our page:\n{page}")
+    say(f"A container serves a page at http://{address}/ and it answers: “{starter.PAGE_SAYS}”")
+    return address
+
+
+def fetch(url: str) -> str:
+    """The page's text, asked for until it comes, since a server takes a moment to listen."""
+    deadline = time.monotonic() + _PATIENCE
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while True:
+        try:
+            with direct.open(url, timeout=_PATIENCE) as answer:
+                text: str = answer.read().decode()
+                return text
+        except (urllib.error.URLError, ConnectionError) as error:
+            if time.monotonic() > deadline:
+                raise Failure(f"{url} does not answer: {error}") from None
+            time.sleep(0.05)
+
+
+def free_port() -> int:
+    """The favourite port of the loopback address, or any free one."""
+    for port in (_FAVOURITE_PORT, 0):
+        with socket.socket() as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                attempt.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            number: int = attempt.getsockname()[1]
+            return number
+    raise Failure("no port of 127.0.0.1 is free")
+
+
+def epilogue(settings: Settings, address: str) -> Iterator[str]:
+    host = "" if settings.socket == Settings.from_environment({}).socket else f" -H unix://{settings.socket}"
+    yield "\nTry next:"
+    yield f"  wherry{host} ps                                    what runs"
+    yield f"  wherry{host} run -it --rm {starter.NAME} sh     a shell in a container of its own"
+    yield f"  wherry{host} logs {CONTAINER}                    what a container said"
+    yield f"  docker -H unix://{settings.socket} ps   the stock client on the same engine"
+    yield f"  curl http://{address}/                     the page"
+    yield "  ./down                                       undo all this (--data: images and containers too)"
