@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import inventory
 from tests.support.daemon import Wherryd, temporary_folder
-from tests.support.engine import Engine
+from tests.support.engine import Engine, eventually
 
 PEER = os.environ.get("PEER_DOCKER_HOST", "")
 
@@ -29,9 +30,18 @@ def session_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     try:
         engine = Engine("wherry", daemon.socket)
         engine.prepare()
+        engine.run(["true"])  # makes what is made once: folders, parents of cgroups
+        engine.tidy()
+        engine.tidy_images()
+        clean = inventory.take(daemon)
+        engine.prepare()
         yield engine
         engine.tidy()
         engine.tidy_images()
+        eventually(
+            lambda: inventory.take(daemon).beyond(clean) == [],
+            what="an end of " + "\n".join(inventory.take(daemon).beyond(clean)),
+        )
     finally:
         daemon.stop()
         shutil.rmtree(daemon.folder)

@@ -22,10 +22,10 @@ class Box:
     engine: Engine
     clean: Inventory
 
-    def crash(self, **environment: str) -> None:
+    def crash(self) -> None:
         """`kill -9` the daemon and start the next."""
         self.daemon.kill()
-        self.daemon.start(**environment)
+        self.daemon.start()
 
     def tidy(self) -> None:
         """Remove everything through the API; the host must be as it was."""

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.api.test_lifecycle import moment
+from tests.api.test_networks import publish
 from tests.crash.conftest import Box
 from tests.support import inventory
 from tests.support.engine import IDLE, Engine, eventually
@@ -81,7 +82,7 @@ def test_running_containers_go_on(box: Box) -> None:
             assert next(connection.frames())[0] == 1
         assert engine.http.post(f"/containers/{container}/stop").status == 204
         assert engine.state(container)["ExitCode"] == 3
-    taken = engine.failed_start(["true"], ExposedPorts={"80/tcp": {}}, host={"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(port)}]}})  # fmt: skip
+    taken = engine.failed_start(["true"], **publish(("80/tcp", "127.0.0.1", str(port))))
     assert "port is already allocated" in taken.message
 
 

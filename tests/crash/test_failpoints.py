@@ -6,6 +6,7 @@ request, what was and what is asked; once it is answered, what was asked alone.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,6 +110,15 @@ class Story:
         ports = {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}}
         self.engine.create(command, name=name, Image=image, ExposedPorts={"80/tcp": {}}, host={**ports, **host})
 
+    def surprises(self) -> list[str]:
+        """Things that are not as they may be."""
+        found = {thing: self.found(thing) for thing in self.allowed}
+        return [
+            f"{thing} is {found[thing]}, not {allowed}"
+            for thing, allowed in self.allowed.items()
+            if found[thing] not in allowed
+        ]
+
     def found(self, thing: str) -> str:
         """The state in which a thing is now."""
         kind, _, name = thing.rpartition(" ")
@@ -128,7 +138,7 @@ def is_whole(engine: Engine, name: str) -> None:
         assert engine.http.post(f"/containers/{name}/unpause").status == 204
     if name == "wt-c1":
         runs = [int(line) for line in engine.logs(name)[0].split()]
-        assert all(after in (before + 1, 0) for before, after in zip(runs, runs[1:], strict=False))
+        assert all(after in (before + 1, 0) for before, after in itertools.pairwise(runs))
     if state["Running"]:
         assert engine.http.post(f"/containers/{name}/stop", t=5).status in (204, 304)
     engine.start(name)
@@ -149,20 +159,11 @@ def test_killed_at(box: Box, name: str) -> None:
     except AssertionError:
         if daemon.process is None or daemon.process.poll() is None:
             raise
-    if daemon.process and daemon.process.poll() is None and _reached_late(daemon.stop):
-        pass
+    daemon.stop()
     assert daemon.died(), f"the story never comes to {name}"
 
     daemon.start()
-    for thing, allowed in story.allowed.items():
-        eventually(lambda t=thing, a=allowed: story.found(t) in a, what=f"{thing} in one of {allowed}")  # type: ignore[misc]
+    eventually(lambda: story.surprises() == [] or None, what=f"an end of {story.surprises()}")
     for container in engine.http.get("/containers/json", all=1).json():
         assert container["State"] in ("created", "running", "paused", "exited", "restarting")
         is_whole(engine, container["Names"][0][1:])
-
-
-def _reached_late(stop: object) -> bool:
-    """A place on the way down: the daemon is asked to stop."""
-    assert callable(stop)
-    stop()
-    return True
