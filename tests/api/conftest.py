@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import inventory
 from tests.support.daemon import Wherryd, temporary_folder
-from tests.support.engine import Engine, eventually
+from tests.support.engine import Engine
 
 PEER = os.environ.get("PEER_DOCKER_HOST", "")
 
@@ -38,10 +38,7 @@ def session_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
         yield engine
         engine.tidy()
         engine.tidy_images()
-        eventually(
-            lambda: inventory.take(daemon).beyond(clean) == [],
-            what="an end of " + "\n".join(inventory.take(daemon).beyond(clean)),
-        )
+        inventory.assert_nothing_beyond(clean, daemon)
     finally:
         daemon.stop()
         shutil.rmtree(daemon.folder)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import inventory
 from tests.support.daemon import Wherryd, temporary_folder
-from tests.support.engine import Engine, eventually
+from tests.support.engine import Engine
 from tests.support.inventory import Inventory
 
 
@@ -40,15 +40,7 @@ class Box:
     def assert_nothing_left(self) -> None:
         volumes = self.engine.http.get("/volumes").json()["Volumes"]
         assert volumes in (None, []), "volumes without a container"
-
-        def nothing() -> bool:
-            return inventory.take(self.daemon).beyond(self.clean) == []
-
-        try:
-            eventually(nothing, seconds=5)
-        except AssertionError:
-            left = inventory.take(self.daemon).beyond(self.clean)
-            raise AssertionError("left over:\n" + "\n".join(left)) from None
+        inventory.assert_nothing_beyond(self.clean, self.daemon)
 
 
 @pytest.fixture(scope="session")

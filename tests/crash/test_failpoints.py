@@ -163,7 +163,7 @@ def test_killed_at(box: Box, name: str) -> None:
     assert daemon.died(), f"the story never comes to {name}"
 
     daemon.start()
-    eventually(lambda: story.surprises() == [] or None, what=f"an end of {story.surprises()}")
+    eventually(lambda: story.surprises() == [] or None, what=f"end of {story.surprises()} (allowed: {story.allowed})")
     for container in engine.http.get("/containers/json", all=1).json():
         assert container["State"] in ("created", "running", "paused", "exited", "restarting")
         is_whole(engine, container["Names"][0][1:])

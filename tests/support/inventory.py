@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -57,6 +58,15 @@ def take(daemon: Wherryd) -> Inventory:
         processes=frozenset(processes.values()),
         ports=frozenset(_ports(daemon)),
     )
+
+
+def assert_nothing_beyond(clean: Inventory, daemon: Wherryd, seconds: float = 5.0) -> None:
+    """Nothing is left over, at the latest in some seconds: the kernel takes its time with some things."""
+    deadline = time.monotonic() + seconds
+    while left := take(daemon).beyond(clean):
+        if time.monotonic() > deadline:
+            raise AssertionError("left over:\n" + "\n".join(left))
+        time.sleep(0.05)
 
 
 def bridge_of(daemon: Wherryd) -> str:
