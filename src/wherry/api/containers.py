@@ -175,9 +175,9 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         response = await call.stream(hijack.MULTIPLEXED if multiplexed else hijack.RAW)
 
         async def copy() -> None:
-            async for entry in containers.logs(record.id, options):
-                line = _log_line(entry, timestamps, details)
-                await response.write(line if tty else hijack.frame(entry.stream, line))
+            async for batch in containers.logs(record.id, options):
+                lines = ((entry.stream, _log_line(entry, timestamps, details)) for entry in batch)
+                await response.write(b"".join(line if tty else hijack.frame(stream, line) for stream, line in lines))
 
         await call.while_connected(copy())
         await response.write_eof()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +90,7 @@ class Monitor:
         self._start = -1
         self._open: set[int] = set()
         self._first = 0
+        self._told = False
 
     async def __aenter__(self) -> Monitor:
         try:
@@ -115,6 +117,8 @@ class Monitor:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        if not self._told:  # it waits for a word, and would take the pipe's end for one
+            os.kill(self._first, signal.SIGKILL)
         self._stack.close()
         code = await processes.reap(self._first)  # it forks its real self away at once
         if code != 0 and exc[0] is None:
@@ -122,6 +126,7 @@ class Monitor:
 
     def go(self) -> None:
         """Let it start the runtime; for an exec once more, when its output may flow."""
+        self._told = True
         os.write(self._start, b"0")
 
     async def created(self) -> int:

@@ -29,7 +29,7 @@ from wherry.model.host import Host
 from wherry.model.logs import LogEntry, LogOptions
 from wherry.model.states import Happening, Status, after
 from wherry.runtime.attach import Session
-from wherry.storage.logs import read_log
+from wherry.storage.logs import read_batches
 
 DEFAULT_GRACE = 10  # seconds between a stop's signal and SIGKILL
 KILL_PATIENCE = 10  # seconds for the kernel to end what was killed
@@ -284,8 +284,9 @@ class Containers:
             with contextlib.suppress(OSError):  # it has just ended: the session ends with it
                 hub.connect(Layout(self._host.roots, container.id).launch(container).attach_socket)
         if logs:
-            async for entry in self.logs(ref, LogOptions(stdout=stdout, stderr=stderr)):
-                session.feed(entry.stream, entry.data)
+            async for batch in self.logs(ref, LogOptions(stdout=stdout, stderr=stderr)):
+                for entry in batch:
+                    session.feed(entry.stream, entry.data)
         if not stream:
             session.end()
         self._announce(container, "attach")
@@ -303,16 +304,19 @@ class Containers:
         own = await asyncio.to_thread(self._snapshots.usage, container.id)
         return own, own + self._images.size(container.image)
 
-    async def logs(self, ref: str, options: LogOptions, /) -> AsyncIterator[LogEntry]:
-        """What the container wrote; with `follow`, until it ends. Raises NotSupported where nothing was kept."""
+    async def logs(self, ref: str, options: LogOptions, /) -> AsyncIterator[list[LogEntry]]:
+        """What the container wrote, a block at a time; with `follow`, until it ends.
+
+        Raises NotSupported where nothing was kept.
+        """
         container = self._index.find(ref)
         if container.host.log_config.type == "none":
             raise NotSupported("configured logging driver does not support reading")
         path = Layout(self._host.roots, container.id).log
         ended = self._lives.of(container).ended
-        async with contextlib.aclosing(read_log(path, options, ended=ended, watcher=self._watcher)) as entries:
-            async for entry in entries:
-                yield entry
+        async with contextlib.aclosing(read_batches(path, options, ended=ended, watcher=self._watcher)) as batches:
+            async for batch in batches:
+                yield batch
 
     async def prune(self, filters: Filters, /) -> Pruned:
         """Remove all containers that do not run and match (`label`, `label!`, `until`)."""

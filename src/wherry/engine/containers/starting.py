@@ -57,18 +57,27 @@ class Starter:
 
         Raises StartFailed with the exit code to record, or another WherryError; nothing is left behind then.
         """
-        layout = Layout(self._host.roots, container.id)
+        binary = self._host.binaries.conmon
+        if binary is None:
+            raise SystemFailure("conmon is not installed: apt-get install conmon")
+        _check_log(container)
+        layout, runtime = Layout(self._host.roots, container.id), self._runtimes.of(container)
+        launch = layout.launch(container)
         async with contextlib.AsyncExitStack() as undo, contextlib.AsyncExitStack() as until_joined:
-            _check_log(container)
             # its first process joins its cgroup some ms from now: let the kernel's lock be warm by then
             warm_up = asyncio.create_task(asyncio.to_thread(cgroups.warm_up, self._host.cgroups))
             until_joined.push_async_callback(asyncio.wait, {warm_up})
             undo.push_async_callback(asyncio.to_thread, clear_bundle, layout)
-            netns = await self._surroundings(container, layout, undo, until_joined)
-            self._save(container)  # addresses and ports, before a process can use them
-            await asyncio.to_thread(self._write_bundle, container, layout, netns)
-            failpoint("start.spec-written")
-            await self._process(container, layout, hub, undo)
+            await asyncio.to_thread(make_bundle, layout)
+            undo.push_async_callback(abort, launch, runtime, self._host.boot_id)
+            async with Monitor(launch, binary, runtime) as monitor:  # loads itself while the rest is made
+                failpoint("start.monitor-spawned")
+                netns = await self._surroundings(container, layout, undo, until_joined)
+                self._save(container)  # addresses and ports, before a process can use them
+                await asyncio.to_thread(self._write_bundle, container, layout, netns)
+                failpoint("start.spec-written")
+                await self._create(container, monitor)
+            await self._release(container, launch, runtime, hub)
             undo.pop_all()
 
     async def _surroundings(
@@ -87,10 +96,6 @@ class Starter:
         return connected.result()
 
     def _mount_root(self, container: Container, layout: Layout) -> None:
-        clear_bundle(layout)
-        layout.rootfs.mkdir(parents=True, mode=0o700)
-        layout.exit_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        layout.exit_file.unlink(missing_ok=True)
         plan = self._snapshots.mount_plan(container.id, volatile=container.host.auto_remove)
         mounts.mount_overlay(plan, layout.rootfs)
         failpoint("start.root-mounted")
@@ -115,31 +120,28 @@ class Starter:
         until_joined.callback(os.close, activation.netns_fd)
         return f"/proc/{os.getpid()}/fd/{activation.netns_fd}"
 
-    async def _process(self, container: Container, layout: Layout, hub: Hub, undo: contextlib.AsyncExitStack) -> None:
-        """Spawn the monitor, let the runtime create, connect who is attached, and open the gate."""
-        binary = self._host.binaries.conmon
-        if binary is None:
-            raise SystemFailure("conmon is not installed: apt-get install conmon")
-        runtime = self._runtimes.of(container)
-        launch = layout.launch(container)
-        undo.push_async_callback(abort, launch, runtime, self._host.boot_id)
-        async with Monitor(launch, binary, runtime) as monitor:
-            failpoint("start.monitor-spawned")
-            monitor.go()
-            try:
-                pid = await monitor.created()
-            except RuntimeRefused as refused:
-                raise start_failure(str(refused), container.path, verb="create") from None
+    async def _create(self, container: Container, monitor: Monitor) -> None:
+        """Let the monitor have the runtime create the container: its first process is there and waits."""
+        monitor.go()
+        try:
+            pid = await monitor.created()
+        except RuntimeRefused as refused:
+            raise start_failure(str(refused), container.path, verb="create") from None
         failpoint("start.created")
         state = container.state
         state.process = processes.identify(pid, self._host.boot_id)
-        state.monitor = monitor_identity(launch, self._host.boot_id)
+        state.monitor = monitor_identity(monitor.launch, self._host.boot_id)
         if state.process is None or state.monitor is None:
             raise SystemFailure(f"container {container.id} ended before it could be started: {monitor.errors()}")
         if container.sandbox.mode != "host":
             container.sandbox.netns = f"/proc/{pid}/ns/net"
+
+    async def _release(self, container: Container, launch: Launch, runtime: Runtime, hub: Hub) -> None:
+        """Connect who is attached, then let the process run."""
+        state = container.state
+        assert state.process is not None
         for limit in late_limits(container.host):
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit.soft, limit.hard))
+            resource.prlimit(state.process.pid, resource.RLIMIT_NOFILE, (limit.soft, limit.hard))
         if hub.wanted:
             hub.connect(launch.attach_socket)
         state.started_at = time.time_ns()
@@ -180,6 +182,14 @@ async def abort(launch: Launch, runtime: Runtime, boot: str) -> None:
     if not await processes.wait_gone(monitor, boot, seconds=0.5):
         processes.send_signal(monitor, signal.SIGKILL, boot)
         await processes.wait_gone(monitor, boot, seconds=5)
+
+
+def make_bundle(layout: Layout) -> None:
+    """The directories of a new run, empty."""
+    clear_bundle(layout)
+    layout.rootfs.mkdir(parents=True, mode=0o700)
+    layout.exit_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    layout.exit_file.unlink(missing_ok=True)
 
 
 def clear_bundle(layout: Layout) -> None:
