@@ -35,12 +35,16 @@ class Inventory:
     ports: frozenset[str]  # sockets of the daemon's
 
     def beyond(self, other: Inventory) -> list[str]:
-        """What is here and not there, one line each."""
+        """What is here and not there, one line each; of a tree of files its top alone."""
         return [
             f"{field.name}: {entry}"
             for field in fields(self)
-            for entry in sorted(getattr(self, field.name) - getattr(other, field.name))
+            for entry in _tops(getattr(self, field.name) - getattr(other, field.name))
         ]
+
+
+def _tops(entries: frozenset[str]) -> list[str]:
+    return sorted(entry for entry in entries if os.path.dirname(entry) not in entries)
 
 
 def take(daemon: Wherryd) -> Inventory:
