@@ -10,10 +10,10 @@ from wherry.engine.containers.announce import Announcer
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.live import Lives, WaitResult
-from wherry.engine.containers.needs import SnapshotStore, VolumeStore
+from wherry.engine.containers.needs import ImageSource, SnapshotStore, VolumeStore
 from wherry.engine.containers.starting import clear_bundle
 from wherry.engine.containers.supervisor import Supervisor
-from wherry.errors import WherryError
+from wherry.errors import NotFound, WherryError
 from wherry.model.container import Container
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
@@ -31,6 +31,7 @@ class Remover:
         index: Index,
         lives: Lives,
         supervisor: Supervisor,
+        images: ImageSource,
         snapshots: SnapshotStore,
         volumes: VolumeStore,
         announce: Announcer,
@@ -39,6 +40,7 @@ class Remover:
         self._index = index
         self._lives = lives
         self._supervisor = supervisor
+        self._images = images
         self._snapshots = snapshots
         self._volumes = volumes
         self._announce = announce
@@ -65,6 +67,7 @@ class Remover:
         await self._supervisor.settled(container)
         await asyncio.to_thread(self._delete_files, container)
         failpoint("remove.files-deleted")
+        await self._release_image(container)
         if container.remove_volumes:
             for mount in container.mounts:
                 if mount.anonymous and mount.name:
@@ -83,6 +86,12 @@ class Remover:
         clear_bundle(layout)
         self._snapshots.remove(container.id)
         shutil.rmtree(layout.durable, ignore_errors=True)
+
+    async def _release_image(self, container: Container) -> None:
+        try:
+            self._images.resolve(container.image)
+        except NotFound:  # deleted while this container still held its layers
+            await self._images.release()
 
     async def _remove_volume(self, name: str) -> None:
         try:
