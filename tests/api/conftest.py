@@ -30,7 +30,7 @@ def session_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     try:
         engine = Engine("wherry", daemon.socket)
         engine.prepare()
-        engine.run(["true"])  # makes what is made once: folders, parents of cgroups
+        engine.exec(engine.idle(), ["true"])  # makes what is made once: folders, parents of cgroups
         engine.tidy()
         engine.tidy_images()
         clean = inventory.take(daemon)

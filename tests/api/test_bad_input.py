@@ -368,8 +368,13 @@ def test_a_container_can_be_started_after_a_failed_start(engine: Engine) -> None
 
 
 def test_working_directory_is_a_file(engine: Engine) -> None:
+    """Found at create or at start."""
     answer = engine.try_create(["true"], WorkingDir="/etc/passwd")
-    assert (answer.status, answer.message) == (500, "Cannot mkdir: /etc/passwd is not a directory")
+    if answer.status == 201:
+        answer = engine.http.post(f"/containers/{answer.json()['Id']}/start")
+    assert answer.status in (400, 500)
+    assert "/etc/passwd" in answer.message
+    assert "not a directory" in answer.message.lower()
 
 
 def test_bodies_that_are_not_json(engine: Engine) -> None:

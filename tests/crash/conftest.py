@@ -50,7 +50,7 @@ def session_box() -> Iterator[Box]:
         daemon.start()
         engine = Engine("wherry", daemon.socket)
         engine.prepare()
-        engine.run(["true"])  # makes what is made once: folders, parents of cgroups
+        engine.exec(engine.idle(), ["true"])  # makes what is made once: folders, parents of cgroups
         engine.tidy()
         daemon.stop()
         daemon.start()

@@ -88,10 +88,10 @@ def test_running_containers_go_on(box: Box) -> None:
 
 def test_addresses_are_taken_again(box: Box) -> None:
     engine = box.engine
-    first = engine.run(IDLE)
+    first = engine.idle()
     address = engine.inspect(first)["NetworkSettings"]["IPAddress"]
     box.crash()
-    others = {engine.inspect(engine.run(IDLE))["NetworkSettings"]["IPAddress"] for _ in range(3)}
+    others = {engine.inspect(engine.idle())["NetworkSettings"]["IPAddress"] for _ in range(3)}
     assert address not in others
 
 
@@ -168,9 +168,9 @@ def test_restart_policies_of_what_ended_while_down(box: Box, policy: str, code: 
 
 def test_what_was_stopped_by_hand_stays_stopped(box: Box) -> None:
     engine = box.engine
-    stopped = engine.run(IDLE, host={"RestartPolicy": {"Name": "unless-stopped"}})
+    stopped = engine.idle(host={"RestartPolicy": {"Name": "unless-stopped"}})
     engine.http.post(f"/containers/{stopped}/stop")
-    running = engine.run(IDLE, host={"RestartPolicy": {"Name": "unless-stopped"}})
+    running = engine.idle(host={"RestartPolicy": {"Name": "unless-stopped"}})
     box.crash()
     assert engine.state(running)["Status"] == "running"
     assert engine.state(stopped)["Status"] == "exited"
@@ -223,7 +223,7 @@ def test_a_killed_monitor_is_noticed(box: Box, down: bool) -> None:
 
 def test_a_killed_monitor_of_an_exec(box: Box) -> None:
     engine = box.engine
-    container = engine.run(IDLE)
+    container = engine.idle()
     identity = engine.exec_create(container, ["sleep", "1000"])
     assert engine.http.post(f"/exec/{identity}/start", {"Detach": True}).status == 200
     eventually(lambda: engine.http.get(f"/exec/{identity}/json").json()["Running"])
@@ -275,14 +275,14 @@ def test_reboot(box: Box) -> None:
     plain = engine.run(COUNTER, host=host("no", Binds=["wt-v:/v"]))
     always = engine.run(COUNTER, host=host("always"))
     unless = engine.run(COUNTER, host=host("unless-stopped"))
-    failure = engine.run(IDLE, host=host("on-failure"))
+    failure = engine.idle(host=host("on-failure"))
     engine.http.post(f"/containers/{failure}/stop")
-    stopped = engine.run(IDLE, host=host("unless-stopped"))
+    stopped = engine.idle(host=host("unless-stopped"))
     engine.http.post(f"/containers/{stopped}/stop")
     created = engine.create(IDLE)
-    removed = engine.run(IDLE, host={"AutoRemove": True, "Binds": ["/anonymous"]})
+    removed = engine.idle(host={"AutoRemove": True, "Binds": ["/anonymous"]})
     volume = engine.inspect(removed)["Mounts"][0]["Name"]
-    paused = engine.run(IDLE)
+    paused = engine.idle()
     engine.http.post(f"/containers/{paused}/pause")
     engine.exec(plain, "echo kept >/kept; echo kept >/v/kept")
     lines = gapless(engine, plain)
