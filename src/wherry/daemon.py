@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import importlib
 import json
 import logging
 import os
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _set_up_logging(config)
         if os.geteuid() != 0:
             raise SystemFailure("wherryd needs to be started as root")
+        importlib.import_module("wherry.api.serving")  # only now: `--help` and `--validate` need none of it
         asyncio.run(_serve(config, options))
     except WherryError as error:
         print(f"wherryd: {error}", file=sys.stderr)
@@ -132,7 +134,7 @@ def _set_up_logging(config: DaemonConfig) -> None:
 
 async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
     """Everything between start and stop, each part undone in reverse order."""
-    from wherry.api.serving import open_api  # here: `--help` and `--validate` need none of it
+    from wherry.api.serving import open_api
     from wherry.engine.engine import EngineConfig, open_engine
 
     stop = asyncio.Event()

@@ -14,6 +14,7 @@ from wherry.api.app import Call, Route
 from wherry.api.services import ContainersService, ExecsService
 from wherry.errors import InvalidParameter, NotFound, NotSupported, SystemFailure, WherryError
 from wherry.model.config import HostConfig, NetworkingConfig
+from wherry.model.container import Container
 from wherry.model.filters import ContainerQuery, Filters
 from wherry.model.host import Host
 from wherry.model.logs import LogEntry, LogOptions
@@ -39,6 +40,7 @@ class ImageNames(Protocol):
 
 def routes(containers: ContainersService, execs: ExecsService, images: ImageNames, host: Host) -> list[Route]:
     """The routes over these services."""
+    summaries = encode.Summaries()
 
     async def create(call: Call) -> web.StreamResponse:
         data = await decode.bounded(call.http.content)
@@ -66,18 +68,18 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
             key = record.image_ref, record.image
             if key not in shown:
                 shown[key] = encode.image_shown(record, images.id_of)
-        sizes: dict[str, tuple[int, int]] = {}
-        if call.query.boolean("size"):
-            for record in chosen:
-                with suppress(NotFound):  # removed meanwhile
-                    sizes[record.id] = await containers.size(record.id)
+        names = [shown[record.image_ref, record.image] for record in chosen]
+        if not call.query.boolean("size"):
+            return call.encoded(summaries.encode(chosen, names, encode.now()))
+        sizes = await asyncio.gather(*(size_of(record) for record in chosen))
         now = encode.now()
-        return call.json(
-            [
-                encode.summary(record, shown[record.image_ref, record.image], now, sizes.get(record.id))
-                for record in chosen
-            ]
-        )
+        entries = zip(chosen, names, sizes, strict=True)
+        return call.json([encode.summary(record, name, now, size) for record, name, size in entries])
+
+    async def size_of(record: Container) -> tuple[int, int] | None:
+        with suppress(NotFound):  # removed meanwhile
+            return await containers.size(record.id)
+        return None
 
     async def inspect(call: Call) -> web.StreamResponse:
         record = containers.get(call.path["name"])
@@ -139,7 +141,7 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         finally:
             future.cancel()
         answer: dict[str, Any] = {"StatusCode": result.exit_code}
-        if result.error:
+        if result.error and condition != "removed":
             answer["Error"] = {"Message": result.error}
         return await call.last(response, answer)
 

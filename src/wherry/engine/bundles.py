@@ -7,6 +7,7 @@ Everything blocks, briefly, and belongs in a thread.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -220,9 +221,10 @@ def _prepared(point: MountPoint, data_root: str) -> MountPoint:
     if point.type != "bind":
         return point
     try:
-        os.stat(point.source)
+        directory = stat.S_ISDIR(os.stat(point.source).st_mode)
     except FileNotFoundError:
         _make_source(point)
+        directory = True
     except OSError as error:
         raise SystemFailure(f"error while creating mount source path '{point.source}': {error.strerror}") from None
     try:
@@ -231,8 +233,11 @@ def _prepared(point: MountPoint, data_root: str) -> MountPoint:
         # Binds around the engine's own folder are rslave where that can be, whether or not anyone asked.
         if point.propagation != "rslave" or not _around(point.source, data_root):
             raise
-        return replace(point, propagation="rprivate")
-    return point
+        point = replace(point, propagation="rprivate")
+    if directory or point.read_write:
+        return point
+    # Nothing can be mounted below a file, and crun 1.8 takes "rro" for folders alone.
+    return replace(point, read_only_non_recursive=True, read_only_force_recursive=False)
 
 
 def _make_source(point: MountPoint) -> None:

@@ -73,7 +73,13 @@ def _read(path: Path) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    """In place: a file that is bind-mounted somewhere must stay the same file."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    with os.fdopen(descriptor, "w", errors="surrogateescape") as file:
-        file.write(text)
+    """In place, as a file that is bind-mounted somewhere must stay the same; not at all where it says so already."""
+    data = text.encode(errors="surrogateescape")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        if os.pread(descriptor, len(data) + 1, 0) == data:
+            return
+        os.pwrite(descriptor, data, 0)
+        os.ftruncate(descriptor, len(data))
+    finally:
+        os.close(descriptor)

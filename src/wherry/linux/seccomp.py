@@ -15,7 +15,6 @@ from __future__ import annotations
 import base64
 import ctypes
 import functools
-import json
 import os
 import platform
 import threading
@@ -24,6 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec import Struct
+
 from wherry.errors import SystemFailure, Unavailable
 
 PROFILE_PATHS = (Path("/etc/containers/seccomp.json"), Path("/usr/share/containers/seccomp.json"))
@@ -31,8 +33,7 @@ PROFILE_PATHS = (Path("/etc/containers/seccomp.json"), Path("/usr/share/containe
 EPERM, ENOSYS = 1, 38
 AF_VSOCK = 40
 
-Rule = dict[str, Any]
-Profile = dict[str, Any]
+Rule = dict[str, Any]  # of OCI's `linux.seccomp.syscalls`
 
 # The kernel's machine name (uname(2)) to Go's name, which profiles use in conditions, and libseccomp's.
 _MACHINES = {
@@ -99,36 +100,85 @@ class Filter:
     bpf: str
 
 
+class Argument(Struct, rename="camel"):
+    """A comparison of one argument of a call."""
+
+    index: int
+    op: str = ""
+    value: int = 0
+    value_two: int | None = None
+
+
+class Condition(Struct, rename="camel"):
+    """When a rule counts (`includes`) or does not (`excludes`)."""
+
+    arches: list[str] | None = None
+    caps: list[str] | None = None
+    min_kernel: str | None = None
+
+
+class ProfileRule(Struct, rename="camel", kw_only=True):
+    """What happens to some calls. `name` is the older grammar's single one."""
+
+    names: list[str] | None = None
+    name: str = ""
+    action: str = ""
+    errno_ret: int | None = None
+    args: list[Argument] | None = None
+    includes: Condition | None = None
+    excludes: Condition | None = None
+
+
+class Architecture(Struct, rename="camel"):
+    """A machine and those whose calls it also runs."""
+
+    architecture: str = ""
+    sub_architectures: list[str] | None = None
+
+
+class Profile(Struct, rename="camel"):
+    """A profile as it is written."""
+
+    default_action: str = "SCMP_ACT_ERRNO"
+    default_errno_ret: int | None = None
+    architectures: list[str] | None = None
+    arch_map: list[Architecture] | None = None
+    flags: list[str] | None = None
+    syscalls: list[ProfileRule] | None = None
+
+
+_decode = msgspec.json.Decoder(Profile).decode
+
+
 def parse(text: str) -> Profile:
     """A profile from JSON. Raises SystemFailure in Docker's words."""
     try:
-        profile = json.loads(text)
-    except ValueError as error:
+        profile = _decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise SystemFailure(f"Decoding seccomp profile failed: {error}") from None
-    if not isinstance(profile, dict):
-        raise SystemFailure("Decoding seccomp profile failed: a profile is an object")
-    if profile.get("architectures") and profile.get("archMap"):
+    if profile.architectures and profile.arch_map:
         raise SystemFailure("both 'architectures' and 'archMap' are specified in the seccomp profile, use either")
-    for rule in profile.get("syscalls") or ():
-        if rule.get("name") and rule.get("names"):
+    for rule in profile.syscalls or ():
+        if rule.name and rule.names:
             raise SystemFailure(
                 "both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'"
             )
     return profile
 
 
-def _applies(rule: Rule, capabilities: Collection[str], arch: str, kernel: tuple[int, int]) -> bool:
-    includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}
-    if (arches := includes.get("arches")) and arch not in arches:
+def _applies(rule: ProfileRule, capabilities: Collection[str], arch: str, kernel: tuple[int, int]) -> bool:
+    includes, excludes = rule.includes or Condition(), rule.excludes or Condition()
+    if includes.arches and arch not in includes.arches:
         return False
-    if arch in (excludes.get("arches") or ()):
+    if arch in (excludes.arches or ()):
         return False
-    if not all(capability in capabilities for capability in includes.get("caps") or ()):
+    if not all(capability in capabilities for capability in includes.caps or ()):
         return False
-    if any(capability in capabilities for capability in excludes.get("caps") or ()):
+    if any(capability in capabilities for capability in excludes.caps or ()):
         return False
-    at_least, below = includes.get("minKernel"), excludes.get("minKernel")
-    return (not at_least or kernel >= _version(at_least)) and (not below or kernel < _version(below))
+    if includes.min_kernel and kernel < _version(includes.min_kernel):
+        return False
+    return not excludes.min_kernel or kernel < _version(excludes.min_kernel)
 
 
 def _version(text: str) -> tuple[int, int]:
@@ -139,20 +189,20 @@ def _version(text: str) -> tuple[int, int]:
         raise SystemFailure(f"invalid kernel version in the seccomp profile: {text}") from None
 
 
-def _names(rule: Rule) -> list[str]:
-    return list(rule.get("names") or ()) or [rule["name"]]
-
-
-def _plain(rule: Rule) -> Rule:
-    plain: Rule = {"names": _names(rule), "action": rule["action"]}
-    if rule.get("errnoRet") is not None:
-        plain["errnoRet"] = rule["errnoRet"]
-    if rule.get("args"):
-        plain["args"] = [
-            {key: argument[key] for key in ("index", "value", "valueTwo", "op") if key in argument}
-            for argument in rule["args"]
-        ]
+def _plain(rule: ProfileRule) -> Rule:
+    plain: Rule = {"names": rule.names or [rule.name], "action": rule.action}
+    if rule.errno_ret is not None:
+        plain["errnoRet"] = rule.errno_ret
+    if rule.args:
+        plain["args"] = [_plain_argument(argument) for argument in rule.args]
     return plain
+
+
+def _plain_argument(argument: Argument) -> Rule:
+    if argument.op not in _OPERATORS:
+        raise SystemFailure(f"string {argument.op} is not a valid operator for seccomp")
+    plain: Rule = {"index": argument.index, "value": argument.value, "op": argument.op}
+    return plain if argument.value_two is None else {**plain, "valueTwo": argument.value_two}
 
 
 def _harden(rules: list[Rule], capabilities: Collection[str]) -> list[Rule]:
@@ -209,24 +259,28 @@ def resolve(
     Raises SystemFailure for an action or a condition that is not known.
     """
     arch, native = _MACHINES.get(machine, (machine, ""))
-    rules = [_plain(rule) for rule in profile.get("syscalls") or () if _applies(rule, capabilities, arch, kernel)]
+    rules = [_plain(rule) for rule in profile.syscalls or () if _applies(rule, capabilities, arch, kernel)]
     if harden:
         rules = _harden(rules, capabilities)
-    oci: dict[str, Any] = {"defaultAction": profile.get("defaultAction") or "SCMP_ACT_ERRNO"}
-    for key in ("defaultErrnoRet", "flags", "listenerPath", "listenerMetadata"):
-        if profile.get(key) is not None:
-            oci[key] = profile[key]
-    architectures = list(profile.get("architectures") or ())
-    for entry in profile.get("archMap") or ():
-        if entry["architecture"] == native:
-            architectures = [native, *(entry.get("subArchitectures") or ())]
-    if architectures:
+    oci: dict[str, Any] = {"defaultAction": profile.default_action}
+    if profile.default_errno_ret is not None:
+        oci["defaultErrnoRet"] = profile.default_errno_ret
+    if profile.flags:
+        oci["flags"] = profile.flags
+    if architectures := _architectures(profile, native):
         oci["architectures"] = architectures
     oci["syscalls"] = rules
-    for action in (oci["defaultAction"], *(rule["action"] for rule in rules)):
+    for action in (profile.default_action, *(rule["action"] for rule in rules)):
         if action not in _ACTIONS:
             raise SystemFailure(f"string {action} is not a valid action for seccomp")
     return oci
+
+
+def _architectures(profile: Profile, native: str) -> list[str]:
+    for entry in profile.arch_map or ():
+        if entry.architecture == native:
+            return [native, *(entry.sub_architectures or ())]
+    return profile.architectures or []
 
 
 class _ArgumentComparison(ctypes.Structure):
@@ -393,6 +447,6 @@ def as_spec(filter: Filter | None, *, compiled: bool) -> tuple[dict[str, Any] | 
     """`linux.seccomp` and the annotations that give a runtime this filter. `compiled`: it is crun, which takes BPF."""
     if filter is None:
         return None, {}
-    if compiled:
+    if compiled and "flags" not in filter.oci:  # crun takes flags from the profile alone
         return None, {"run.oci.seccomp_bpf_data": filter.bpf}
     return filter.oci, {}

@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from wherry.errors import InvalidParameter, SystemFailure
+from wherry.errors import InvalidParameter, NotSupported, SystemFailure
 from wherry.model.config import HostConfig, Mount, TmpfsOptions, VolumeOptions
 from wherry.model.container import MountPoint
 
@@ -305,25 +305,30 @@ def _slave_around(point: MountPoint, asked: str, data_root: str) -> MountPoint:
     return point
 
 
+def _nobody(name: str) -> list[MountPoint]:
+    raise NotSupported(f"volumes of another container (--volumes-from {name}) are not supported here")
+
+
 def resolve(
     image_volumes: Iterable[str],
     host: HostConfig,
     *,
     data_root: str,
-    mounts_of: Callable[[str], list[MountPoint]] | None = None,
+    mounts_of: Callable[[str], list[MountPoint]] = _nobody,
 ) -> list[MountPoint]:
     """Every mount point of a container, in Docker's precedence: a later source replaces an earlier at the same place.
 
     `image_volumes` are the paths of `Config.Volumes`, merged with the image's. `mounts_of` looks up another container's
-    mounts by name for `--volumes-from` and raises NotFound. `data_root` is the engine's own. `HostConfig.Tmpfs` is not
-    in the list, as it is not in inspect's; `wherry.runtime.spec` mounts it.
+    mounts by name for `--volumes-from`; for an unknown one it raises InvalidParameter, "No such container: X".
+    `data_root` is the engine's own. `HostConfig.Tmpfs` is not in the list, as it is not in inspect's;
+    `wherry.runtime.spec` mounts it.
 
     Raises SystemFailure for a malformed bind, InvalidParameter for two mounts at one place.
     """
     points: dict[str, MountPoint] = {}
     for spec in host.volumes_from or ():
         name, writable = parse_volumes_from(spec)
-        for point in mounts_of(name) if mounts_of else ():
+        for point in mounts_of(name):
             points[point.destination] = _borrowed(point, writable)
 
     tmpfs = {_clean(path) for path in host.tmpfs or ()}

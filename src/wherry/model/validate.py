@@ -16,6 +16,7 @@ from wherry.model.host import CgroupLayout, Host
 from wherry.model.mounts import parse_volumes_from
 
 MINIMUM_MEMORY = 6 * 1024 * 1024
+MINIMUM_NANO_CPUS = 10**7  # less is no quota that the kernel takes
 DEFAULT_SHM_SIZE = 64 * 1024 * 1024
 
 # What Docker hides from a container, and what it shows without letting it be written.
@@ -252,7 +253,7 @@ def _check_cpu(host: HostConfig, facts: Host) -> Iterator[str]:
         raise InvalidParameter(
             "NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted"
         )
-    if not 0 <= host.nano_cpus <= facts.cpus * 10**9:
+    if host.nano_cpus and not MINIMUM_NANO_CPUS <= host.nano_cpus <= facts.cpus * 10**9:
         raise InvalidParameter(
             f"Range of CPUs is from 0.01 to {facts.cpus}.00, as there are only {facts.cpus} CPUs available"
         )
