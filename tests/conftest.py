@@ -1,11 +1,19 @@
 """For every test: a call that blocks the event loop fails it (warnings do too, see pyproject.toml)."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from blockbuster import BlockBuster
+from hypothesis import settings
 
 import wherry
+
+# No deadline, since no test asserts on time. In continuous integration the same examples each time: what random ones
+# find should be found by who wrote it.
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 ON_THE_LOOP_BY_DECISION = ("sqlite3.", "os.", "io.")
 """Kinds of call that our code may make on the loop, because they take microseconds where we make them.

@@ -37,7 +37,7 @@ LIBRARIES = ("libnftables.so.1", "libseccomp.so.2", "libgcc_s.so.1")
 MODULES = ("net", "lib", "crypto", "arch/x86/crypto", "fs/overlayfs", "drivers/net/veth.ko", "drivers/block/loop.ko")
 """Parts of the kernel's module tree; a trailing file also matches its compressed form."""
 NOT_IN_STDLIB = {"test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "ensurepip", "site-packages"}
-NOT_IN_SITE = re.compile(r"(pip|setuptools|mypy|mypyc|ruff|hypothesis|_hypothesis.*|ast_serialize|librt)([-_.].*)?")
+NOT_IN_SITE = re.compile(r"(pip|setuptools|mypy|mypyc|ruff|ast_serialize|librt)([-_.].*)?")
 
 INIT = f"""\
 #!/bin/sh

@@ -1,4 +1,5 @@
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,10 @@ def container(container_id: str, name: str) -> Container:
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Index:
-    return Index(Database.open(tmp_path / "db"))
+def index(tmp_path: Path) -> Iterator[Index]:
+    database = Database.open(tmp_path / "db")
+    yield Index(database)
+    database.close()
 
 
 def test_a_name_wins_over_an_id_prefix(index: Index) -> None:
@@ -54,7 +57,8 @@ def test_prefixes(index: Index) -> None:
     st.text("0123456789abcdef", min_size=1, max_size=6),
 )
 def test_prefixes_find_what_a_scan_finds(tmp_path_factory: pytest.TempPathFactory, ids: set[str], prefix: str) -> None:
-    index = Index(Database(sqlite3.connect(":memory:", isolation_level=None)))
+    database = Database(sqlite3.connect(":memory:", isolation_level=None))
+    index = Index(database)
     for container_id in ids:
         index.adopt(container(container_id, f"n{container_id}"))
     matching = [container_id for container_id in ids if container_id.startswith(prefix)]
@@ -63,6 +67,7 @@ def test_prefixes_find_what_a_scan_finds(tmp_path_factory: pytest.TempPathFactor
     else:
         with pytest.raises(InvalidParameter if matching else NotFound):
             index.find(prefix)
+    database.close()
 
 
 def test_a_name_in_use_is_a_conflict_until_its_container_is_hidden(index: Index) -> None:
@@ -94,7 +99,9 @@ def test_records_survive(tmp_path: Path) -> None:
     made.state.exit_code = 7
     index.save(made)
     database.close()
-    (again,) = Index(Database.open(tmp_path / "db")).load()
+    database = Database.open(tmp_path / "db")
+    (again,) = Index(database).load()
+    database.close()
     assert (again.name, again.state.exit_code) == ("other", 7)
 
 
