@@ -32,6 +32,8 @@ _OMITTED_HOST = frozenset("annotations storage_opt tmpfs sysctls kernel_memory k
 def shown_status(container: Container) -> str:
     """Docker's `State.Status`. A container that is being started shows as what it was before."""
     status = container.state.status
+    if status is Status.STARTING and container.state.restart_count:  # only a restart by policy counts
+        return Status.RESTARTING.value
     if status is Status.STARTING:
         return "exited" if container.state.finished_at else "created"
     return str(status.value)
@@ -39,7 +41,7 @@ def shown_status(container: Container) -> str:
 
 def running(container: Container) -> bool:
     """Docker's `State.Running`: also while paused or waiting for a restart."""
-    return container.state.status in (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
+    return shown_status(container) in ("running", "paused", "restarting")
 
 
 def status_text(container: Container, now_ns: int) -> str:

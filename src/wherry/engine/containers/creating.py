@@ -16,10 +16,11 @@ from wherry.engine.containers.removing import Remover
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.starting import clear_bundle
 from wherry.engine.volumes import Volume
+from wherry.errors import InvalidParameter, NotFound
 from wherry.linux import mounts, safepath
 from wherry.model import validate
 from wherry.model.config import Config, EndpointConfig, HostConfig, NetworkingConfig
-from wherry.model.container import Container, Endpoint, Sandbox, State
+from wherry.model.container import Container, Endpoint, MountPoint, Sandbox, State
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
 from wherry.model.ids import new_id
@@ -112,19 +113,25 @@ class Creator:
             host=host,
             state=State(status=Status.CREATING),
             sandbox=self._sandbox(container_id, merged, host, networking),
-            mounts=resolve(merged.volumes or (), host, data_root=str(self._host.roots.data)),
+            mounts=resolve(merged.volumes or (), host, data_root=str(self._host.roots.data), mounts_of=self._mounts_of),
         )
         for mount in container.mounts:
             if mount.type == "volume" and not mount.name:
                 mount.name = new_id()
         return container, warnings
 
+    def _mounts_of(self, ref: str) -> list[MountPoint]:
+        try:
+            return self._index.find(ref).mounts
+        except NotFound as error:
+            raise InvalidParameter(str(error)) from None
+
     def _sandbox(self, container_id: str, config: Config, host: HostConfig, networking: NetworkingConfig) -> Sandbox:
         """The network namespace to be: in a bridge network an endpoint that gets its address at start."""
         mode = host.network_mode
         if mode.startswith("container:"):
-            other = self._index.find(mode.removeprefix("container:"))
-            return Sandbox(id=container_id, mode=f"container:{other.id}")
+            other = self._index.seek(mode.removeprefix("container:"))  # who is not there yet may be at the start
+            return Sandbox(id=container_id, mode=f"container:{other.id}" if other else mode)
         sandbox = Sandbox(id=container_id, mode=mode)
         asked = (networking.endpoints_config or {}).get(mode) or EndpointConfig()
         if config.mac_address and not asked.mac_address:
