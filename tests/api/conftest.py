@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,8 +39,7 @@ def session_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
         engine.tidy_images()
         inventory.assert_nothing_beyond(clean, daemon)
     finally:
-        daemon.stop()
-        shutil.rmtree(daemon.folder)
+        daemon.dispose()
 
 
 @pytest.fixture

@@ -364,9 +364,10 @@ def test_exit_code_of_a_failed_start(engine: Engine, command: str, code: int) ->
 
 
 def test_a_container_can_be_started_after_a_failed_start(engine: Engine) -> None:
-    container = engine.create(["sh", "-c", "echo up"], host={"NetworkMode": "container:wt-late"})
-    assert engine.http.post(f"/containers/{container}/start").status == 404
-    engine.run(["sleep", "60"], name="wt-late")
+    owner = engine.create(["sleep", "60"])
+    container = engine.create(["sh", "-c", "echo up"], host={"NetworkMode": f"container:{owner}"})
+    assert engine.http.post(f"/containers/{container}/start").status == 409
+    engine.start(owner)
     engine.start(container)
     assert engine.wait(container) == 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -57,8 +56,7 @@ def session_box() -> Iterator[Box]:
         box = Box(daemon, engine, inventory.take(daemon))
         yield box
     finally:
-        daemon.stop()
-        shutil.rmtree(daemon.folder)
+        daemon.dispose()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -25,8 +24,7 @@ def daemon() -> Iterator[Wherryd]:
     """One that is not started yet."""
     daemon = Wherryd(temporary_folder(), number=202)
     yield daemon
-    daemon.stop()
-    shutil.rmtree(daemon.folder)
+    daemon.dispose()
 
 
 def refused(daemon: Wherryd, *arguments: str) -> str:

@@ -49,7 +49,7 @@ def _tops(entries: frozenset[str]) -> list[str]:
 
 def take(daemon: Wherryd) -> Inventory:
     """The inventory of a daemon that runs or not."""
-    bridge = bridge_of(daemon)
+    bridge = daemon.bridge
     cgroups = list(_cgroups(daemon))
     processes = dict(_processes(daemon, cgroups))
     return Inventory(
@@ -71,15 +71,6 @@ def assert_nothing_beyond(clean: Inventory, daemon: Wherryd, seconds: float = 5.
         if time.monotonic() > deadline:
             raise AssertionError("left over:\n" + "\n".join(left))
         time.sleep(0.05)
-
-
-def bridge_of(daemon: Wherryd) -> str:
-    """The interface that has the daemon's bridge address (`ip -json address`)."""
-    shown = subprocess.run(["ip", "-json", "address"], check=True, capture_output=True)
-    for link in json.loads(shown.stdout):
-        if any(address.get("local") == daemon.gateway for address in link.get("addr_info", ())):
-            return str(link["ifname"])
-    return ""
 
 
 def _mounts(daemon: Wherryd) -> Iterator[str]:

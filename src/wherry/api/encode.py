@@ -11,7 +11,6 @@ import msgspec
 
 from wherry.model.config import Config, EndpointConfig, HostConfig
 from wherry.model.container import Container, Endpoint, MountPoint, PublishedPort
-from wherry.model.states import Status
 from wherry.model.timestamps import rfc3339_nano
 
 DRIVER = "overlay2"
@@ -31,12 +30,7 @@ _OMITTED_HOST = frozenset("annotations storage_opt tmpfs sysctls kernel_memory k
 
 def shown_status(container: Container) -> str:
     """Docker's `State.Status`. A container that is being started shows as what it was before."""
-    status = container.state.status
-    if status is Status.STARTING and container.state.restart_count:  # only a restart by policy counts
-        return Status.RESTARTING.value
-    if status is Status.STARTING:
-        return "exited" if container.state.finished_at else "created"
-    return str(status.value)
+    return str(container.state.shown.value)
 
 
 def running(container: Container) -> bool:

@@ -48,20 +48,29 @@ def parse_mac(text: str) -> str:
     return ":".join(re.findall("..", re.sub("[:.-]", "", text.lower())))
 
 
+_DEFAULT = {"default": "bridge"}  # as the docker command says it
+
+
 def sandbox_for(
     id: str, config: Config, host: HostConfig, networking: NetworkingConfig, networks: Networked
 ) -> Sandbox:
     """The sandbox of a new container: its mode and the networks it asks for, nothing allocated yet.
 
-    `networks` finds a network by name or ID. Raises NotFound, InvalidParameter (Docker's words) and NotSupported.
+    `networks` finds a network by name or ID. One that is not there is an error when the container starts, as in Docker.
+    Raises InvalidParameter (Docker's words) and NotSupported.
     """
     mode = host.network_mode or "default"
     asked = {name: value or EndpointConfig() for name, value in (networking.endpoints_config or {}).items()}
     if mode.startswith("container:"):
         return Sandbox(id=id, mode=mode)
-    first = networks("bridge" if mode == "default" else mode)
+    for name in (mode, *asked):
+        try:
+            networks(_DEFAULT.get(name, name))
+        except NotFound:
+            return Sandbox(id=id, mode=name, endpoints={name: Endpoint(network_id="", network=name)})
+    first = networks(_DEFAULT.get(mode, mode))
     for name in asked:
-        if networks(name).name != first.name:
+        if networks(_DEFAULT.get(name, name)).name != first.name:
             raise NotSupported("connecting a container to several networks is not supported by this version of Wherry")
     if first.name in ("host", "none"):
         return Sandbox(id=id, mode=first.name)

@@ -13,7 +13,7 @@ from wherry.engine.containers.live import Lives, WaitResult
 from wherry.engine.containers.needs import ImageSource, SnapshotStore, VolumeStore
 from wherry.engine.containers.starting import clear_bundle
 from wherry.engine.containers.supervisor import Supervisor
-from wherry.errors import NotFound, WherryError
+from wherry.errors import Conflict, NotFound
 from wherry.model.container import Container
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
@@ -53,6 +53,7 @@ class Remover:
         self._index.hide(container)
         failpoint("remove.marked")
         self._announce(container, "destroy")
+        await self._remove_volumes(container)  # now, since clients look: what they hold is no mount any more
         live = self._lives.of(container)
         live.hub.end()
         live.resolve(WaitResult(state.exit_code), "removed", "next-exit", "not-running")
@@ -68,10 +69,7 @@ class Remover:
         await asyncio.to_thread(self._delete_files, container)
         failpoint("remove.files-deleted")
         await self._release_image(container)
-        if container.remove_volumes:
-            for mount in container.mounts:
-                if mount.anonymous and mount.name:
-                    await self._remove_volume(mount.name)
+        await self._remove_volumes(container)
         failpoint("remove.volumes-deleted")
         self._index.forget(container)
         self._lives.drop(container)
@@ -93,8 +91,12 @@ class Remover:
         except NotFound:  # deleted while this container still held its layers
             await self._images.release()
 
-    async def _remove_volume(self, name: str) -> None:
-        try:
-            await self._volumes.remove(name)
-        except WherryError as error:  # another container uses it by now, or it is gone: both are fine
-            log.info("anonymous volume %s stays: %s", name, error)
+    async def _remove_volumes(self, container: Container) -> None:
+        for mount in container.mounts if container.remove_volumes else ():
+            if mount.anonymous and mount.name:
+                try:
+                    await self._volumes.remove(mount.name)
+                except NotFound:
+                    continue
+                except Conflict as error:  # another container uses it by now
+                    log.info("anonymous volume %s stays: %s", mount.name, error)
