@@ -62,7 +62,7 @@ async def open_containers(
     )
     starter = Starter(host, runtimes, snapshots, networks, index.save, bundles.write)
     supervisor = Supervisor(host, index, lives, starter, runtimes, networks, announce)
-    remover = Remover(host, index, lives, supervisor, snapshots, neighbours.volumes, announce)
+    remover = Remover(host, index, lives, supervisor, neighbours.images, snapshots, neighbours.volumes, announce)
     supervisor.auto_remove = remover.remove_ended
     creator = Creator(
         host, index, neighbours.images, snapshots, neighbours.volumes, runtimes, networks, remover, announce

@@ -71,8 +71,8 @@ class Supervisor:
         state.process = state.monitor = None
         self._index.save(container)
         failpoint("start.marked")
-        self._join_sandbox(container)
         try:
+            self._join_sandbox(container)
             await self._starter.start(container, live.hub)
         except BaseException as error:
             self._start_failed(container, error)
