@@ -311,17 +311,16 @@ class Networks:
             mac = _mac(container, endpoint, address)
             whole = IPv4Interface((address, self._addresses.subnet.prefixlen))
             plug = Plug(_interface(sandbox), whole, mac, redirected)
+            # known from here on: whoever lays the table meanwhile lays these ports too
+            self._active[sandbox.id] = _Place(plug.interface, address, redirected)
+            undo.callback(self._active.pop, sandbox.id, None)
             try:
                 fd = await self._plug(bridge, container.name, plug)
-            except NftablesError:
-                await (
-                    self._lay()
-                )  # somebody flushed the ruleset: once more, under another name while the first one goes
+            except NftablesError:  # somebody flushed the ruleset: once more, under another name while the first goes
                 plug = replace(plug, interface=_interface(sandbox))
-                fd = await self._plug(bridge, container.name, plug)
+                self._active[sandbox.id] = _Place(plug.interface, address, redirected)
+                fd = await self._plug_anew(bridge, container.name, plug)
             undo.pop_all()
-        place = _Place(plug.interface, address, redirected)
-        self._active[sandbox.id] = place
         self._ports.serve(sandbox.id, str(address))
         endpoint.endpoint_id, endpoint.interface = endpoint_id, plug.interface
         endpoint.gateway = self._networks["bridge"].gateway
@@ -346,6 +345,14 @@ class Networks:
                 f"failed to create endpoint {name} on network bridge: adding interface {plug.interface} to bridge "
                 f"{bridge.name} failed: {reason.lower()}"
             ) from error
+
+    async def _plug_anew(self, bridge: Bridge, name: str, plug: Plug) -> int:
+        """On a fresh table. Raises SystemFailure."""
+        try:
+            await self._lay()
+            return await self._plug(bridge, name, plug)
+        except NftablesError as error:
+            raise SystemFailure(f"failed to create endpoint {name} on network bridge: {error}") from error
 
     async def _leave_bridge(self, place: _Place) -> None:
         if self._bridge is None:
