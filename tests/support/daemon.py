@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tests.support.http import Client
-from wherry.engine.bridge import Bridge
+from wherry.engine.networks import clean_host
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -119,10 +119,8 @@ class Wherryd:
     def dispose(self) -> None:
         """Stop it and take everything of its off the host; containers must be gone."""
         self.stop()
-        if self.bridge:
-            bridge = Bridge(self.bridge)
-            bridge.remove()
-            bridge.close()
+        if bridge := self.bridge:
+            clean_host([bridge])
         shutil.rmtree(self.folder)
 
     @property
