@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.model.container import ProcessIdentity
+
+PIDFD_SIGNAL_PROCESS_GROUP = 1 << 2  # pidfd_send_signal(2), from Linux 6.9 on
 
 
 def boot_id() -> str:
@@ -70,6 +73,35 @@ def send_signal(identity: ProcessIdentity | None, number: int, boot: str) -> boo
     finally:
         os.close(pidfd)
     return True
+
+
+def kill_group(identity: ProcessIdentity | None, boot: str) -> bool:
+    """SIGKILL that process and, if it leads a process group, the group; False if it is gone."""
+    pidfd = open_pidfd(identity, boot) if identity is not None else None
+    if pidfd is None or identity is None:
+        return False
+    try:
+        leads = os.getpgid(identity.pid) == identity.pid
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL, None, PIDFD_SIGNAL_PROCESS_GROUP if leads else 0)
+    except ProcessLookupError:
+        return False
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        with contextlib.suppress(ProcessLookupError):  # a kernel before 6.9
+            os.killpg(identity.pid, signal.SIGKILL)
+    finally:
+        os.close(pidfd)
+    return True
+
+
+def parent(pid: int) -> int | None:
+    """PID of a process's parent (proc_pid_stat(5), field 4); None if it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(stat[stat.rindex(b")") + 2 :].split()[1])
 
 
 async def readable(fd: int) -> None:

@@ -94,7 +94,6 @@ class Creator:
         _check_platform(platform, image, config.image)
         name = self._index.choose_name(name)
         merged = merge(config, image.config)
-        warnings += validate.image_warnings(config, image.config.healthcheck)
         validate.adapt(host, self._host, self._runtimes.default)
         self._name_others_by_id(host)
         container_id = new_id()

@@ -14,7 +14,7 @@ from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.live import Live, Lives, WaitResult
 from wherry.engine.containers.log_limits import trim_log
-from wherry.engine.containers.needs import NetworkPlane
+from wherry.engine.containers.needs import HealthWatch, NetworkPlane
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.starting import Starter
 from wherry.errors import Conflict, NotFound, NotModified, StartFailed, WherryError
@@ -42,6 +42,7 @@ class Supervisor:
         runtimes: Runtimes,
         networks: NetworkPlane,
         announce: Announcer,
+        health: HealthWatch,
     ) -> None:
         self._host = host
         self._index = index
@@ -50,6 +51,7 @@ class Supervisor:
         self._runtimes = runtimes
         self._networks = networks
         self._announce = announce
+        self._health = health
         self._tasks: set[asyncio.Task[None]] = set()
         self.recovered = asyncio.Event()  # until then nothing is started: the sweep would take it for a remnant
         self.auto_remove: Callable[[Container], Awaitable[None]] | None = None
@@ -82,6 +84,7 @@ class Supervisor:
         state.finished_at = 0
         state.oom_killed = False
         state.stopped_by_user = False
+        self._health.begin(container)
         self._index.save(container)
         failpoint("start.running")
         live.ended.clear()
@@ -165,6 +168,7 @@ class Supervisor:
         state.error = outcome.error
         state.process = state.monitor = None
         container.sandbox.netns = ""
+        self._health.suspend(container)
         self._index.save(container)
         failpoint("end.recorded")
         if outcome.oom_killed:
