@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import fcntl
 import os
 import signal
@@ -17,9 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.model.container import ProcessIdentity
-
-PIDFD_SIGNAL_PROCESS_GROUP = 1 << 2  # pidfd_send_signal(2), from Linux 6.9 on
-
 
 def boot_id() -> str:
     """Names this boot of the kernel (random(4), /proc/sys/kernel/random/boot_id)."""
@@ -76,20 +72,21 @@ def send_signal(identity: ProcessIdentity | None, number: int, boot: str) -> boo
 
 
 def kill_group(identity: ProcessIdentity | None, boot: str) -> bool:
-    """SIGKILL that process and, if it leads a process group, the group; False if it is gone."""
+    """SIGKILL that process and all of its process group, unless that is our own; False if it is gone.
+
+    A runtime gives each exec a session, and so a group, of its own; its leader may have ended (setpgid(2)).
+    """
     pidfd = open_pidfd(identity, boot) if identity is not None else None
     if pidfd is None or identity is None:
         return False
     try:
-        leads = os.getpgid(identity.pid) == identity.pid
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL, None, PIDFD_SIGNAL_PROCESS_GROUP if leads else 0)
+        group = os.getpgid(identity.pid)
+        if group == os.getpgrp():
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        else:
+            os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:
         return False
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        with contextlib.suppress(ProcessLookupError):  # a kernel before 6.9
-            os.killpg(identity.pid, signal.SIGKILL)
     finally:
         os.close(pidfd)
     return True
