@@ -17,6 +17,7 @@ from pathlib import Path
 
 from wherry.model.container import ProcessIdentity
 
+
 def boot_id() -> str:
     """Names this boot of the kernel (random(4), /proc/sys/kernel/random/boot_id)."""
     return os.environ.get("WHERRY_BOOT_ID") or Path("/proc/sys/kernel/random/boot_id").read_text().strip()

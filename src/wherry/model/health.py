@@ -83,7 +83,8 @@ class Check:
 
     def interval_now(self, health: Health, *, age: int) -> int:
         """How long to wait until the next probe of a container that was started `age` ago."""
-        return self.start_interval if age < self.start_period and health.status == STARTING else self.interval
+        early = max(0, age) < self.start_period  # a clock that was set back makes it no younger
+        return self.start_interval if early and health.status == STARTING else self.interval
 
     def first_wait(self, health: Health, *, started_at: int, now: int) -> int:
         """How long to wait for the next probe of a container that is found running: as if nobody had been away."""

@@ -63,8 +63,9 @@ async def open_containers(
     )
     starter = Starter(host, runtimes, snapshots, networks, index.save, bundles.write)
     execs = Execs(host, index, runtimes, bundles.write_process, announce)
+    trimmer = Trimmer(host, watcher)
     health = HealthChecks(index, execs, announce)
-    supervisor = Supervisor(host, index, lives, starter, runtimes, networks, announce, health)
+    supervisor = Supervisor(host, index, lives, starter, runtimes, networks, announce, health, trimmer)
     remover = Remover(host, index, lives, supervisor, neighbours.images, snapshots, neighbours.volumes, announce)
     supervisor.auto_remove = remover.remove_ended
     creator = Creator(
@@ -89,13 +90,12 @@ async def open_containers(
     await recovery.run()
     await execs.recover()
     health.recover()
-    trimming = asyncio.create_task(Trimmer(host, index).run())
     await recovery.start_by_policy()
     try:
         yield containers, execs
     finally:
-        trimming.cancel()
-        await asyncio.gather(trimming, warming, return_exceptions=True)
+        await asyncio.gather(warming, return_exceptions=True)
+        await trimmer.close()
         await health.close()
         await execs.close()
         await supervisor.close()

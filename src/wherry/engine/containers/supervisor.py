@@ -13,7 +13,7 @@ from wherry.engine.containers.announce import Announcer
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.live import Live, Lives, WaitResult
-from wherry.engine.containers.log_limits import trim_log
+from wherry.engine.containers.log_limits import Trimmer
 from wherry.engine.containers.needs import HealthWatch, NetworkPlane
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.starting import Starter
@@ -43,6 +43,7 @@ class Supervisor:
         networks: NetworkPlane,
         announce: Announcer,
         health: HealthWatch,
+        trimmer: Trimmer,
     ) -> None:
         self._host = host
         self._index = index
@@ -52,6 +53,7 @@ class Supervisor:
         self._networks = networks
         self._announce = announce
         self._health = health
+        self._trimmer = trimmer
         self._tasks: set[asyncio.Task[None]] = set()
         self.recovered = asyncio.Event()  # until then nothing is started: the sweep would take it for a remnant
         self.auto_remove: Callable[[Container], Awaitable[None]] | None = None
@@ -125,6 +127,7 @@ class Supervisor:
             self.spawn(self._ended(container), f"end of container {container.id}")
             return
         live.pidfd = pidfd
+        self._trimmer.watch(container)
         asyncio.get_running_loop().add_reader(pidfd, self._monitor_ended, container)
 
     def _monitor_ended(self, container: Container) -> None:
@@ -153,7 +156,7 @@ class Supervisor:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(live.hub.drained(), DRAIN_SECONDS)
         await self._networks.deactivate(container)
-        await trim_log(container, layout)
+        await self._trimmer.finish(container)
         failpoint("end.disconnected")
         restart = wants_restart(
             container.host.restart_policy,
