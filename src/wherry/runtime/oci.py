@@ -97,20 +97,17 @@ def start_failure(said: str, argv0: str, *, verb: str, runtime: str = "") -> Sta
 
 def _in_dockers_words(said: str, argv0: str) -> tuple[str, int]:
     lower = said.lower()
-    quoted = json.dumps(argv0, ensure_ascii=False)
-    if "not found in $path" in lower and "/" in argv0:
-        return f"exec: {quoted}: stat {argv0}: no such file or directory", 127
-    if "not found in $path" in lower:
-        return f"exec: {quoted}: executable file not found in $PATH", 127
-    about_command = argv0 in said or "exec" in lower or "open executable" in lower
-    if about_command and "no such file or directory" in lower and "chdir" not in lower and "mount" not in lower:
-        return f"exec: {quoted}: stat {argv0}: no such file or directory", 127
+    command = f"exec: {json.dumps(argv0, ensure_ascii=False)}"
     if (directory := _WRONG_DIRECTORY.search(said)) is not None:
         return f'chdir to cwd ("{directory[1]}") set in config.json failed: {directory[2].lower()}', 126
-    if "open executable: operation not permitted" in lower:  # crun's word for a directory
-        return f"exec: {quoted}: is a directory", 126
-    if about_command and "is a directory" in lower:
-        return f"exec: {quoted}: is a directory", 126
-    if about_command and "permission denied" in lower and "mount" not in lower:
-        return f"exec: {quoted}: permission denied", 126
+    if "mount" in lower or not (argv0 in said or "exec" in lower):
+        return said, 128
+    if "not found" in lower and "/" not in argv0:
+        return f"{command}: executable file not found in $PATH", 127
+    if "not found" in lower or "no such file or directory" in lower:
+        return f"{command}: stat {argv0}: no such file or directory", 127
+    if "open executable: operation not permitted" in lower or "is a directory" in lower:  # crun's and runc's words
+        return f"{command}: is a directory", 126
+    if "permission denied" in lower or "not executable" in lower:
+        return f"{command}: permission denied", 126
     return said, 128
