@@ -22,7 +22,7 @@ from tests.support.images import Entry, base_tar, docker_archive, tar
 @pytest.fixture
 def daemon() -> Iterator[Wherryd]:
     """One that is not started yet."""
-    daemon = Wherryd(temporary_folder(), number=202)
+    daemon = Wherryd(temporary_folder())
     yield daemon
     daemon.dispose()
 
