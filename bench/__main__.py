@@ -9,9 +9,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from bench import machine, report, trace
+from bench import machine, report
 from bench.arithmetic import Item
 from bench.engine import Engine
+from bench.trace import trace
 from bench.work import ALL, Plan, Work
 
 _EPILOG = """\
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15, help="measurements of each work (default 15)")
     parser.add_argument("--quick", action="store_true", help="little of everything: does it run at all?")
     parser.add_argument("--only", default=",".join(ALL), help=f"comma-separated: {', '.join(ALL)}")
+    parser.add_argument("--of", choices=["run", "exec"], default="run", help="trace: what is traced")
     parser.add_argument("--spans", type=Path, help="trace: the file of a daemon started by `python -m bench.inside`")
     parser.add_argument("--json", type=Path, help="write every sample and the machine here")
     parser.add_argument("--svg", type=Path, help="write a plot of the ratios here")
@@ -47,7 +49,7 @@ def main() -> int:
             engine.prepare()
         if options.what == "trace":
             for engine in engines:
-                print(trace.trace_run(engine, options.spans))
+                print(trace(engine, options.of, options.spans))
             return 0
         return _compare(engines, base, only, options)
     finally:

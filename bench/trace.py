@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.engine import Engine
+from bench.http import Connection
 from bench.processes import pids_of_engine
 
 _NETLINK_CONNECTOR = 11
@@ -85,13 +86,16 @@ class ProcessWatcher:
             self.moments.append(Moment(time_ns, f"exit {self._names.pop(numbers[0])} [{numbers[0]}]"))
 
 
-def trace_run(engine: Engine, spans: Path | None = None, warm_up: int = 3) -> str:
-    """The timeline of one run in the default network, in ms; `spans` is the file that `bench.inside` writes."""
+def trace(engine: Engine, work: str = "run", spans: Path | None = None, warm_up: int = 3) -> str:
+    """The timeline of one run in the default network or one exec, in ms; `spans` is what `bench.inside` writes."""
+    one = _one_exec if work == "exec" else _one_run
+    if work == "exec":
+        engine.keep_idle(1)
     for _ in range(warm_up):
-        _one(engine, [])
+        one(engine, [])
     moments: list[Moment] = []
     with ProcessWatcher(pids_of_engine(engine.socket)) as watcher:
-        _one(engine, moments)
+        one(engine, moments)
     zero = moments[0].time_ns
     everything = sorted(
         [*moments, *(moment for moment in watcher.moments if moment.time_ns >= zero)], key=lambda moment: moment.time_ns
@@ -99,7 +103,7 @@ def trace_run(engine: Engine, spans: Path | None = None, warm_up: int = 3) -> st
     if spans is not None:
         time.sleep(0.5)  # until the daemon has written them
         everything = sorted([*everything, *read_spans(spans, zero)], key=lambda moment: moment.time_ns)
-    lines = [f"{engine.name}: create, start, wait, remove; ms"]
+    lines = [f"{engine.name}: {work}; ms"]
     lines += [f"{(moment.time_ns - zero) / 1e6:9.2f}  {moment.text}" for moment in everything]
     return "\n".join(lines)
 
@@ -123,24 +127,36 @@ def read_spans(path: Path, since_ns: int) -> list[Moment]:
     return moments
 
 
-def _one(engine: Engine, moments: list[Moment]) -> None:
-    def noted(name: str, action: Callable[[], T]) -> T:
-        moments.append(Moment(time.monotonic_ns(), f"-> {name}"))
-        answer = action()
-        moments.append(Moment(time.monotonic_ns(), f"<- {name}"))
-        return answer
+def _noted(moments: list[Moment], name: str, action: Callable[[], T]) -> T:
+    moments.append(Moment(time.monotonic_ns(), f"-> {name}"))
+    answer = action()
+    moments.append(Moment(time.monotonic_ns(), f"<- {name}"))
+    return answer
 
-    container = noted("create", lambda: engine.create("true"))
-    noted("start", lambda: engine.api.call("POST", f"/containers/{container}/start"))
-    noted("wait", lambda: engine.api.call("POST", f"/containers/{container}/wait"))
-    noted("remove", lambda: engine.api.call("DELETE", f"/containers/{container}"))
+
+def _one_run(engine: Engine, moments: list[Moment]) -> None:
+    container = _noted(moments, "create", lambda: engine.create("true"))
+    _noted(moments, "start", lambda: engine.api.call("POST", f"/containers/{container}/start"))
+    _noted(moments, "wait", lambda: engine.api.call("POST", f"/containers/{container}/wait"))
+    _noted(moments, "remove", lambda: engine.api.call("DELETE", f"/containers/{container}"))
+
+
+def _one_exec(engine: Engine, moments: list[Moment]) -> None:
+    body = {"Cmd": ["true"], "AttachStdout": True, "AttachStderr": True}
+    path = f"/containers/{engine.idle[0]}/exec"
+    made = _noted(moments, "create exec", lambda: engine.api.call("POST", path, body)["Id"])
+    with Connection(engine.socket) as attached:
+        start = {"Detach": False, "Tty": False}
+        _noted(moments, "start exec, output ends", lambda: attached.stream("POST", f"/exec/{made}/start", start))
+    _noted(moments, "inspect exec", lambda: engine.api.call("GET", f"/exec/{made}/json"))
 
 
 def _command(pid: int) -> str:
-    """The program and its first arguments; the process may be gone already."""
+    """The program and its first arguments; only its name once it has ended, nothing once it is gone."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        text = " ".join(word.decode(errors="replace") for word in words)
+        text = text or f"({Path(f'/proc/{pid}/comm').read_text().strip()})"
     except OSError:
         return "?"
-    text = " ".join(word.decode(errors="replace") for word in words)
     return text if len(text) <= 90 else f"{text[:87]}..."

@@ -34,6 +34,14 @@ class Context:
             self._engine = Engine(self.host)
         return self._engine
 
+    def needs(self, flag: str, minor: int) -> None:
+        """Raise Failure where the engine's API is older than 1.`minor`, which `flag` came with."""
+        if not self.engine.at_least(minor):
+            raise Failure(
+                f'"--{flag}" requires API version 1.{minor}, but the {program.TITLE} daemon API version is '
+                f"{self.engine.version}"
+            )
+
 
 def engine_host(given: list[str]) -> str:
     """The engine's address: -H, WHERRY_HOST, DOCKER_HOST, or the usual socket. Raises Failure if it is none."""

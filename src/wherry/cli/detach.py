@@ -5,12 +5,8 @@ from __future__ import annotations
 DEFAULT = b"\x10\x11"
 
 
-class KeyError_(ValueError):
-    """The sequence names a key that there is not."""
-
-
 def parse(text: str) -> bytes:
-    """The bytes of "ctrl-p,ctrl-q" or "a,ctrl-@"; the default for "". Raises KeyError_."""
+    """The bytes of "ctrl-p,ctrl-q" or "a,ctrl-@"; the default for "". Raises ValueError."""
     if not text:
         return DEFAULT
     keys = bytearray()
@@ -23,9 +19,9 @@ def parse(text: str) -> bytes:
             elif key[5] in "@[\\]^_":
                 keys.append(code - 64)
             else:
-                raise KeyError_(f"invalid detach keys ({text}): Unknown character: '{key}'")
+                raise ValueError(f"invalid detach keys ({text}): Unknown character: '{key}'")
         else:
-            raise KeyError_(f"invalid detach keys ({text}): Unknown character: '{key}'")
+            raise ValueError(f"invalid detach keys ({text}): Unknown character: '{key}'")
     return bytes(keys)
 
 

@@ -119,6 +119,15 @@ def _seconds(text: str) -> str:
     return text
 
 
+def format_time(text: str) -> str:
+    """A time in RFC 3339 as Go's time.Time prints: "2026-01-02 15:04:05.5 +0000 UTC"."""
+    body, zone = (text[:-1], "+0000 UTC") if text.endswith("Z") else (text[:-6], text[-6:].replace(":", ""))
+    whole, _, fraction = body.replace("T", " ").partition(".")
+    fraction = fraction.rstrip("0")
+    zone = zone if " " in zone else f"{zone} {zone}"
+    return f"{whole}.{fraction} {zone}" if fraction else f"{whole} {zone}"
+
+
 def parse_rfc3339(text: str) -> tuple[int, int]:
     """(Unix seconds, nanoseconds) of a time in the API's form. Raises ValueError."""
     seconds, _, fraction = moment(text).partition(".")

@@ -77,6 +77,7 @@ def _program() -> str:
 
 def flag_lines(flags: tuple[Flag, ...], columns: int) -> list[str]:
     """One entry a flag, the usages in one column and wrapped to `columns`."""
+    flags = tuple(flag for flag in flags if flag[3])
     heads = []
     for name, letter, kind, _ in flags:
         head = f"  -{letter}, --{name}" if letter else f"      --{name}"

@@ -141,3 +141,23 @@ class Session:
 
     def resize_path(self) -> str:
         return f"/containers/{self.identifier}/resize"
+
+
+class ExecSession(Session):
+    """A further process in a container, in the foreground."""
+
+    def start(self, body: dict[str, Any], *, stdin: bool) -> None:
+        """Start it and take its streams over. Raises EngineError."""
+        self._stdin = stdin
+        path = f"/exec/{self.identifier}/start"
+        response = self.engine.open("POST", path, json=body, headers=UPGRADE, private=True)
+        self._stream = response.detach()
+
+    def detached(self) -> int:
+        raise Failure("read escape sequence")
+
+    def resize_path(self) -> str:
+        return f"/exec/{self.identifier}/resize"
+
+    def _exit_code(self, signals: Signals, raw: terminal.Raw) -> int:
+        return int(self.engine.get(f"/exec/{self.identifier}/json")["ExitCode"] or 0)

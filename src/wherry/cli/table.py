@@ -2,8 +2,8 @@
 
 A command is (paths, usage, summary, (least, most) arguments, "module:function" under cli/commands, flags). The first
 path is the one in its group, "ls|list|ps" are spellings of the same; `most` is -1 for no limit. A flag is (name,
-shorthand, kind, usage): the part of the kind before a slash is shown in help, the whole names the parser of the value
-(see flags.py and values.py). {name} and {title} stand for this program's name.
+shorthand, kind, usage), hidden where the usage is empty: the part of the kind before a slash is shown in help, the whole
+names the parser of the value (see flags.py and values.py). {name} and {title} stand for this program's name.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ CREATE_FLAGS: tuple[Flag, ...] = (
         "the daemon (default)",
     ),
     ("cidfile", "", "string", "Write the container ID to the file"),
+    ("cpu-count", "", "int", ""),
+    ("cpu-percent", "", "int", ""),
     ("cpu-period", "", "int", "Limit CPU CFS (Completely Fair Scheduler) period"),
     ("cpu-quota", "", "int", "Limit CPU CFS (Completely Fair Scheduler) quota"),
     ("cpu-rt-period", "", "int", "Limit CPU real-time period in microseconds"),
@@ -95,6 +97,8 @@ CREATE_FLAGS: tuple[Flag, ...] = (
     ("hostname", "h", "string", "Container host name"),
     ("init", "", "bool", "Run an init inside the container that forwards signals and reaps processes"),
     ("interactive", "i", "bool", "Keep STDIN open even if not attached"),
+    ("io-maxbandwidth", "", "bytes", ""),
+    ("io-maxiops", "", "int", ""),
     ("ip", "", "string", "IPv4 address (e.g., 172.30.100.104)"),
     ("ip6", "", "string", "IPv6 address (e.g., 2001:db8::33)"),
     ("ipc", "", "string", "IPC mode to use"),
@@ -369,7 +373,7 @@ COMMANDS: tuple[Command, ...] = (
         (1, -1),
         "start",
         (
-            ("attach", "a", "list/stream", "Attach STDOUT/STDERR and forward signals"),
+            ("attach", "a", "bool", "Attach STDOUT/STDERR and forward signals"),
             ("detach-keys", "", "string", "Override the key sequence for detaching a container"),
             ("interactive", "i", "bool", "Attach container's STDIN"),
         ),
@@ -462,6 +466,7 @@ COMMANDS: tuple[Command, ...] = (
             ("filter", "f", "filter", "Filter output based on conditions provided"),
             ("format", "", "string", FORMAT_TABLE),
             ("no-trunc", "", "bool", "Don't truncate output"),
+            ("tree", "", "bool", "List multi-platform images as a tree (EXPERIMENTAL)"),
             ("quiet", "q", "bool", "Only show image IDs"),
         ),
     ),
@@ -610,6 +615,7 @@ COMMANDS: tuple[Command, ...] = (
         (0, 1),
         "volumes:create",
         (
+            ("name", "", "string", ""),
             ("driver", "d", "string", 'Specify volume driver name (default "local")'),
             ("label", "", "list/label", "Set metadata for a volume"),
             ("opt", "o", "map", "Set driver specific options (default map[])"),
@@ -630,6 +636,7 @@ COMMANDS: tuple[Command, ...] = (
         (0, 0),
         "volumes",
         (
+            ("cluster", "", "bool", "Display only cluster volumes, and use cluster volume list formatting"),
             ("filter", "f", "filter", 'Provide filter values (e.g. "dangling=true")'),
             ("format", "", "string", FORMAT_TABLE),
             ("quiet", "q", "bool", "Only display volume names"),

@@ -12,31 +12,37 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+class Number(str):
+    """A number as it was written, neither rounded nor turned into another form."""
+
+    __slots__ = ()
+
+
 class _Strict:
     """What `_json.make_scanner` reads its settings from."""
 
     strict = False
     object_hook = None
     object_pairs_hook = None
-    parse_float = float
-    parse_int = int
     parse_constant = float
     memo: dict[str, str]
 
-    def __init__(self) -> None:
+    def __init__(self, parse_int: type) -> None:
+        self.parse_int = parse_int
+        self.parse_float = parse_int if parse_int is Number else float
         self.memo = {}
 
 
-def _scanner() -> Callable[[str, int], tuple[Any, int]] | None:
+def _scanner(parse_int: type) -> Callable[[str, int], tuple[Any, int]] | None:
     try:
         from _json import make_scanner
     except ImportError:
         return None
-    scan: Callable[[str, int], tuple[Any, int]] = make_scanner(_Strict())  # type: ignore[arg-type,unused-ignore]
+    scan: Callable[[str, int], tuple[Any, int]] = make_scanner(_Strict(parse_int))  # type: ignore[arg-type,unused-ignore]
     return scan
 
 
-_scan = _scanner()
+_scan = _scanner(int)
 
 
 def loads(data: bytes | str) -> Any:
@@ -47,8 +53,23 @@ def loads(data: bytes | str) -> Any:
         import json
 
         return json.loads(text, strict=False)
+    return _whole(_scan, text)
+
+
+def loads_exact(data: bytes) -> Any:
+    """The same with every number a Number."""
+    text = data.decode("utf-8", "replace").strip()
+    scan = _scanner(Number)
+    if scan is None:
+        import json
+
+        return json.loads(text, strict=False, parse_int=Number, parse_float=Number)
+    return _whole(scan, text)
+
+
+def _whole(scan: Callable[[str, int], tuple[Any, int]], text: str) -> Any:
     try:
-        value, end = _scan(text, 0)
+        value, end = scan(text, 0)
     except StopIteration as error:
         raise ValueError(f"invalid JSON at character {error.value}") from None
     if end != len(text):
@@ -111,9 +132,9 @@ def dumps(value: Any, *, sort: bool = True) -> str:
     if value is False:
         return "false"
     if isinstance(value, str):
-        return quote(value)
+        return str(value) if isinstance(value, Number) else quote(value)
     if isinstance(value, int):
-        return str(value)
+        return format(value, "d")
     if isinstance(value, float):
         return number(value)
     if isinstance(value, dict):

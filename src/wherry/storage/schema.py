@@ -35,4 +35,15 @@ MIGRATIONS: tuple[str, ...] = (
         record BLOB NOT NULL             -- msgspec JSON of engine.volumes.Volume
     );
     """,
+    """
+    CREATE TABLE networks (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        record BLOB NOT NULL             -- msgspec JSON of model.networks.Network
+    );
+    CREATE TABLE forwarding (
+        boot_id TEXT PRIMARY KEY,        -- the boot in which this engine turned the host's forwarding on
+        record BLOB NOT NULL             -- msgspec JSON of model.networks.Forwarding
+    );
+    """,
 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.cli import program
+from wherry.cli import program, terminal
 from wherry.cli.context import describe
 from wherry.cli.creation import BadOption, body
 from wherry.cli.errors import Failure
+from wherry.cli.imagenames import check, familiar, split
 from wherry.client.engine import EngineError
 
 TYPE_CHECKING = False
@@ -30,12 +31,25 @@ def create(context: Context) -> int:
     try:
         made = _make(context, _body(context))
     except BadOption as error:
-        raise Failure(str(error)) from None
+        raise _fail(context, str(error)) from None
     print(made["Id"])
     return 0
 
 
+def _refuse_foreign(context: Context) -> None:
+    """Raise Failure for what only another operating system's engine does, and for signed images."""
+    for flag in ("cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"):
+        if context.flags.changed(flag):
+            raise Failure(
+                f'"--{flag}" is only supported on a {program.TITLE} daemon running on windows, but the '
+                f"{program.TITLE} daemon is running on linux"
+            )
+    if not context.flags.on("disable-content-trust", True):
+        raise Failure(f"{program.NAME}: content trust is not there yet")
+
+
 def _body(context: Context) -> dict[str, Any]:
+    _refuse_foreign(context)
     image, *command = context.arguments
     made = body(context.flags, image, command)
     if context.flags.on("use-api-socket"):
@@ -49,6 +63,10 @@ def _body(context: Context) -> dict[str, Any]:
 def _make(context: Context, made: dict[str, Any]) -> dict[str, Any]:
     """Create the container, fetching its image where --pull says so. Raises BadOption for a wrong option."""
     flags = context.flags
+    try:
+        check(made["Image"])
+    except Failure as error:
+        raise BadOption(error.text) from None
     pull = flags.text("pull", "missing")
     if pull not in ("always", "missing", "never"):
         raise BadOption(f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"')
@@ -66,9 +84,9 @@ def _make(context: Context, made: dict[str, Any]) -> dict[str, Any]:
     try:
         answer = context.engine.post("/containers/create", query, made)
     except EngineError as error:
-        if error.status != 404 or pull != "missing" or not _about_image(error.message):
+        if error.status != 404 or pull != "missing":
             raise
-        print(f"Unable to find image '{_tagged(made['Image'])}' locally", file=sys.stderr)
+        print(f"Unable to find image '{familiar(made['Image'])}' locally", file=sys.stderr)
         _pull(context, made["Image"], platform)
         answer = context.engine.post("/containers/create", query, made)
     for warning in answer.get("Warnings") or ():
@@ -79,18 +97,7 @@ def _make(context: Context, made: dict[str, Any]) -> dict[str, Any]:
     return dict(answer)
 
 
-def _about_image(message: str) -> bool:
-    return "No such image" in message
-
-
-def _tagged(image: str) -> str:
-    from wherry.cli.imagenames import familiar
-
-    return familiar(image)
-
-
 def _pull(context: Context, image: str, platform: str) -> None:
-    from wherry.cli.imagenames import split
     from wherry.cli.progress import show
 
     name, tag = split(image)
@@ -110,8 +117,10 @@ def run(context: Context) -> int:
                 raise Failure("conflicting options: cannot specify both --attach and --detach")
             made.update(AttachStdin=False, AttachStdout=False, AttachStderr=False, StdinOnce=False)
         else:
-            _check_terminal(made)
-        keys = _detach_keys(context)
+            check_terminal(made["AttachStdin"], made["Tty"])
+            if made["Tty"]:
+                made["HostConfig"]["ConsoleSize"] = list(terminal.size())
+        keys = parse_keys(flags.text("detach-keys"))
         made_of = _make(context, made)
         return _start(context, made_of["Id"], made, keys, detach)
     except BadOption as error:
@@ -125,17 +134,19 @@ def run(context: Context) -> int:
         raise _fail(context, text) from None
 
 
-def _detach_keys(context: Context) -> bytes:
-    from wherry.cli.detach import KeyError_, parse
+def parse_keys(text: str) -> bytes:
+    """The bytes of --detach-keys. Raises Failure."""
+    from wherry.cli import detach
 
     try:
-        return parse(context.flags.text("detach-keys"))
-    except KeyError_ as error:
-        raise BadOption(str(error)) from None
+        return detach.parse(text)
+    except ValueError as error:
+        raise Failure(str(error)) from None
 
 
-def _check_terminal(made: dict[str, Any]) -> None:
-    if made["AttachStdin"] and made["Tty"] and not os.isatty(0):
+def check_terminal(stdin: bool, tty: bool) -> None:
+    """Raise Failure where a terminal is asked for and standard input is none."""
+    if stdin and tty and not os.isatty(0):
         raise Failure("the input device is not a TTY")
 
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
+from wherry.client.jsontext import Number
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 
-class Typed:
-    """A value with a Go type, whose fields a template may name. `pointer` is for the type's name in errors."""
+class Typed(ABC):
+    """A value with a Go type, whose fields a template may name."""
 
     type_name = "struct"
 
+    @abstractmethod
     def has_field(self, name: str) -> bool:
-        raise NotImplementedError
+        """Whether the type has the field, or a method of that name."""
 
+    @abstractmethod
     def field(self, name: str, arguments: list[Any]) -> Any:
         """The field, or what the method answers."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def to_json(self) -> str:
+        """As encoding/json writes it."""
 
     def is_method(self, name: str) -> bool:
         """Whether the field takes arguments."""
@@ -26,9 +35,6 @@ class Typed:
     def text(self) -> str:
         """As fmt prints it."""
         return "{}"
-
-    def to_json(self) -> str:
-        raise NotImplementedError
 
 
 class Missing:
@@ -79,6 +85,7 @@ _NAMES: list[tuple[type, str]] = [
     (bool, "bool"),
     (int, "int"),
     (float, "float64"),
+    (Number, "json.Number"),
     (str, "string"),
     (list, "[]interface {}"),
     (dict, "map[string]interface {}"),

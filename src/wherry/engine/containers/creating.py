@@ -87,7 +87,7 @@ class Creator:
         warnings = validate.validate(
             config, host, networking, self._host, exists=os.path.exists, runtimes=self._runtimes.by_name
         )
-        self._networks.validate(host, config)
+        self._networks.validate(host, config, networking)
         image = self._images.resolve(config.image)
         name = self._index.choose_name(name)
         merged = merge(config, image.config)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from wherry.engine.volumes import Volume
-from wherry.model.config import Config, HostConfig
+from wherry.model.config import Config, HostConfig, NetworkingConfig
 from wherry.model.container import Container, Sandbox
 from wherry.model.events import Event
 from wherry.model.image import Image
@@ -53,7 +53,7 @@ class Activation(Protocol):
 
 
 class NetworkPlane(Protocol):
-    def validate(self, host_config: HostConfig, config: Config) -> None:
+    def validate(self, host: HostConfig, config: Config, networking: NetworkingConfig, /) -> None:
         """Raises InvalidParameter for ports and addresses that cannot be."""
 
     def host_gateway(self) -> str:
