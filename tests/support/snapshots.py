@@ -86,6 +86,9 @@ class MemorySnapshots:
                 self.remove(key)
         self.collect(chains)
 
+    def purge(self) -> None:
+        return None
+
     def _check(self, chain_id: str) -> None:
         if chain_id and chain_id not in self._layers:
             raise NotFound(f"layer {chain_id} does not exist")

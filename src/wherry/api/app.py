@@ -136,7 +136,7 @@ class App:
         headers = {"Server": HEADERS["Server"]}
         try:
             version, path = versions.split(request.rel_url.raw_path)
-            handler, parts = self._find(request.method, path)
+            handler, parts = self.find(request.method, path)
             headers = HEADERS
             return await handler(Call(request, version, parts))
         except ConnectionError:
@@ -144,7 +144,8 @@ class App:
         except Exception as error:
             return _failure(error, headers)
 
-    def _find(self, method: str, path: str) -> tuple[Handler, dict[str, str]]:
+    def find(self, method: str, path: str) -> tuple[Handler, dict[str, str]]:
+        """The handler and the named parts of a path without version. Raises NotFound."""
         handler = self._exact.get((method, path))
         if handler is not None:
             return handler, {}

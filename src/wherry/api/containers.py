@@ -48,9 +48,11 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         if config is None:
             raise InvalidParameter("config cannot be empty in order to create a container")
         wanted = given or HostConfig()
+        connected = networking or NetworkingConfig()
         _as_of(call.version, wanted)
+        _name_default_network(wanted, connected)
         created = await containers.create(
-            call.query.text("name"), config, wanted, networking or NetworkingConfig(), call.query.text("platform")
+            call.query.text("name"), config, wanted, connected, call.query.text("platform")
         )
         return call.json({"Id": created.id, "Warnings": created.warnings}, 201)
 
@@ -213,7 +215,7 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         Route("POST", f"{name}/wait", wait),
         Route("POST", f"{name}/attach", attach),
         Route("POST", f"{name}/resize", resize),
-        Route("DELETE", name, remove),
+        Route("DELETE", "/containers/{name}", remove),  # one segment: checkpoints are below it
     ]
 
 
@@ -224,6 +226,15 @@ def _as_of(version: tuple[int, ...], host: HostConfig) -> None:
     if version < (1, 40):
         host.ipc_mode = host.ipc_mode or "shareable"
         host.cgroupns_mode = host.cgroupns_mode or "host"
+
+
+def _name_default_network(host: HostConfig, networking: NetworkingConfig) -> None:
+    """`default`, and nothing, is the network `bridge`, as a mode and as the name of an endpoint."""
+    if host.network_mode in ("", "default"):
+        host.network_mode = "bridge"
+    endpoints = networking.endpoints_config or {}
+    if "default" in endpoints:
+        endpoints.setdefault("bridge", endpoints.pop("default"))
 
 
 def _log_options(call: Call) -> LogOptions:

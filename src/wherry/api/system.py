@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import socket
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -37,7 +39,8 @@ def routes(facts: Facts) -> list[Route]:
         return call.json(encode_version(facts))
 
     async def info(call: Call) -> web.StreamResponse:
-        return call.json(encode_info(facts, time.time_ns()))
+        present = await asyncio.to_thread(look)
+        return call.json(encode_info(facts, present, time.time_ns()))
 
     return [
         Route("GET", "/_ping", ping),
@@ -76,7 +79,27 @@ def encode_version(facts: Facts) -> dict[str, Any]:
     }
 
 
-def encode_info(facts: Facts, now_ns: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Present:
+    """What the kernel says at this moment."""
+
+    forwarding: bool
+    bridge_filter: bool
+    bridge_filter6: bool
+    open_files: int
+
+
+def look() -> Present:
+    """Blocking: reads /proc."""
+    return Present(
+        forwarding=_sysctl("net/ipv4/ip_forward"),
+        bridge_filter=_sysctl("net/bridge/bridge-nf-call-iptables"),
+        bridge_filter6=_sysctl("net/bridge/bridge-nf-call-ip6tables"),
+        open_files=len(os.listdir("/proc/self/fd")),
+    )
+
+
+def encode_info(facts: Facts, present: Present, now_ns: int) -> dict[str, Any]:
     """SystemInfo, all keys of API 1.45."""
     host = facts.host
     statuses = [container.state.status for container in facts.containers()]
@@ -107,11 +130,11 @@ def encode_info(facts: Facts, now_ns: int) -> dict[str, Any]:
         "CPUShares": "cpu.shares" in features,
         "CPUSet": "cpuset" in features,
         "PidsLimit": "pids" in features,
-        "IPv4Forwarding": _sysctl("net/ipv4/ip_forward"),
-        "BridgeNfIptables": _sysctl("net/bridge/bridge-nf-call-iptables"),
-        "BridgeNfIp6tables": _sysctl("net/bridge/bridge-nf-call-ip6tables"),
+        "IPv4Forwarding": present.forwarding,
+        "BridgeNfIptables": present.bridge_filter,
+        "BridgeNfIp6tables": present.bridge_filter6,
         "Debug": facts.debug,
-        "NFd": _open_files(),
+        "NFd": present.open_files,
         "OomKillDisable": "memory.oom_kill_disable" in features,
         "NGoroutines": facts.tasks(),
         "SystemTime": rfc3339_nano(now_ns),
@@ -178,7 +201,3 @@ def _sysctl(name: str) -> bool:
             return file.read().strip() == "1"
     except OSError:
         return False
-
-
-def _open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))

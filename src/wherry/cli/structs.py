@@ -1,8 +1,8 @@
 """The Go types behind the API's JSON, so that templates see what docker's see: names of fields, zero values, order.
 
 A type is a line of fields: `GoName=JsonName:type?`, where the JSON name is left out if it is the same and `?` marks
-what JSON leaves out when empty. Types are s (string), i (integer), b (bool), d (duration), t (time), any, {} (empty struct),
-`[]x`, `map:x`, `*x`, and the names below. (The shapes are those of Docker Engine API 1.50.)
+what JSON leaves out when empty. Types are s (string), i (integer), b (bool), d (duration), t (time), any, {} (empty
+struct), `[]x`, `map:x`, `*x`, and the names below. (The shapes are those of Docker Engine API 1.50.)
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A command is (paths, usage, summary, (least, most) arguments, "module:function" under cli/commands, flags). The first
 path is the one in its group, "ls|list|ps" are spellings of the same; `most` is -1 for no limit. A flag is (name,
-shorthand, kind, usage), hidden where the usage is empty: the part of the kind before a slash is shown in help, the whole
-names the parser of the value (see flags.py and values.py). {name} and {title} stand for this program's name.
+shorthand, kind, usage), hidden where the usage is empty: the part of the kind before a slash is shown in help, the
+whole names the parser of the value (see flags.py and values.py). {name} and {title} stand for this program's name.
 """
 
 from __future__ import annotations

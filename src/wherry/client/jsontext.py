@@ -132,7 +132,7 @@ def dumps(value: Any, *, sort: bool = True) -> str:
     if value is False:
         return "false"
     if isinstance(value, str):
-        return str(value) if isinstance(value, Number) else quote(value)
+        return str(value) if isinstance(value, Number) else quote(value[:])
     if isinstance(value, int):
         return format(value, "d")
     if isinstance(value, float):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform as machine
+import threading
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -111,6 +112,7 @@ class Images:
         chains, blobs = self._records.needed_chains(), self._records.needed_blobs()
         await asyncio.to_thread(self._snapshots.sweep, keys=snapshot_keys, chains=chains)
         await asyncio.to_thread(self._blobs.sweep, blobs)
+        self._purge()
 
     def _broken(self) -> list[str]:
         chains, blobs = self._snapshots.chains(), self._blobs.digests()
@@ -553,7 +555,13 @@ class Images:
         gone = await asyncio.to_thread(self._snapshots.collect, self._records.needed_chains())
         failpoint("images.remove.layers-gone")
         await asyncio.to_thread(self._blobs.sweep, self._records.needed_blobs())
+        if gone:
+            self._purge()
         return gone
+
+    def _purge(self) -> None:
+        """Deleting many files takes long and nobody waits for it: a thread that may die with the process."""
+        threading.Thread(target=self._snapshots.purge, name="purge of layers", daemon=True).start()
 
     # common
 

@@ -48,6 +48,9 @@ def parse_mac(text: str) -> str:
     return ":".join(re.findall("..", re.sub("[:.-]", "", text.lower())))
 
 
+_DEFAULT = {"default": "bridge"}  # as the docker command says it
+
+
 def sandbox_for(
     id: str, config: Config, host: HostConfig, networking: NetworkingConfig, networks: Networked
 ) -> Sandbox:
@@ -59,9 +62,9 @@ def sandbox_for(
     asked = {name: value or EndpointConfig() for name, value in (networking.endpoints_config or {}).items()}
     if mode.startswith("container:"):
         return Sandbox(id=id, mode=mode)
-    first = networks("bridge" if mode == "default" else mode)
+    first = networks(_DEFAULT.get(mode, mode))
     for name in asked:
-        if networks(name).name != first.name:
+        if networks(_DEFAULT.get(name, name)).name != first.name:
             raise NotSupported("connecting a container to several networks is not supported by this version of Wherry")
     if first.name in ("host", "none"):
         return Sandbox(id=id, mode=first.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -87,7 +86,10 @@ class Snapshots(Protocol):
         """Remove a layer; harmless if there is none. Raises Conflict while a layer or snapshot stands on it."""
 
     def collect(self, chains: Iterable[str]) -> list[str]:
-        """Remove the layers that neither `chains`, nor a snapshot, nor a kept layer needs; returns them, top first."""
+        """Remove the layers that neither `chains`, nor a snapshot, nor a kept layer needs; returns them, top first.
+
+        They are gone at once, their disk space after `purge`.
+        """
 
     def keys(self) -> set[str]:
         """All snapshots there are."""
@@ -97,23 +99,28 @@ class Snapshots(Protocol):
 
     def sweep(self, *, keys: Iterable[str] | None, chains: Iterable[str]) -> None:
         """At start, before anything else runs: remove what is half-made, snapshots not in `keys` (None: keep all), and
-        what `collect(chains)` would."""
+        what `collect(chains)` would. Their disk space is free after `purge`."""
+
+    def purge(self) -> None:
+        """Give back the disk space of what `collect` and `sweep` removed. Slow; may be left out, or cut off by a crash,
+        and done later."""
 
 
 class OverlaySnapshots:
     """Layers as unpacked directories for overlayfs.
 
     On disk: `layers/HEX/{fs,layer.json}`, `active/KEY/{upper,work,chain}` where `chain` is a symlink whose target is
-    the chain ID, `empty` for images without layers, and `tmp`, where everything is made before it is renamed into
-    place and moved to before it is deleted.
+    the chain ID, `empty` for images without layers, `tmp`, where everything is made before it is renamed into place,
+    and `trash`, where everything is moved to before it is deleted.
     """
 
     def __init__(self, root: Path) -> None:
         self._layers = root / "layers"
         self._active = root / "active"
         self._temporary = root / "tmp"
+        self._trash = root / "trash"
         self._empty = root / "empty"
-        for directory in (root, self._layers, self._active, self._temporary):
+        for directory in (root, self._layers, self._active, self._temporary, self._trash):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._empty.mkdir(mode=0o755, exist_ok=True)
         self._known: dict[str, Layer] = {}
@@ -209,8 +216,8 @@ class OverlaySnapshots:
             for chain_id in [*chains, *(self.chain_of(key) for key in self.keys())]:
                 kept.update(self._lineage(chain_id))
             unwanted = sorted(self.chains() - kept, key=lambda chain_id: (-len(self._lineage(chain_id)), chain_id))
-            leaving = [path for chain_id in unwanted for path in self._take_chain(chain_id)]
-        _remove_trees(leaving)
+            for chain_id in unwanted:
+                self._take_chain(chain_id)
         return unwanted
 
     def keys(self) -> set[str]:
@@ -224,11 +231,15 @@ class OverlaySnapshots:
         return "" if chain == "none" else chain
 
     def sweep(self, *, keys: Iterable[str] | None, chains: Iterable[str]) -> None:
-        _remove_trees([self._temporary / name for name in os.listdir(self._temporary)])
+        for name in os.listdir(self._temporary):
+            self._take(self._temporary / name)
         if keys is not None:
             for key in self.keys() - set(keys):
-                self.remove(key)
+                self._take(self._active_path(key))
         self.collect(chains)
+
+    def purge(self) -> None:
+        _remove_trees([self._trash / name for name in os.listdir(self._trash)])
 
     def _has(self, chain_id: str) -> bool:
         return self._layer_path(chain_id).exists()
@@ -269,7 +280,7 @@ class OverlaySnapshots:
 
     def _take(self, path: Path) -> list[Path]:
         """Move something out of sight; returns where it now waits for its end, nothing if it was gone."""
-        leaving = self._temporary / secrets.token_hex(8)
+        leaving = self._trash / secrets.token_hex(8)
         try:
             os.rename(path, leaving)
         except FileNotFoundError:
@@ -330,6 +341,12 @@ def _rename_new(source: Path, target: Path) -> bool:
 
 
 def _remove_trees(paths: Iterable[Path]) -> None:
+    """Delete trees; it does not matter if somebody else is deleting them too."""
     for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path)
+        while True:
+            try:
+                shutil.rmtree(path)
+            except FileNotFoundError:
+                if path.exists():
+                    continue
+            break

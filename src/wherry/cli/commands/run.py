@@ -29,9 +29,13 @@ def _fail(context: Context, message: str) -> Failure:
 
 def create(context: Context) -> int:
     try:
-        made = _make(context, _body(context))
+        asked = _body(context)
     except BadOption as error:
         raise _fail(context, str(error)) from None
+    try:
+        made = _make(context, asked)
+    except BadOption as error:
+        raise Failure(str(error)) from None
     print(made["Id"])
     return 0
 
@@ -50,6 +54,9 @@ def _refuse_foreign(context: Context) -> None:
 
 def _body(context: Context) -> dict[str, Any]:
     _refuse_foreign(context)
+    pull = context.flags.text("pull", "missing")
+    if pull not in ("always", "missing", "never"):
+        raise BadOption(f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"')
     image, *command = context.arguments
     made = body(context.flags, image, command)
     if context.flags.on("use-api-socket"):
@@ -68,8 +75,6 @@ def _make(context: Context, made: dict[str, Any]) -> dict[str, Any]:
     except Failure as error:
         raise BadOption(error.text) from None
     pull = flags.text("pull", "missing")
-    if pull not in ("always", "missing", "never"):
-        raise BadOption(f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"')
     cidfile = flags.text("cidfile")
     if cidfile and os.path.exists(cidfile):
         raise BadOption(f"container ID file found, make sure the other container isn't running or delete {cidfile}")

@@ -16,10 +16,11 @@ from wherry.engine.containers.removing import Remover
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.starting import clear_bundle
 from wherry.engine.volumes import Volume
+from wherry.errors import InvalidParameter, NotFound
 from wherry.linux import mounts, safepath
 from wherry.model import validate
 from wherry.model.config import Config, EndpointConfig, HostConfig, NetworkingConfig
-from wherry.model.container import Container, Endpoint, Sandbox, State
+from wherry.model.container import Container, Endpoint, MountPoint, Sandbox, State
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
 from wherry.model.ids import new_id
@@ -93,10 +94,10 @@ class Creator:
         merged = merge(config, image.config)
         warnings += validate.image_warnings(config, image.config.healthcheck)
         validate.adapt(host, self._host, self._runtimes.default)
+        self._name_others_by_id(host)
         container_id = new_id()
-        if not merged.hostname and not validate.is_container(host.network_mode):
-            own = host.network_mode != "host" and host.uts_mode != "host"
-            merged.hostname = container_id[:12] if own else os.uname().nodename
+        if not merged.hostname:
+            merged.hostname = os.uname().nodename if host.network_mode == "host" else container_id[:12]
         words = command(merged)
         container = Container(
             id=container_id,
@@ -112,12 +113,33 @@ class Creator:
             host=host,
             state=State(status=Status.CREATING),
             sandbox=self._sandbox(container_id, merged, host, networking),
-            mounts=resolve(merged.volumes or (), host, data_root=str(self._host.roots.data)),
+            mounts=resolve(merged.volumes or (), host, data_root=str(self._host.roots.data), mounts_of=self._mounts_of),
         )
         for mount in container.mounts:
             if mount.type == "volume" and not mount.name:
                 mount.name = new_id()
         return container, warnings
+
+    def _name_others_by_id(self, host: HostConfig) -> None:
+        """`container:NAME` becomes `container:ID`, since a name can change hands.
+
+        Raises NotFound for the network of an unknown container, InvalidParameter for its other namespaces, as Docker.
+        """
+        if validate.is_container(host.network_mode):
+            host.network_mode = f"container:{self._index.find(host.network_mode.partition(':')[2]).id}"
+        for field in ("pid_mode", "ipc_mode"):
+            kind, _, name = getattr(host, field).partition(":")
+            if kind == "container":
+                setattr(host, field, f"container:{self._other(name).id}")
+
+    def _other(self, name: str) -> Container:
+        try:
+            return self._index.find(name)
+        except NotFound as error:
+            raise InvalidParameter(str(error)) from None
+
+    def _mounts_of(self, name: str) -> list[MountPoint]:
+        return self._other(name).mounts
 
     def _sandbox(self, container_id: str, config: Config, host: HostConfig, networking: NetworkingConfig) -> Sandbox:
         """The network namespace to be: in a bridge network an endpoint that gets its address at start."""

@@ -1,0 +1,328 @@
+"""The images service on real layers: archives in and out, names, removal, and what a crash leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import json
+import tarfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.image_store import BASE, TOP, Store, packed, pieces
+from tests.support.images import Entry, config_json, digest, docker_archive, oci_archive, symlink, tar
+from tests.support.trees import inventory
+from wherry.engine.image_removal import InUse, Removed
+from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure, WherryError
+from wherry.model.filters import Filters
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "data")
+    yield store
+    store.database.close()
+
+
+@pytest.mark.parametrize("how", ["", "gzip", "zstd"])
+@pytest.mark.parametrize("kind", ["docker", "oci", "oci alone"])
+async def test_load(store: Store, kind: str, how: str) -> None:
+    layers = [BASE, TOP]
+    settings = {"Env": ["A=b"], "Labels": {"x": "y"}}
+    if kind == "docker":
+        archive = docker_archive(layers, ["app:1"], **settings)
+    else:
+        archive = oci_archive(layers, "docker.io/library/app:1", **settings)
+    if kind == "oci alone":
+        archive = without(archive, "manifest.json")
+    messages = await store.load(packed(archive, how))
+    assert messages == [{"stream": "Loaded image: app:1\n"}]
+    image = store.images.resolve("app:1")
+    assert image.id == digest(config_json(layers, **settings))
+    assert (image.diff_ids, image.repo_tags) == ([digest(BASE), digest(TOP)], ["app:1"])
+    assert (image.config.env, image.size) == (["A=b"], 5 + 3 + 4)
+    assert store.told() == [("load", image.id)]
+    top, base = store.images.view_plan(image).lower
+    assert set(inventory(Path(top))) == {".", "etc", "etc/top"}
+    assert set(inventory(Path(base))) == {".", "etc", "etc/base", "link"}
+
+
+def without(archive: bytes, name: str) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(archive)) as old, tarfile.open(fileobj=stream, mode="w") as new:
+        for member in old:
+            if member.name != name:
+                new.addfile(member, old.extractfile(member))
+    return stream.getvalue()
+
+
+async def test_progress_ends_with_the_whole(store: Store) -> None:
+    *progress, last = await store.load(docker_archive([BASE], ["app:1"]), quiet=False)
+    assert last == {"stream": "Loaded image: app:1\n"}
+    assert progress[-1]["progressDetail"] == {"current": len(BASE), "total": len(BASE)}
+    assert progress[-1]["progress"].startswith("[" + "=" * 50 + ">]")
+
+
+async def test_links_in_old_archives(store: Store) -> None:
+    config = config_json([BASE, BASE])
+    manifest = [{"Config": "c.json", "RepoTags": None, "Layers": ["a/layer.tar", "b/layer.tar"]}]
+    archive = tar(
+        [
+            Entry("a/layer.tar", BASE),
+            symlink("b/layer.tar", "../a/layer.tar"),
+            Entry("c.json", config),
+            Entry("manifest.json", json.dumps(manifest).encode()),
+        ]
+    )
+    assert await store.load(archive) == [{"stream": f"Loaded image ID: {digest(config)}\n"}]
+
+
+async def test_a_round_trip_changes_nothing(store: Store, tmp_path: Path) -> None:
+    await store.load(oci_archive([BASE, TOP], "docker.io/library/app:1"))
+    await store.load(docker_archive([BASE], ["other:1", "other:2"], Cmd=["x"]))
+    archive = await store.save("app:1", "other")
+    with tarfile.open(fileobj=io.BytesIO(archive)) as members:
+        names = members.getnames()
+        content = {name: file.read() for name in names if (file := members.extractfile(name)) is not None}
+    for name, data in content.items():
+        if name.startswith("blobs/"):
+            assert name == "blobs/sha256/" + digest(data).removeprefix("sha256:")
+    assert {BASE, TOP} <= set(content.values())
+    tags = [item["RepoTags"] for item in json.loads(content["manifest.json"])]
+    assert tags == [["app:1"], ["other:1", "other:2"]]
+    other = Store(tmp_path / "other")
+    for variant in (archive, without(archive, "manifest.json")):
+        await other.load(variant)
+        for name in ("app:1", "other:1", "other:2"):
+            assert other.images.resolve(name).id == store.images.resolve(name).id
+        assert await other.save("app:1", "other") == archive
+    other.database.close()
+
+
+@pytest.mark.parametrize(
+    ("archive", "message"),
+    [
+        (b"junk", "unexpected EOF"),
+        (b"", "not an image archive"),
+        (tar([Entry("x", b"y")]), "not an image archive"),
+        (tar([Entry("manifest.json", b"{}")]), "manifest.json"),
+        (tar([Entry("manifest.json", b'[{"Config":"c","Layers":[]}]')]), "c is missing"),
+        (docker_archive([BASE, TOP], ["app:1"])[:5000], "unexpected EOF"),
+        (gzip.compress(docker_archive([BASE], ["app:1"]))[:-300], "truncated"),
+        (docker_archive([BASE], ["app:1"], config=config_json([TOP])), "digest mismatch"),
+        (docker_archive([BASE], ["app:1"], config=config_json([BASE, TOP])), "layers length mismatch"),
+        (docker_archive([BASE], ["app:1"], config=b"[]"), "invalid image configuration"),
+        (docker_archive([BASE], ["BAD:1"]), "must be lowercase"),
+        (without(oci_archive([BASE], "docker.io/library/a:1", spoil=b"x"), "manifest.json"), "digest mismatch"),
+        (docker_archive([tar([Entry("../x", b"y")])], ["app:1"]), "outside of the layer"),
+    ],
+)
+async def test_bad_archives_change_nothing(store: Store, archive: bytes, message: str) -> None:
+    with pytest.raises(InvalidParameter, match=message):
+        await store.load(archive)
+    assert store.images.all() == []
+    await store.images.release()
+    assert await store.left() == []
+
+
+async def test_import(store: Store) -> None:
+    for how in ("", "gzip", "zstd"):
+        image = await store.images.import_(
+            pieces(packed(BASE, how)), repository="app", changes=['CMD ["x"]'], message="hello", platform="linux/arm64"
+        )
+        assert (image.diff_ids, image.config.cmd, image.comment) == ([digest(BASE)], ["x"], "hello")
+        assert (image.architecture, image.repo_tags) == ("arm64", ["app:latest"])
+        assert store.told() == [("tag", "app:latest"), ("import", image.id)]
+    assert len(store.images.select(Filters.decode('{"dangling":["true"]}'))) == 2
+    with tarfile.open(fileobj=io.BytesIO(await store.save("app"))) as members:
+        blob = members.extractfile("blobs/sha256/" + digest(BASE).removeprefix("sha256:"))
+        assert blob is not None and blob.read() == BASE
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "error"),
+    [
+        (b"junk", {}, SystemFailure),
+        (BASE[:1400], {}, SystemFailure),
+        (BASE, {"repository": "BAD"}, InvalidParameter),
+        (BASE, {"changes": ["NONSENSE x"]}, InvalidParameter),
+        (BASE, {"platform": "windows/amd64"}, InvalidParameter),
+    ],
+)
+async def test_bad_imports_change_nothing(
+    store: Store, data: bytes, options: dict[str, Any], error: type[WherryError]
+) -> None:
+    with pytest.raises(error):
+        await store.images.import_(pieces(data), **options)
+    await store.images.release()
+    assert (store.images.all(), await store.left(), store.told()) == ([], [], [])
+
+
+async def test_a_sender_that_goes_away(store: Store) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield BASE[:3000]
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        await store.images.import_(broken())
+    await store.images.release()
+    assert await store.left() == []
+
+
+async def test_names_and_ids(store: Store) -> None:
+    await store.load(docker_archive([BASE], ["app:1"]))
+    image = store.images.resolve("app:1")
+    await store.images.tag("app:1", "other", "")
+    await store.images.tag(image.id[7:15], "localhost:5000/a/b", "2")
+    hexadecimal = image.id.removeprefix("sha256:")
+    for ref in ("other", "docker.io/library/app:1", "localhost:5000/a/b:2", image.id, hexadecimal, hexadecimal[:4]):
+        assert store.images.resolve(ref).id == image.id
+    assert store.told()[1:] == [("tag", "other:latest"), ("tag", "localhost:5000/a/b:2")]
+    await store.load(docker_archive([TOP], [f"{hexadecimal[:4]}:latest"]))
+    assert store.images.resolve(hexadecimal[:4]).diff_ids == [digest(TOP)]  # a name wins over an ID
+    with pytest.raises(NotFound, match=r"^No such image: none:latest$"):
+        store.images.resolve("none")
+    with pytest.raises(NotFound, match=f"^No such image: sha256:{'0' * 64}$"):
+        store.images.resolve("0" * 64)
+
+
+async def test_a_name_that_moves_leaves_the_old_image_dangling(store: Store) -> None:
+    await store.load(docker_archive([BASE], ["app:1"]))
+    old = store.images.resolve("app:1").id
+    messages = await store.load(docker_archive([TOP], ["app:1"]))
+    assert f"The image app:1 already exists, renaming the old one with ID {old} to empty string\n" in str(
+        messages[0]["stream"]
+    )
+    assert [item.image.id for item in store.images.select(Filters.decode('{"dangling":["true"]}'))] == [old]
+    pruned = await store.images.prune(Filters())
+    assert pruned.removed == [Removed(deleted=old), Removed(deleted=digest(BASE))]
+    assert pruned.reclaimed == 8
+
+
+async def test_removal(store: Store) -> None:
+    await store.load(docker_archive([BASE, TOP], ["app:1"]))
+    await store.load(docker_archive([BASE], ["base:1"]))
+    app, base = store.images.resolve("app:1"), store.images.resolve("base:1")
+    await store.images.tag("app:1", "app", "2")
+    store.told()
+    short = app.id[7:19]
+    with pytest.raises(Conflict) as caught:
+        await store.images.remove(app.id)
+    assert str(caught.value) == (
+        f"conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
+    )
+    assert await store.images.remove("app:2") == [Removed(untagged="app:2")]
+    assert await store.images.remove("app:1") == [
+        Removed(untagged="app:1"),
+        Removed(deleted=app.id),
+        Removed(deleted=app.chain_id),
+    ]
+    assert store.told() == [("untag", app.id), ("untag", app.id), ("delete", app.id)]
+    assert (await store.images.remove(base.id[7:12]))[-1] == Removed(deleted=digest(BASE))
+    assert await store.left() == []
+
+
+async def test_removal_of_what_containers_use(store: Store) -> None:
+    await store.load(docker_archive([BASE], ["app:1"]))
+    image = store.images.resolve("app:1")
+    short = image.id[7:19]
+    container = "c" * 64
+    await asyncio.to_thread(store.snapshots.prepare, container, image.chain_id)
+    store.users[image.id] = [InUse(container, "name", running=True)]
+    for ref, force, message in (
+        ("app:1", False, f'unable to remove repository reference "app:1" (must force) - container {"c" * 12} is using'
+         f" its referenced image {short}"),
+        (image.id, False, f"unable to delete {short} (cannot be forced) - image is being used by running container"
+         f" {'c' * 12}"),
+        (image.id, True, f"unable to delete {short} (cannot be forced) - image is being used by running container"
+         f" {'c' * 12}"),
+    ):  # fmt: skip
+        with pytest.raises(Conflict) as caught:
+            await store.images.remove(ref, force=force)
+        assert str(caught.value) == f"conflict: {message}"
+    assert await store.images.remove("app:1", force=True) == [Removed(untagged="app:1")]
+    assert store.images.resolve(image.id).repo_tags == []
+    store.users[image.id] = [InUse(container, "name", running=False)]
+    with pytest.raises(Conflict, match=r"must be forced.*stopped container"):
+        await store.images.remove(image.id)
+    assert await store.images.remove(image.id, force=True) == [Removed(deleted=image.id)]
+    assert await asyncio.to_thread(store.snapshots.chains) == {image.chain_id}  # the container still stands on it
+    await store.load(docker_archive([BASE], ["app:1"]))  # comes back beside it
+    assert store.images.resolve("app:1").id == image.id
+    await store.images.remove("app:1", force=True)
+    await asyncio.to_thread(store.snapshots.remove, container)
+    await store.images.release()
+    assert await store.left() == []
+
+
+async def test_removal_while_something_loads_waits_with_the_files(store: Store) -> None:
+    await store.load(docker_archive([BASE], ["app:1"]))
+    archive = docker_archive([BASE, TOP], ["more:1"])
+    sent = asyncio.Event()
+    removed = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield archive[:2000]
+        sent.set()
+        await removed.wait()
+        yield archive[2000:]
+
+    async def consume() -> None:
+        async for _ in store.images.load(slow()):
+            pass
+
+    loading = asyncio.create_task(consume())
+    await sent.wait()
+    image = store.images.resolve("app:1")
+    assert await store.images.remove("app:1") == [Removed(untagged="app:1"), Removed(deleted=image.id)]
+    removed.set()
+    await loading
+    assert store.images.resolve("more:1").size == 12
+    assert len(await asyncio.to_thread(store.snapshots.chains)) == 2
+    await store.images.remove("more:1")
+    assert await store.left() == []
+
+
+async def test_two_loads_of_the_same_at_once(store: Store) -> None:
+    archive = docker_archive([BASE, TOP], ["app:1"])
+    await asyncio.gather(*(store.load(archive) for _ in range(4)))
+    assert len(store.images.all()) == 1
+    await store.images.remove("app:1")
+    assert await store.left() == []
+
+
+async def test_filters(store: Store) -> None:
+    await store.load(docker_archive([BASE], ["app:1", "host.example/app:2"], Labels={"x": "y"}))
+    await store.load(docker_archive([TOP], ["other:1"]))
+
+    def tags(filters: str) -> list[list[str]]:
+        return [item.repo_tags for item in store.images.select(Filters.decode(filters))]
+
+    assert tags('{"label":["x=y"]}') == [["app:1", "host.example/app:2"]]
+    assert tags('{"label":["x=z"]}') == []
+    assert tags('{"reference":["app"]}') == [["app:1"]]
+    assert tags('{"reference":["*/app:?"]}') == [["host.example/app:2"]]
+    assert tags('{"reference":["o[a-z]her"]}') == [["other:1"]]
+    assert tags('{"since":["app:1"]}') == []
+    assert tags('{"until":["1h"]}') == [["app:1", "host.example/app:2"], ["other:1"]]
+    for filters, kind, message in (
+        ('{"nonsense":["1"]}', InvalidParameter, "invalid filter 'nonsense'"),
+        ('{"reference":["["]}', SystemFailure, "syntax error in pattern"),
+        ('{"before":["none"]}', NotFound, "No such image: none:latest"),
+        ('{"until":["x"]}', SystemFailure, 'failed to parse value as time or duration: "x"'),
+    ):
+        with pytest.raises(kind) as caught:
+            tags(filters)
+        assert str(caught.value) == message
+
+
+async def test_an_image_whose_files_are_gone_is_forgotten(store: Store) -> None:
+    await store.load(docker_archive([BASE, TOP], ["app:1"]))
+    await store.load(docker_archive([BASE], ["base:1"]))
+    await asyncio.to_thread(store.snapshots.remove_chain, store.images.resolve("app:1").chain_id)
+    await store.images.recover()
+    assert [image.repo_tags for image in store.images.all()] == [["base:1"]]
