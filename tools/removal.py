@@ -22,7 +22,8 @@ def take_down(settings: Settings, *, data: bool) -> None:
     An engine that does not run is started first if it left data: only it can end its containers properly.
     """
     if (VENV / "bin" / "wherryd").exists() and (engine.answers(settings) or settings.data_root.is_dir()):
-        engine.start(settings)
+        if not engine.answers(settings):
+            engine.start(settings)
         _end_containers(settings, remove=data)
         bridge = wherry(settings, "network", "inspect", "--format", _BRIDGE_NAME, "bridge").strip()
         engine.stop(settings)

@@ -57,7 +57,9 @@ hostname wherry-vm
 tar -xf /dev/nvme0n2 -C {HOME}
 cd {HOME}
 .venv/bin/python3 -m pytest -p no:cacheprovider --color=no $(cat arguments)
-echo "WHERRY-VM-EXIT: $?"
+code=$?
+tail -n 60 /tmp/*/wherryd.log
+echo "WHERRY-VM-EXIT: $code"
 sync
 poweroff -f
 """
