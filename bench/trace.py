@@ -86,23 +86,35 @@ class ProcessWatcher:
             self.moments.append(Moment(time_ns, f"exit {self._names.pop(numbers[0])} [{numbers[0]}]"))
 
 
-def trace(engine: Engine, work: str = "run", spans: Path | None = None, warm_up: int = 3) -> str:
-    """The timeline of one run in the default network or one exec, in ms; `spans` is what `bench.inside` writes."""
+RUNS = 9
+PAUSE = 0.3  # seconds, in which the engine clears what the run before has left
+
+
+def trace(engine: Engine, work: str = "run", spans: Path | None = None) -> str:
+    """The timeline, in ms, of one run in the default network or one exec: of several the one that took median time.
+
+    `spans` is the file that `bench.inside` writes.
+    """
     one = _one_exec if work == "exec" else _one_run
     if work == "exec":
         engine.keep_idle(1)
-    for _ in range(warm_up):
+    for _ in range(3):
         one(engine, [])
-    moments: list[Moment] = []
+    runs: list[list[Moment]] = []
     with ProcessWatcher(pids_of_engine(engine.socket)) as watcher:
-        one(engine, moments)
-    zero = moments[0].time_ns
-    everything = sorted(
-        [*moments, *(moment for moment in watcher.moments if moment.time_ns >= zero)], key=lambda moment: moment.time_ns
-    )
+        for _ in range(RUNS):
+            time.sleep(PAUSE)
+            runs.append([])
+            one(engine, runs[-1])
+    typical = sorted(runs, key=lambda run: run[-1].time_ns - run[0].time_ns)[RUNS // 2]
+    others = watcher.moments
     if spans is not None:
         time.sleep(0.5)  # until the daemon has written them
-        everything = sorted([*everything, *read_spans(spans, zero)], key=lambda moment: moment.time_ns)
+        others = others + read_spans(spans, typical[0].time_ns)
+    zero, end = typical[0].time_ns, typical[-1].time_ns + int(PAUSE / 2 * 1e9)
+    everything = sorted(
+        [*typical, *(moment for moment in others if zero <= moment.time_ns < end)], key=lambda moment: moment.time_ns
+    )
     lines = [f"{engine.name}: {work}; ms"]
     lines += [f"{(moment.time_ns - zero) / 1e6:9.2f}  {moment.text}" for moment in everything]
     return "\n".join(lines)

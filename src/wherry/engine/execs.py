@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from wherry.model.host import Host
 from wherry.model.ids import new_id
 from wherry.model.states import Status
 from wherry.runtime.attach import Hub, Session
-from wherry.runtime.conmon import Launch, Monitor, RuntimeRefused
+from wherry.runtime.conmon import MONITOR_PID_FILE, Launch, Monitor, RuntimeRefused
 from wherry.runtime.oci import start_failure
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,22 @@ class Execs:
         self._announce = announce
         self._execs: dict[str, Exec] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    async def recover(self) -> None:
+        """Of execs of a former daemon: those that run are let run and cleared up after, remains of others removed."""
+        for exec_id in await asyncio.to_thread(_names, self._host.roots.exec_bundle("")):
+            bundle = self._host.roots.exec_bundle(exec_id)
+            monitor = monitor_identity(bundle / MONITOR_PID_FILE, self._host.boot_id)
+            self._keep(self._clear_after(monitor, bundle))
+
+    async def _clear_after(self, monitor: ProcessIdentity | None, bundle: Path) -> None:
+        await self._ended(monitor)
+        await asyncio.to_thread(shutil.rmtree, bundle, ignore_errors=True)
+
+    def _keep(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def create(self, ref: str, config: ExecConfig) -> str:
         """Raises InvalidParameter without a command, Conflict if the container does not run."""
@@ -139,10 +155,8 @@ class Execs:
             raise
         made.running = True
         self._announce(container, f"exec_start: {' '.join(made.config.cmd or ())} ", execID=made.id)
-        monitor = monitor_identity(launch, self._host.boot_id)
-        task = asyncio.create_task(self._follow(container, made, launch, hub, monitor))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        monitor = monitor_identity(launch.monitor_pid_file, self._host.boot_id)
+        self._keep(self._follow(container, made, launch, hub, monitor))
         return session
 
     def _prepare(self, container: Container, made: Exec, bundle: Path) -> None:
@@ -169,12 +183,7 @@ class Execs:
         self, container: Container, made: Exec, launch: Launch, hub: Hub, monitor: ProcessIdentity | None
     ) -> None:
         """Until its monitor has ended; then tell the exit code and clear up."""
-        pidfd = processes.open_pidfd(monitor, self._host.boot_id) if monitor is not None else None
-        if pidfd is not None:
-            try:
-                await processes.readable(pidfd)
-            finally:
-                os.close(pidfd)
+        await self._ended(monitor)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(hub.drained(), 2)
         try:
@@ -185,6 +194,14 @@ class Execs:
         made.running = False
         self._announce(container, "exec_die", execID=made.id, exitCode=str(made.exit_code))
         await self._discard(launch.bundle, hub)
+
+    async def _ended(self, monitor: ProcessIdentity | None) -> None:
+        pidfd = processes.open_pidfd(monitor, self._host.boot_id) if monitor is not None else None
+        if pidfd is not None:
+            try:
+                await processes.readable(pidfd)
+            finally:
+                os.close(pidfd)
 
     async def _discard(self, bundle: Path, hub: Hub) -> None:
         hub.end()
@@ -205,6 +222,12 @@ class Execs:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _names(directory: Path) -> list[str]:
+    with contextlib.suppress(FileNotFoundError):
+        return os.listdir(directory)
+    return []
 
 
 def _must_run(container: Container) -> None:

@@ -194,12 +194,15 @@ class Volumes:
         directory itself stays the same one, since other containers may have it mounted. Blocking.
         """
         target = Path(volume.mountpoint)
-        if not source.is_dir() or any(os.scandir(target)):
+        if not source.is_dir() or os.listdir(target):
             return
         making, ready = _making(volume), _ready(volume)
         _remove_tree(making)
         try:
-            copy_tree(source, making)
+            making.mkdir(mode=0o700)
+            copy_tree(source, making / "content")
+            (making / "attributes").mkdir()  # of the top, which moving its content out would change
+            copy_attributes(str(making / "content"), str(making / "attributes"))
             failpoint("volumes.seed.copied")
             os.rename(making, ready)
             failpoint("volumes.seed.ready")
@@ -232,12 +235,12 @@ def _ready(volume: Volume) -> Path:
 
 
 def _move_in(ready: Path, target: Path) -> None:
-    for entry in os.scandir(ready):
-        place = target / entry.name
+    for name in os.listdir(ready / "content"):
+        place = target / name
         if not os.path.lexists(place):
-            os.rename(entry.path, place)
+            os.rename(ready / "content" / name, place)
             failpoint("volumes.seed.moved-one")
-    copy_attributes(str(ready), str(target), os.lstat(ready))
+    copy_attributes(str(ready / "attributes"), str(target))
     _remove_tree(ready)
 
 

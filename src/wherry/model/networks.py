@@ -56,12 +56,18 @@ def sandbox_for(
 ) -> Sandbox:
     """The sandbox of a new container: its mode and the networks it asks for, nothing allocated yet.
 
-    `networks` finds a network by name or ID. Raises NotFound, InvalidParameter (Docker's words) and NotSupported.
+    `networks` finds a network by name or ID. One that is not there is an error when the container starts, as in Docker.
+    Raises InvalidParameter (Docker's words) and NotSupported.
     """
     mode = host.network_mode or "default"
     asked = {name: value or EndpointConfig() for name, value in (networking.endpoints_config or {}).items()}
     if mode.startswith("container:"):
         return Sandbox(id=id, mode=mode)
+    for name in (mode, *asked):
+        try:
+            networks(_DEFAULT.get(name, name))
+        except NotFound:
+            return Sandbox(id=id, mode=name, endpoints={name: Endpoint(network_id="", network=name)})
     first = networks(_DEFAULT.get(mode, mode))
     for name in asked:
         if networks(_DEFAULT.get(name, name)).name != first.name:

@@ -20,6 +20,7 @@ from wherry.linux import processes
 from wherry.runtime.oci import ENVIRONMENT, Runtime
 
 SYNC, START, ATTACH = 3, 4, 5  # descriptor numbers in conmon
+MONITOR_PID_FILE = "conmon.pid"  # in the bundle
 ENV = "/usr/bin/env"
 
 
@@ -48,7 +49,7 @@ class Launch:
 
     @property
     def monitor_pid_file(self) -> Path:
-        return self.bundle / "conmon.pid"
+        return self.bundle / MONITOR_PID_FILE
 
     @property
     def pid_file(self) -> Path:

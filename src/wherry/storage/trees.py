@@ -26,7 +26,7 @@ def _copy_directory(source: str, target: str, links: dict[tuple[int, int], str])
                 _copy_directory(entry.path, inside, links)
             else:
                 _copy_other(entry.path, inside, links)
-    copy_attributes(source, target, os.lstat(source))
+    copy_attributes(source, target)
 
 
 def _copy_other(source: str, target: str, links: dict[tuple[int, int], str]) -> None:
@@ -44,7 +44,7 @@ def _copy_other(source: str, target: str, links: dict[tuple[int, int], str]) -> 
         return  # a socket without its process is nothing
     else:
         os.mknod(target, found.st_mode & 0o170600, found.st_rdev)
-    copy_attributes(source, target, found)
+    copy_attributes(source, target)
 
 
 def _copy_content(source: str, target: str, size: int) -> None:
@@ -71,8 +71,9 @@ def _copy_content(source: str, target: str, size: int) -> None:
         os.ftruncate(writing.fileno(), size)
 
 
-def copy_attributes(source: str, target: str, found: os.stat_result) -> None:
+def copy_attributes(source: str, target: str) -> None:
     """Owner, mode, xattrs and times of one file or directory, not of what a symlink points at. Raises OSError."""
+    found = os.lstat(source)
     os.chown(target, found.st_uid, found.st_gid, follow_symlinks=False)
     if not stat.S_ISLNK(found.st_mode):
         os.chmod(target, stat.S_IMODE(found.st_mode))

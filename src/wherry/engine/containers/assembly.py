@@ -73,6 +73,7 @@ async def open_containers(
     )
     recovery = Recovery(host, index, lives, supervisor, remover, runtimes, networks)
     await recovery.run()
+    await execs.recover()
     rotating = asyncio.create_task(Rotator(host, index).run())
     await recovery.start_by_policy()
     try:

@@ -19,8 +19,8 @@ from wherry.engine.volumes import Volume
 from wherry.errors import InvalidParameter, NotFound
 from wherry.linux import mounts, safepath
 from wherry.model import validate
-from wherry.model.config import Config, EndpointConfig, HostConfig, NetworkingConfig
-from wherry.model.container import Container, Endpoint, MountPoint, Sandbox, State
+from wherry.model.config import Config, HostConfig, NetworkingConfig
+from wherry.model.container import Container, MountPoint, Sandbox, State
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
 from wherry.model.ids import new_id
@@ -142,17 +142,12 @@ class Creator:
         return self._other(name).mounts
 
     def _sandbox(self, container_id: str, config: Config, host: HostConfig, networking: NetworkingConfig) -> Sandbox:
-        """The network namespace to be: in a bridge network an endpoint that gets its address at start."""
-        mode = host.network_mode
-        if mode.startswith("container:"):
-            other = self._index.find(mode.removeprefix("container:"))
-            return Sandbox(id=container_id, mode=f"container:{other.id}")
-        sandbox = Sandbox(id=container_id, mode=mode)
-        asked = (networking.endpoints_config or {}).get(mode) or EndpointConfig()
-        if config.mac_address and not asked.mac_address:
-            asked.mac_address = config.mac_address
-        sandbox.endpoints[mode] = Endpoint(network_id="", network=mode, requested=asked)
-        return sandbox
+        """The network namespace to be; its address and ports are allocated at start."""
+        if validate.is_container(host.network_mode):
+            other = self._index.find(host.network_mode.partition(":")[2])
+            host.network_mode = f"container:{other.id}"
+            return Sandbox(id=container_id, mode=host.network_mode)
+        return self._networks.new_sandbox(container_id, config, host, networking)
 
     async def _make(self, container: Container) -> None:
         """Volumes, then the writable snapshot, then what the image has at the volumes' places."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,14 +54,16 @@ class Activation(Protocol):
 
 class NetworkPlane(Protocol):
     def validate(self, host: HostConfig, config: Config, networking: NetworkingConfig, /) -> None:
-        """Raises InvalidParameter for ports and addresses that cannot be."""
+        """Raises InvalidParameter or NotSupported for ports, networks and addresses that cannot be."""
+
+    def new_sandbox(self, id: str, config: Config, host: HostConfig, networking: NetworkingConfig, /) -> Sandbox: ...
 
     def host_gateway(self) -> str:
         """The address of the host as containers of the default bridge see it."""
 
     async def activate(self, container: Container) -> Activation: ...
     async def deactivate(self, container: Container) -> None: ...
-    async def recover(self, alive: list[Sandbox]) -> None: ...
+    async def recover(self, alive: Iterable[Sandbox]) -> None: ...
 
 
 class EventSink(Protocol):

@@ -60,6 +60,7 @@ class Recovery:
         """Bring every record in line with the facts; returns the IDs of all containers whose files are to be kept."""
         records = self._index.load()
         self._strangers = await asyncio.to_thread(self._find_monitors)
+        removing = [container for container in records if container.state.status is Status.REMOVING]
         running = [container for container in records if await self._runs(container)]
         alive = {container.id for container in running}
         await self._networks.recover([container.sandbox for container in running])
@@ -67,6 +68,8 @@ class Recovery:
             if container.id not in alive:
                 await self._settle(container)
         await self._sweep(alive, {container.id for container in records})
+        for container in removing:
+            self._supervisor.spawn(self._remover.finish(container), f"removal of container {container.id}")
         for container in running:
             self._index.adopt(container)
             self._lives.of(container).ended.clear()
@@ -75,9 +78,10 @@ class Recovery:
 
     async def start_by_policy(self) -> None:
         """Start what restart policies want to run now."""
+        self._supervisor.recovered.set()
         for container in self._index:
             state = container.state
-            if state.status is Status.RESTARTING:
+            if state.status is Status.RESTARTING and self._lives.of(container).restart is None:
                 self._supervisor.schedule_restart(container, 0)
             elif state.status is Status.EXITED and wants_start_with_engine(
                 container.host.restart_policy,
@@ -101,7 +105,7 @@ class Recovery:
         state, boot = container.state, self._host.boot_id
         if state.status is Status.STARTING:
             launch = Layout(self._host.roots, container.id).launch(container)
-            state.monitor = state.monitor or monitor_identity(launch, boot)
+            state.monitor = state.monitor or monitor_identity(launch.monitor_pid_file, boot)
             released = state.process is not None and await self._status(container) == "running"
             if not (released and processes.alive(state.monitor, boot)):
                 return False
@@ -126,9 +130,7 @@ class Recovery:
             await self._end_strangers(container)
         if status is Status.CREATING:
             await self._remover.undo_creation(container)
-        elif status is Status.REMOVING:
-            self._supervisor.spawn(self._remover.finish(container), f"removal of container {container.id}")
-        else:
+        elif status is not Status.REMOVING:
             self._index.adopt(container)
             self._lives.of(container).ended.set()
             if status is Status.STARTING:
@@ -136,6 +138,9 @@ class Recovery:
             elif status.alive:
                 async with self._lives.of(container).lock:
                     await self._supervisor.end(container)
+            await self._supervisor.settled(container)
+            if container.host.auto_remove and container.state.status is Status.EXITED:
+                await self._remover.remove_ended(container)
 
     async def _settle_start(self, container: Container) -> None:
         """Of a start that got as far as running and has ended since, its end; of any other, nothing remains."""

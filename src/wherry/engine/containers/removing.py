@@ -13,7 +13,7 @@ from wherry.engine.containers.live import Lives, WaitResult
 from wherry.engine.containers.needs import SnapshotStore, VolumeStore
 from wherry.engine.containers.starting import clear_bundle
 from wherry.engine.containers.supervisor import Supervisor
-from wherry.errors import WherryError
+from wherry.errors import Conflict, NotFound
 from wherry.model.container import Container
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
@@ -87,5 +87,7 @@ class Remover:
     async def _remove_volume(self, name: str) -> None:
         try:
             await self._volumes.remove(name)
-        except WherryError as error:  # another container uses it by now, or it is gone: both are fine
+        except NotFound:
+            pass
+        except Conflict as error:  # another container uses it by now
             log.info("anonymous volume %s stays: %s", name, error)

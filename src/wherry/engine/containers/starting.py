@@ -14,6 +14,7 @@ import shutil
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.needs import NetworkPlane, SnapshotStore
@@ -107,16 +108,13 @@ class Starter:
         self, container: Container, undo: contextlib.AsyncExitStack, until_joined: contextlib.AsyncExitStack
     ) -> str | None:
         """Path of the network namespace for the runtime to join; None leaves the host's."""
-        mode = container.sandbox.mode
-        if mode == "host":
-            return None
-        if mode.startswith("container:"):
+        if container.sandbox.mode.startswith("container:"):
             return container.sandbox.netns
         undo.push_async_callback(self._networks.deactivate, container)
         activation = await self._networks.activate(container)
         failpoint("start.connected")
         if activation.netns_fd is None:
-            raise SystemFailure(f"network {mode} gave container {container.id} no namespace")
+            return None
         until_joined.callback(os.close, activation.netns_fd)
         return f"/proc/{os.getpid()}/fd/{activation.netns_fd}"
 
@@ -130,7 +128,7 @@ class Starter:
         failpoint("start.created")
         state = container.state
         state.process = processes.identify(pid, self._host.boot_id)
-        state.monitor = monitor_identity(monitor.launch, self._host.boot_id)
+        state.monitor = monitor_identity(monitor.launch.monitor_pid_file, self._host.boot_id)
         if state.process is None or state.monitor is None:
             raise SystemFailure(f"container {container.id} ended before it could be started: {monitor.errors()}")
         if container.sandbox.mode != "host":
@@ -167,10 +165,10 @@ async def _all(*steps: Awaitable[object]) -> None:
             raise outcome
 
 
-def monitor_identity(launch: Launch, boot: str) -> ProcessIdentity | None:
-    """The monitor of a launch as its pid file names it, if it is alive."""
+def monitor_identity(pid_file: Path, boot: str) -> ProcessIdentity | None:
+    """The monitor that a pid file names, if it is alive."""
     try:
-        return processes.identify(int(launch.monitor_pid_file.read_text()), boot)
+        return processes.identify(int(pid_file.read_text()), boot)
     except (FileNotFoundError, ValueError):
         return None
 
@@ -178,7 +176,7 @@ def monitor_identity(launch: Launch, boot: str) -> ProcessIdentity | None:
 async def abort(launch: Launch, runtime: Runtime, boot: str) -> None:
     """End the container and then its monitor, wherever the start has got to, and wait until both are gone."""
     await runtime.delete(launch.container_id)
-    monitor = monitor_identity(launch, boot)
+    monitor = monitor_identity(launch.monitor_pid_file, boot)
     if not await processes.wait_gone(monitor, boot, seconds=0.5):
         processes.send_signal(monitor, signal.SIGKILL, boot)
         await processes.wait_gone(monitor, boot, seconds=5)
@@ -193,11 +191,9 @@ def make_bundle(layout: Layout) -> None:
 
 
 def clear_bundle(layout: Layout) -> None:
-    """Remove what one run leaves in the exec root; what is not there is fine."""
-    if layout.bundle.exists():
-        mounts.unmount(layout.rootfs)
-        mounts.unmount(layout.shm)
-        for directory in (layout.rootfs, layout.shm):
-            with contextlib.suppress(FileNotFoundError):
-                directory.rmdir()  # never recursively: a mount that stayed would be emptied
-        shutil.rmtree(layout.bundle)
+    """Remove what one run leaves in the exec root; what is not there, or not any more, is fine."""
+    for directory in (layout.rootfs, layout.shm):
+        mounts.unmount(directory)
+        with contextlib.suppress(FileNotFoundError):
+            directory.rmdir()  # never recursively: a mount that stayed would be emptied
+    shutil.rmtree(layout.bundle, ignore_errors=True)

@@ -50,6 +50,7 @@ class Supervisor:
         self._networks = networks
         self._announce = announce
         self._tasks: set[asyncio.Task[None]] = set()
+        self.recovered = asyncio.Event()  # until then nothing is started: the sweep would take it for a remnant
         self.auto_remove: Callable[[Container], Awaitable[None]] | None = None
 
     def spawn(self, work: Awaitable[None], what: str) -> asyncio.Task[None]:
@@ -185,6 +186,7 @@ class Supervisor:
 
     async def _restart(self, container: Container, delay: float) -> None:
         await asyncio.sleep(delay)
+        await self.recovered.wait()
         live = self._lives.of(container)
         async with live.lock:
             if container.state.status is not Status.RESTARTING:
