@@ -104,7 +104,7 @@ def boot(image: Image, arguments: Iterable[str], seconds: float) -> Outcome:
     with tempfile.NamedTemporaryFile(prefix="wherry-vm-", suffix=".tar") as sources:
         _write_sources(sources.name, " ".join(arguments))
         command: list[str] = [
-            *("qemu-system-x86_64", "-M", "q35", "-accel", os.environ.get("WHERRY_VM_ACCEL", "tcg,thread=multi")),
+            *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi"),
             *("-cpu", "max", "-smp", "2", "-m", "1024", "-nodefaults", "-no-user-config", "-display", "none"),
             *("-no-reboot", "-serial", "stdio", "-kernel", str(image.kernel)),
             *("-append", "console=ttyS0 quiet root=/dev/nvme0n1 rw rootwait init=/init panic=-1 mitigations=off"),
