@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import ipaddress
 import os
+import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 
 from tests.support import namespaces
 from tests.support.namespaces import HOST, NEIGHBOUR, client, tcp_server, udp_server, within
-from wherry.engine.networks import Networks
+from wherry.engine.networks import Networks, clean_host
 from wherry.errors import SystemFailure
 from wherry.linux import netns, sysctl
 from wherry.linux.netlink import Socket
@@ -306,6 +308,37 @@ async def test_a_stopped_container_leaves_nothing(world: World, networks: Networ
     assert address(again) != first  # rests
 
 
+async def test_a_udp_sender_that_goes_on_reaches_the_restarted_container(world: World, networks: Networks) -> None:
+    """The kernel remembers where its packets went for as long as they come."""
+    binding = PortBinding(host_port="5353")
+    web = await world.start(networks, "web", udp53=binding)
+    with contextlib.closing(client(world.beyond, (HOST, 5353), socket.SOCK_DGRAM)) as sender:
+        for _ in range(2):
+            received = False
+            with udp_server(world.namespaces["web"], 53) as server:
+                server.settimeout(0.05)
+                async with asyncio.timeout(10):
+                    while not received:
+                        say(sender, b"again")
+                        received = await asyncio.to_thread(hears, server)
+            world.stop("web")
+            await networks.deactivate(web)
+            say(sender, b"in between")
+            web = await world.start(networks, "web", udp53=binding)
+
+
+def say(sender: socket.socket, words: bytes) -> None:
+    with contextlib.suppress(ConnectionRefusedError):  # of what was said before, when nobody was there
+        sender.send(words)
+
+
+def hears(server: socket.socket) -> bool:
+    try:
+        return server.recv(100) == b"again"
+    except TimeoutError:
+        return False
+
+
 async def test_the_interface_goes_even_if_the_namespace_stays(world: World, networks: Networks) -> None:
     before = await asyncio.to_thread(links)
     web = await world.start(networks, "web")
@@ -390,7 +423,36 @@ async def test_two_engines_on_one_host_have_bridges_of_their_own(world: World, t
     other.close()
 
 
-async def test_removal_leaves_the_host_as_it_was(world: World) -> None:
+async def test_what_another_engine_left_behind_goes(world: World, tmp_path: Path) -> None:
+    """Its bridge, while it does not run: unless a container is in it."""
+    (tmp_path / "other").mkdir()
+    other = World(tmp_path / "other", world.beyond)
+    first, second = world.networks(), other.networks()
+    for networks in (first, second):
+        await networks.open()
+        await networks.recover([])
+    one = await other.start(second, "one")
+    for networks in (first, second):
+        await networks.close()
+
+    first = world.networks()
+    await first.open()
+    await first.recover([])
+    assert {"wherry0", "wherry1"} <= await asyncio.to_thread(links)
+    await first.close()
+    other.stop("one")
+    await eventually(lambda: one.sandbox.endpoints["bridge"].interface not in links())
+    first = world.networks()
+    await first.open()
+    await first.recover([])
+    left, rules = await asyncio.to_thread(inventory)
+    assert "wherry0" in left and "wherry1" not in left and "wherry1" not in rules
+    await first.close()
+    other.close()
+
+
+@pytest.mark.parametrize("by_the_engine", [True, False])
+async def test_removal_leaves_the_host_as_it_was(world: World, by_the_engine: bool) -> None:
     firewall = Nftables()
     firewall.run("add table ip filter; add chain ip filter DOCKER-USER")
     before = await asyncio.to_thread(inventory)
@@ -398,7 +460,12 @@ async def test_removal_leaves_the_host_as_it_was(world: World) -> None:
     await networks.open()
     await networks.recover([])
     assert await asyncio.to_thread(inventory) != before
-    await networks.close(remove=True)
+    if by_the_engine:
+        await networks.close(remove=True)
+    else:
+        assert await asyncio.to_thread(clean_host) == []  # not while it runs
+        await networks.close()
+        assert await asyncio.to_thread(clean_host) == ["wherry0"]
     assert await asyncio.to_thread(inventory) == before
     assert sysctl.read("net/ipv4/ip_forward") == "0"
     firewall.close()
@@ -490,3 +557,59 @@ async def test_forwarding_that_was_on_stays_the_hosts(world: World) -> None:
     with await asyncio.to_thread(namespaces.AnotherNeighbour, world.here) as second, tcp_server(second, 80) as server:
         await ask(world.beyond, (namespaces.SECOND, 80), server)
     await networks.close()
+
+
+FAILPOINTS = [
+    "networks.open.bridge-made",
+    "networks.open.bridge-up",
+    "networks.open.recorded",
+    "networks.recover.ports-taken",
+    "networks.recover.forwarding-recorded",
+    "networks.recover.table-laid",
+    "networks.recover.forwarding-on",
+    "networks.recover.accepts-added",
+    "networks.activate.ports-held",
+    "networks.activate.veth-made",
+    "networks.activate.address-given",
+    "networks.activate.ports-published",
+    "networks.activate.done",
+    "networks.deactivate.ports-unpublished",
+    "networks.close.accepts-removed",
+    "networks.close.table-removed",
+]
+
+
+@pytest.mark.parametrize("failpoint", FAILPOINTS)
+async def test_killed_at_any_step(world: World, tmp_path: Path, failpoint: str) -> None:
+    """The next engine makes everything right, still guards the forwarding, and leaves nothing when it goes."""
+    firewall = Nftables()
+    firewall.run(DOCKERS)
+    before = await asyncio.to_thread(inventory)
+    root = str(Path(__file__).parents[2])
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.kernel.network_crash",
+        str(tmp_path),
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": f"{root}/src:{root}", "WHERRY_FAILPOINT": failpoint},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == -signal.SIGKILL, said
+
+    networks = world.networks()
+    await networks.open()
+    await networks.recover([])
+    web = await world.start(networks, "web", tcp80=PortBinding(host_port="8080"))
+    with tcp_server(world.namespaces["web"], 80) as server:
+        await ask(world.beyond, (HOST, 8080), server)
+    await networks.deactivate(web)
+    world.stop("web")
+    with await asyncio.to_thread(namespaces.AnotherNeighbour, world.here) as second, tcp_server(second, 80):
+        assert await refused(world.beyond, (namespaces.SECOND, 80))
+    await networks.close(remove=True)
+    await eventually(lambda: links() == before[0])
+    assert (await asyncio.to_thread(inventory))[1] == before[1]
+    assert sysctl.read("net/ipv4/ip_forward") == "0"
+    firewall.close()

@@ -79,7 +79,7 @@ def host() -> Iterator[int]:
 
 def pair(name: str, index: int, peer: str, namespace: int) -> Request:
     """A veth between here and there, in no bridge; the peer's index is one higher."""
-    return netlink.add_veth(name, index, 0, peer, index + 1, f"02:00:00:00:00:{index + 1:02x}", namespace)
+    return netlink.add_veth(name, index, 0, peer, index + 1, f"02:00:00:00:00:{index % 255 + 1:02x}", namespace)
 
 
 def tcp_server(fd: int, port: int) -> socket.socket:

@@ -178,7 +178,10 @@ def create_body(
 
 
 def convert(kind: type[T], value: Any, go_name: str = "") -> T:
-    """A decoded JSON value as the struct `kind`, by Go's rules. null is the struct's defaults."""
+    """A decoded JSON value as `kind` (a struct, or a map), by Go's rules. null is the struct's defaults."""
+    if get_origin(kind) is not None:
+        made: T = {} if value is None else _converter(kind, "")(value, Place("", ""))
+        return made
     name = go_name or _go_struct(kind)
     if value is None:
         return kind()

@@ -269,7 +269,7 @@ def _host(flags: Flags) -> dict[str, Any]:
 def _capabilities(given: list[str]) -> list[str]:
     """In upper case and with their prefix, each once, in order."""
     names = {name.strip().upper() for name in given}
-    return sorted(name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}" for name in names)
+    return sorted({name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}" for name in names})
 
 
 def _resources(flags: Flags) -> dict[str, Any]:

@@ -185,6 +185,8 @@ class Struct(Typed):
         return convert(field.kind, self._value.get(field.json))
 
     def text(self) -> str:
+        if self._type == "units.Ulimit":  # the one type here that writes itself
+            return "{Name}={Soft}:{Hard}".format(**self._value)
         return "{" + " ".join([text(self.field(field.name, [])) for field in fields_of(self._type)]) + "}"
 
     def to_json(self) -> str:

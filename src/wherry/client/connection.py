@@ -50,11 +50,7 @@ class Connection:
         self.used = False
         self._buffer = b""
         try:
-            if kind == "unix":
-                self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-                self.socket.connect(address)
-            else:
-                self.socket = _tcp(address)
+            self.socket = _unix(address) if kind == "unix" else _tcp(address)
         except OSError as error:
             raise ConnectionFailed(error.errno, error.strerror, host) from error
 
@@ -123,6 +119,16 @@ class Connection:
     def rest(self) -> bytes:
         data, self._buffer = self._buffer, b""
         return data
+
+
+def _unix(address: str | tuple[str, int]) -> _socket.socket:
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        connection.connect(address)
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 def _tcp(address: str | tuple[str, int]) -> _socket.socket:

@@ -128,6 +128,12 @@ class Engine:
         self._finish(response)
         return data
 
+    def close(self) -> None:
+        """Give up the kept connection."""
+        if self._idle is not None:
+            self._idle.close()
+            self._idle = None
+
     def _finish(self, response: Response) -> None:
         if response.reusable and self._idle is None:
             self._idle = response.connection

@@ -12,10 +12,10 @@ import os
 import random
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
-from wherry.linux import netlink, netns, sysctl
+from wherry.linux import conntrack, netlink, netns, sysctl
 from wherry.linux.nftables import Nftables, NftablesError
 from wherry.model import firewall, ipam
 from wherry.model.failpoints import failpoint
@@ -87,6 +87,10 @@ class Bridge:
         found = next((link for link in links if link.name == name), None)
         return found is None or (found.kind == "bridge" and not any(link.master == found.index for link in links))
 
+    def existing(self, names: Collection[str]) -> list[str]:
+        """Which of these names a bridge has."""
+        return [link.name for link in self._route.links() if link.kind == "bridge" and link.name in names]
+
     def networks_in_use(self) -> list[IPv4Network]:
         """Where the host's routes lead, but for those of this bridge."""
         own = {link.index for link in self._route.links() if link.name == self.name}
@@ -145,6 +149,11 @@ class Bridge:
         if published:
             self._nft.run(firewall.delete_elements(self.name, published))
             failpoint("networks.deactivate.ports-unpublished")
+
+    def leave(self, interfaces: Iterable[str], with_udp: Iterable[IPv4Address]) -> None:
+        """What is left to do some time after containers ended. Off the path."""
+        self.unplug(interfaces)
+        conntrack.forget_udp(with_udp)
 
     def unplug(self, interfaces: Iterable[str]) -> None:
         """Delete veths that did not go with their namespace. Slow (some 14 ms each): off the path."""
@@ -212,15 +221,20 @@ class Bridge:
         ]
         return problems
 
-    def remove(self, *, restore_forwarding: bool) -> None:
-        """Take everything off the host again."""
+    def remove(self, *, besides: Collection[str] = ()) -> None:
+        """Take everything off the host again: forwarding too, if it was on because of us and nobody seems to need it.
+
+        `besides` are bridges that do not count as somebody who needs it.
+        """
+        guarded = bool(self._nft.objects(f"list chain ip {self.name} {firewall.GUARD}"))
         chains = [entry["chain"] for entry in self._nft.objects("list chains")]
         for place in firewall.PLACES:
             if any((chain["family"], chain["table"], chain["name"]) == place.key for chain in chains):
                 handles = [handle for way in firewall.DIRECTIONS for handle in self._accepts(place, way)]
                 if handles:
                     self._nft.run(firewall.delete_rules(place, handles))
-        if restore_forwarding and not self.other_bridges():
+                    failpoint("networks.close.accepts-removed")
+        if guarded and not set(self.other_bridges()).difference(besides):
             sysctl.ensure(_FORWARD, "0")
         self._nft.run(firewall.delete_table(self.name))
         failpoint("networks.close.table-removed")

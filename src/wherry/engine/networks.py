@@ -14,7 +14,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface
@@ -108,13 +108,20 @@ class Networks:
         self._look: asyncio.TimerHandle | None = None
         self._unavailable = ""
         self._beside: list[str] = []
+        self._overlap = ""
         self._lost_ports: dict[str, list[str]] = {}
 
     @property
     def warnings(self) -> list[str]:
         """What is wrong with this host's networking, one sentence each."""
         degraded = [f"no bridge network: {self._unavailable}"] if self._unavailable else []
-        return degraded + self._beside + [problem for problems in self._lost_ports.values() for problem in problems]
+        overlap = [self._overlap] if self._overlap else []
+        return (
+            degraded
+            + overlap
+            + self._beside
+            + [problem for problems in self._lost_ports.values() for problem in problems]
+        )
 
     # --- life ---
 
@@ -138,6 +145,7 @@ class Networks:
         bridge = Bridge(record.bridge)
         try:
             bridge.name = self._claim(bridge, record.bridge)
+            _remove_leftovers(bridge)
             gateway = self._choose_gateway(bridge, record)
             bridge.set_up(gateway)
         except BaseException:
@@ -156,13 +164,7 @@ class Networks:
         """
         names = [self._wanted_name] if self._wanted_name else list(dict.fromkeys((recorded or BRIDGES[0], *BRIDGES)))
         for name in names:
-            lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            try:
-                lock.bind(f"\0wherry/bridge/{name}")  # per network namespace, and gone with the process: unix(7)
-            except OSError as error:
-                lock.close()
-                if error.errno != errno.EADDRINUSE:
-                    raise
+            if (lock := _lock(name)) is None:
                 continue
             if name in (recorded, self._wanted_name) or bridge.is_free(name):
                 self._lock = lock
@@ -171,9 +173,12 @@ class Networks:
         raise SystemFailure(f"all bridges that this engine may have are in use by others: {' '.join(names)}")
 
     def _choose_gateway(self, bridge: Bridge, record: Network) -> IPv4Interface:
-        if self._bip:
-            return self._bip
         in_use = bridge.networks_in_use()
+        if self._bip:
+            for network in in_use:
+                if network.prefixlen and network.overlaps(self._bip.network):
+                    self._overlap = f"the bridge's address {self._bip} (--bip) overlaps the host's route to {network}"
+            return self._bip
         if record.gateway:
             kept = IPv4Interface(f"{record.gateway}/{record.subnet.partition('/')[2]}")
             clash = any(network.prefixlen and network.overlaps(kept.network) for network in in_use)
@@ -206,7 +211,7 @@ class Networks:
         asyncio.get_running_loop().add_reader(self._changes.socket, self._firewall_changed, self._changes)
 
     async def close(self, remove: bool = False) -> None:
-        """Let go. With `remove`, also take bridge, firewall table and accepts off the host (see `remove_from_host`)."""
+        """Let go. With `remove`, also take bridge, firewall table and accepts off the host (see `clean_host`)."""
         loop = asyncio.get_running_loop()
         if self._changes:
             loop.remove_reader(self._changes.socket)
@@ -219,8 +224,7 @@ class Networks:
         if self._bridge:
             bridge, self._bridge = self._bridge, None
             if remove:
-                guarded = self._guard is not None
-                await self._run(lambda: bridge.remove(restore_forwarding=guarded))
+                await self._run(bridge.remove)
             await self._run(bridge.close)
         self._worker.shutdown(wait=False)
         if self._lock:
@@ -302,6 +306,7 @@ class Networks:
             undo.callback(self._free, address)
             published = self._hold(container.name, endpoint_id, sandbox.id, wanted)
             undo.callback(self._ports.release, sandbox.id)
+            failpoint("networks.activate.ports-held")
             redirected = tuple(redirections(published, str(address)))
             interface = f"{VETH_PREFIX}{sandbox.id[:8]}{endpoint_id[:5]}"
             place = _Place(interface, address, redirected)
@@ -358,10 +363,11 @@ class Networks:
         """Addresses are free once their interfaces are gone."""
         places, self._leaving = self._leaving, []
         if self._bridge:
+            with_udp = [place.address for place in places if any(one.port.protocol == "udp" for one in place.published)]
             try:
-                await self._run(self._bridge.unplug, [place.interface for place in places])
+                await self._run(self._bridge.leave, [place.interface for place in places], with_udp)
             except OSError as error:
-                log.warning("could not delete interfaces: %s", error)
+                log.warning("could not clean up after containers that ended: %s", error)
         for place in places:
             self._free(place.address)
 
@@ -461,6 +467,7 @@ class Networks:
                     "INSERT INTO forwarding (boot_id, record) VALUES (?, ?)",
                     (record.boot_id, msgspec.json.encode(record)),
                 )
+        failpoint("networks.recover.forwarding-recorded")
         return Guard(tuple(record.bridges))
 
     # --- the records ---
@@ -538,17 +545,60 @@ class Networks:
         task.add_done_callback(self._tasks.discard)
 
 
-def remove_from_host(bridge: str) -> None:
-    """Take a bridge of this engine's off the host, with its firewall table and its accepts in other firewalls.
+def _lock(bridge: str) -> socket.socket | None:
+    """Hold a bridge's name against other engines on this host; None if another one has it.
 
-    For uninstalling: the engine must not run. Blocking; raises OSError, NftablesError. Harmless if nothing is there.
-    Forwarding is left as it is.
+    An abstract socket: it belongs to the network namespace, as the bridge does, and goes with the process (unix(7)).
     """
-    host = Bridge(bridge)
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     try:
-        host.remove(restore_forwarding=False)
+        lock.bind(f"\0wherry/bridge/{bridge}")
+    except OSError as error:
+        lock.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return None
+    return lock
+
+
+def _remove_leftovers(bridge: Bridge) -> None:
+    """Bridges of engines that do not run and left no container in them: their routes would be in the way.
+
+    Such an engine makes its bridge again when it starts.
+    """
+    for name in bridge.existing(BRIDGES):
+        lock = _lock(name) if name != bridge.name else None
+        if lock:
+            with lock:
+                if bridge.is_free(name):
+                    _remove(name, besides=[bridge.name])
+
+
+def clean_host(bridges: Iterable[str] = BRIDGES) -> list[str]:
+    """Take what engines that do not run left on the host: bridges, firewall tables, accepts in other firewalls.
+
+    For uninstalling, after the containers have been stopped. Forwarding goes off again if it was on because of an
+    engine and no other bridge is there. Blocking; gives the names of what it removed; raises OSError, NftablesError.
+    """
+    removed = []
+    for name in bridges:
+        lock = _lock(name)
+        if lock:
+            with lock:
+                if _remove(name):
+                    removed.append(name)
+    return removed
+
+
+def _remove(name: str, besides: Collection[str] = ()) -> bool:
+    """Whether there was a bridge of this name."""
+    host = Bridge(name)
+    try:
+        there = bool(host.existing([name]))
+        host.remove(besides=besides)
     finally:
         host.close()
+    return there
 
 
 def _wanted(config: Config, host: HostConfig) -> list[Wanted]:

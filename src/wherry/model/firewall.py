@@ -23,6 +23,7 @@ from typing import Any
 from wherry.model.container import PublishedPort
 
 ANY = "0.0.0.0"
+GUARD = "not_a_router"  # the chain that is there if forwarding is on because of us
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ table ip {bridge} {{
         oifname "{bridge}" ct state established,related accept
         oifname "{bridge}" ct status dnat accept
         oifname "{bridge}" drop
-        {"jump not_a_router" if guard else ""}
+        {f"jump {GUARD}" if guard else ""}
     }}
 {_not_a_router(guard) if guard else ""}
 }}
@@ -131,7 +132,7 @@ def _not_a_router(guard: Guard) -> str:
     theirs = f"iifname != {{ {_names(guard)} }} " if guard.bridges else ""
     ours = f"oifname != {{ {_names(guard)} }} " if guard.bridges else ""
     return f"""
-    chain not_a_router {{
+    chain {GUARD} {{
         {known}
         meta iifkind "bridge" {theirs}accept
         meta oifkind "bridge" {ours}accept

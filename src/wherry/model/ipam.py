@@ -8,8 +8,7 @@ other.
 from __future__ import annotations
 
 import heapq
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from wherry.errors import InvalidParameter, SystemFailure
@@ -46,26 +45,33 @@ class Addresses:
             first, last = first + 1, last - 1
         self._next, self._last = first, last  # every address below `_next` is taken, resting, reserved or in `_free`
         self._taken: set[int] = {int(address) for address in reserved}
-        self._free: list[int] = []  # a heap
-        self._resting: deque[tuple[float, int]] = deque()
+        self._free: set[int] = set()  # rested, below `_next`
+        self._lowest: list[int] = []  # a heap of all in `_free`, and of some that no longer are
+        self._resting: dict[int, float] = {}  # until when; the first to end comes first
         self._rest = rest
         self.subnet = subnet
 
     def allocate(self, now: float) -> IPv4Address:
         """The lowest free address; the one that rested longest if no other is left. Raises Exhausted."""
-        while self._resting and self._resting[0][0] <= now:
-            self._offer(self._resting.popleft()[1])
-        for candidate in self._candidates():
-            if candidate not in self._taken:
-                self._taken.add(candidate)
-                return IPv4Address(candidate)
-        raise Exhausted
+        while self._resting and (first := next(iter(self._resting.items())))[1] <= now:
+            del self._resting[first[0]]
+            if first[0] < self._next:  # else `_next` will come to it
+                self._free.add(first[0])
+                heapq.heappush(self._lowest, first[0])
+        number = self._lowest_free() or self._never_used() or next(iter(self._resting), 0)
+        if not number:
+            raise Exhausted
+        self._resting.pop(number, None)
+        self._taken.add(number)
+        return IPv4Address(number)
 
     def take(self, address: IPv4Address) -> bool:
         """Claim this one, which someone already uses. False if it was taken, or is not of this subnet."""
         number = int(address)
         if number in self._taken or address not in self.subnet:
             return False
+        self._free.discard(number)
+        self._resting.pop(number, None)
         self._taken.add(number)
         return True
 
@@ -74,20 +80,24 @@ class Addresses:
         number = int(address)
         if number in self._taken and address in self.subnet:
             self._taken.remove(number)
-            self._resting.append((now + self._rest, number))
+            self._resting[number] = now + self._rest
 
-    def _candidates(self) -> Iterator[int]:
-        while self._free:
-            yield heapq.heappop(self._free)
+    def _lowest_free(self) -> int:
+        """0 if there is none."""
+        while self._lowest:
+            number = heapq.heappop(self._lowest)
+            if number in self._free:
+                self._free.remove(number)
+                return number
+        return 0
+
+    def _never_used(self) -> int:
+        """0 if there is none."""
         while self._next <= self._last:
             self._next += 1
-            yield self._next - 1
-        while self._resting:
-            yield self._resting.popleft()[1]
-
-    def _offer(self, number: int) -> None:
-        if number < self._next:  # else `_next` will come to it
-            heapq.heappush(self._free, number)
+            if self._next - 1 not in self._taken and self._next - 1 not in self._resting:
+                return self._next - 1
+        return 0
 
 
 def gateway_of(bip: str) -> IPv4Interface:

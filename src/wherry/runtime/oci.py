@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +75,9 @@ class Runtime:
             raise SystemFailure(f"{self.name} {' '.join(words)}: {said or f'exit code {finished.code}'}")
 
 
+_WRONG_DIRECTORY = re.compile(r"chdir `([^`]*)`: (.+)")  # crun's words
+
+
 def start_failure(said: str, argv0: str, *, verb: str) -> StartFailed:
     """A runtime's refusal to start a process, as Docker tells it.
 
@@ -97,6 +101,8 @@ def _in_dockers_words(said: str, argv0: str) -> tuple[str, int]:
     about_command = argv0 in said or "exec" in lower or "open executable" in lower
     if about_command and "no such file or directory" in lower and "chdir" not in lower and "mount" not in lower:
         return f"exec: {quoted}: stat {argv0}: no such file or directory", 127
+    if (directory := _WRONG_DIRECTORY.search(said)) is not None:
+        return f'chdir to cwd ("{directory[1]}") set in config.json failed: {directory[2].lower()}', 126
     if "open executable: operation not permitted" in lower:  # crun's word for a directory
         return f"exec: {quoted}: is a directory", 126
     if about_command and "is a directory" in lower:

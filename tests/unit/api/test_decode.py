@@ -1,6 +1,7 @@
 """Bodies as Go's encoding/json reads them; the messages are a real engine's, taken down from one."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -187,6 +188,13 @@ def test_null_leaves_the_default() -> None:
     assert host.memory == 0
     assert networking is not None
     assert networking.endpoints_config == {"x": None}
+
+
+def test_a_body_that_is_any_object() -> None:
+    assert decode.body(dict[str, Any], JSON, b'{"a":[1]}') == {"a": [1]}
+    assert decode.body(dict[str, Any], JSON, b"null") == {}
+    with pytest.raises(InvalidParameter, match="cannot unmarshal array into Go value of type map"):
+        decode.body(dict[str, Any], JSON, b"[]")
 
 
 def test_text_that_is_not_utf8_is_repaired() -> None:

@@ -18,12 +18,13 @@ from wherry.engine.containers.starting import clear_bundle
 from wherry.engine.volumes import Volume
 from wherry.errors import InvalidParameter, NotFound
 from wherry.linux import mounts, safepath
-from wherry.model import validate
+from wherry.model import platforms, validate
 from wherry.model.config import Config, HostConfig, NetworkingConfig
 from wherry.model.container import Container, MountPoint, Sandbox, State
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
 from wherry.model.ids import new_id
+from wherry.model.image import Image
 from wherry.model.merge import command, merge
 from wherry.model.mounts import resolve
 from wherry.model.states import Happening, Status, after
@@ -90,6 +91,7 @@ class Creator:
         )
         self._networks.validate(host, config, networking)
         image = self._images.resolve(config.image)
+        _check_platform(platform, image, config.image)
         name = self._index.choose_name(name)
         merged = merge(config, image.config)
         warnings += validate.image_warnings(config, image.config.healthcheck)
@@ -205,3 +207,16 @@ class Creator:
             self._volumes.seed(volume, Path(f"/proc/self/fd/{source}"))
         finally:
             os.close(source)
+
+
+def _check_platform(asked: str, image: Image, reference: str) -> None:
+    """Raises NotFound, in Docker's words, where `--platform` names another than the image's; then clients pull."""
+    if not asked:
+        return
+    wanted = platforms.parse(asked, platforms.from_machine(os.uname().machine))
+    if (wanted.os, wanted.architecture) != (image.os, image.architecture):
+        written = "/".join(part for part in (wanted.os, wanted.architecture, wanted.variant) if part)
+        raise NotFound(
+            f"image with reference {reference} was found but does not match the specified platform: "
+            f"wanted {written}, actual: {image.os}/{image.architecture}"
+        )
