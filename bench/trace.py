@@ -124,9 +124,10 @@ def read_spans(path: Path, since_ns: int) -> list[Moment]:
     """The daemon's functions that began since then, indented by what they are within."""
     found = []
     for line in path.read_text().splitlines():
-        began, ended, thread, name = line.split(" ", 3)
-        if int(began) >= since_ns:
-            found.append((int(began), int(ended), int(thread), name))
+        *numbers, label = line.split(" ", 3)
+        first, last, native = map(int, numbers)
+        if first >= since_ns:
+            found.append((first, last, native, label))
     found.sort(key=lambda span: (span[0], -span[1]))
     moments = []
     open_until: list[int] = []

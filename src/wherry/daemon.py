@@ -151,11 +151,11 @@ async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
         debug=config.debug,
     )
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(_pidfile(config.pidfile))
+        sockets = stack.enter_context(_sockets(config))  # first: clients wait in the backlog while the engine opens
         engine = await stack.enter_async_context(open_engine(engine_config))
         for warning in engine.facts.warnings():
             log.warning("%s", warning)
-        stack.enter_context(_pidfile(config.pidfile))
-        sockets = stack.enter_context(_sockets(config))
         await stack.enter_async_context(open_api(engine, sockets))
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the daemon: never look at it again

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support import inventory
 from tests.support.daemon import Wherryd, temporary_folder
 from tests.support.engine import Engine
 
@@ -29,12 +29,17 @@ def session_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     try:
         engine = Engine("wherry", daemon.socket)
         engine.prepare()
+        engine.exec(engine.idle(), ["true"])  # makes what is made once: folders, parents of cgroups
+        engine.tidy()
+        engine.tidy_images()
+        clean = inventory.take(daemon)
+        engine.prepare()
         yield engine
         engine.tidy()
         engine.tidy_images()
+        inventory.assert_nothing_beyond(clean, daemon)
     finally:
-        daemon.stop()
-        shutil.rmtree(daemon.folder)
+        daemon.dispose()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.engine import DEAF, IDLE, Engine, eventually
+from tests.support.engine import DEAF, Engine, eventually
 
 ALL: dict[str, Any] = {"stream": 1, "stdin": 1, "stdout": 1, "stderr": 1}
 INTERACTIVE: dict[str, Any] = {
@@ -203,7 +203,7 @@ def test_stopped_reader_stalls_nobody(engine: Engine) -> None:
 @pytest.mark.parametrize("upgrade", [True, False])
 def test_of_what_cannot_be_attached(engine: Engine, upgrade: bool) -> None:
     """Errors come as text on a connection that counts as taken over."""
-    engine.run(IDLE, name="wt-a")
+    engine.idle(name="wt-a")
     engine.http.post("/containers/wt-a/pause")
     for name, expected in (
         ("wt-a", (409, b"container wt-a is paused, unpause the container before attach\r\n")),

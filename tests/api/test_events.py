@@ -19,7 +19,7 @@ def actions(engine: Engine, container: str) -> list[str]:
 
 
 def test_a_life(engine: Engine) -> None:
-    container = engine.run(IDLE, name="wt-ev", Labels={"wt-k": "v"})
+    container = engine.idle(name="wt-ev", Labels={"wt-k": "v"})
     engine.http.post(f"/containers/{container}/stop")
     eventually(lambda: {"die", "stop"} <= set(actions(engine, container)))
     told = actions(engine, container)
@@ -64,7 +64,7 @@ def test_other_verbs(engine: Engine) -> None:
 
 
 def test_exec_and_attach(engine: Engine) -> None:
-    container = engine.run(IDLE)
+    container = engine.idle()
     engine.exec(container, ["sh", "-c", "exit 3"])
     eventually(lambda: "exec_die" in actions(engine, container))
     assert actions(engine, container) == [

@@ -9,7 +9,7 @@ from tests.support.engine import IDLE, Engine, eventually
 
 @pytest.fixture
 def container(engine: Engine) -> str:
-    return engine.run(IDLE, name="wt-x", Env=["A=1"], WorkingDir="/tmp")
+    return engine.idle(name="wt-x", Env=["A=1"], WorkingDir="/tmp")
 
 
 def test_output_and_code(engine: Engine, container: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.engine import IDLE, Engine
+from tests.support.engine import Engine
 from tests.support.images import (
     Entry,
     base_entries,
@@ -384,7 +384,7 @@ def test_remove_while_used(engine: Engine) -> None:
         f"conflict: unable to delete {short} (must be forced) - image is being used by stopped container "
         f"{stopped[:12]}",
     )
-    running = engine.run(IDLE, Image="wt-used:1")
+    running = engine.idle(Image="wt-used:1")
     engine.remove(stopped)
     answer = engine.http.delete(f"/images/{short}", force=1)
     assert (answer.status, answer.message) == (

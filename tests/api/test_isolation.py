@@ -157,7 +157,7 @@ def test_cgroup_namespace(engine: Engine) -> None:
 
 @pytest.mark.parametrize(("kind", "option"), [("pid", "PidMode"), ("ipc", "IpcMode")])
 def test_namespaces_of_a_container(engine: Engine, kind: str, option: str) -> None:
-    owner = engine.run(IDLE, name="wt-owner", host={"IpcMode": "shareable"})
+    owner = engine.idle(name="wt-owner", host={"IpcMode": "shareable"})
     assert namespace(engine, kind, host={option: "container:wt-owner"}) == (
         engine.exec(owner, ["readlink", f"/proc/self/ns/{kind}"])[1].strip()
     )
@@ -169,7 +169,7 @@ def test_pid_namespace_of_a_container_shows_its_processes(engine: Engine) -> Non
 
 
 def test_ipc_modes(engine: Engine) -> None:
-    engine.run(IDLE, name="wt-owner", host={"IpcMode": "private"})
+    engine.idle(name="wt-owner", host={"IpcMode": "private"})
     container = engine.create(["true"], host={"IpcMode": "container:wt-owner"})
     answer = engine.http.post(f"/containers/{container}/start")
     assert answer.status == 400 or answer.status == 409 or answer.status == 500

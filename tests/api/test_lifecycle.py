@@ -165,7 +165,7 @@ def test_pause_of_what_does_not_run(engine: Engine) -> None:
 
 
 def test_a_paused_container_can_be_stopped_and_removed(engine: Engine) -> None:
-    container = engine.run(IDLE)
+    container = engine.idle()
     engine.http.post(f"/containers/{container}/pause")
     assert engine.http.post(f"/containers/{container}/stop", t=1).status == 204
     assert engine.state(container)["Status"] == "exited"
@@ -194,7 +194,7 @@ def test_restart_starts_what_is_stopped(engine: Engine) -> None:
 
 
 def test_rename(engine: Engine) -> None:
-    container = engine.run(IDLE, name="wt-old")
+    container = engine.idle(name="wt-old")
     engine.create(IDLE, name="wt-other")
     assert engine.http.post("/containers/wt-old/rename", name="wt-new").status == 204
     assert engine.inspect("wt-new")["Name"] == "/wt-new"

@@ -157,12 +157,13 @@ def test_logging_turned_off(engine: Engine) -> None:
 
 def test_rotation(engine: Engine) -> None:
     options = {"Type": "json-file", "Config": {"max-size": "20k", "max-file": "3"}}
-    container = engine.run(
-        ["sh", "-c", "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; done"], host={"LogConfig": options}
-    )
-    engine.wait(container)
-    lines = engine.logs(container)[0].decode().splitlines()
-    assert lines[-1] == "line 3000"
-    first = int(lines[0].split()[1])
-    assert first > 1
-    assert lines == [f"line {n}" for n in range(first, 3001)]
+    script = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; done; exec sleep 60"
+    container = engine.run(["sh", "-c", script], host={"LogConfig": options})
+
+    def lines() -> list[str]:
+        return engine.logs(container)[0].decode().splitlines()
+
+    eventually(lambda: (shown := lines()) and shown[-1] == "line 3000" and shown[0] != "line 1")
+    shown = lines()
+    first = int(shown[0].split()[1])
+    assert shown == [f"line {n}" for n in range(first, 3001)]

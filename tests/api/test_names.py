@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.engine import IDLE, Engine, eventually
+from tests.support.engine import Engine, eventually
 
 
 def test_by_name_and_prefix(engine: Engine) -> None:
@@ -49,7 +49,7 @@ def test_generated_names(engine: Engine) -> None:
 
 def test_a_name_is_free_after_removal(engine: Engine) -> None:
     for _ in range(2):
-        container = engine.run(IDLE, name="wt-again")
+        container = engine.idle(name="wt-again")
         assert engine.http.delete(f"/containers/{container}", force=1).status == 204
 
 
@@ -60,7 +60,7 @@ def listed(engine: Engine, **query: object) -> list[str]:
 
 
 def test_list(engine: Engine) -> None:
-    running = engine.run(IDLE, name="wt-l1", Labels={"wt-label": "a", "other": "x"})
+    running = engine.idle(name="wt-l1", Labels={"wt-label": "a", "other": "x"})
     created = engine.create(["true"], name="wt-l2", Labels={"wt-label": "b"})
     exited = engine.run(["sh", "-c", "exit 3"], name="wt-l3")
     engine.wait(exited)
@@ -93,7 +93,7 @@ def test_list(engine: Engine) -> None:
 
 def test_list_shows(engine: Engine) -> None:
     binding = {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}
-    engine.run(IDLE, name="wt-l1", Labels={"a": "b"}, ExposedPorts={"80/tcp": {}}, host={"PortBindings": binding})
+    engine.idle(name="wt-l1", Labels={"a": "b"}, ExposedPorts={"80/tcp": {}}, host={"PortBindings": binding})
 
     def shown() -> Any:
         (entry,) = engine.http.get("/containers/json", filters={"name": ["wt-l1"]}).json()
@@ -102,7 +102,7 @@ def test_list_shows(engine: Engine) -> None:
     entry = eventually(shown)
     assert entry["Image"] == "wt-base:latest"
     assert entry["ImageID"].startswith("sha256:")
-    assert entry["Command"] == "sh -c 'trap 'exit 0' TERM; while :; do sleep 0.05; done'"
+    assert entry["Command"] == "sh -c 'trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done'"
     assert isinstance(entry["Created"], int)
     assert entry["Labels"] == {"a": "b"}
     assert entry["State"] == "running"

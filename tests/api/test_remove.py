@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.engine import IDLE, Engine, eventually
+from tests.support.engine import Engine, eventually
 
 
 def volume_of(engine: Engine, container: str, destination: str) -> str:
@@ -12,7 +12,7 @@ def volume_of(engine: Engine, container: str, destination: str) -> str:
 
 
 def test_refused_while_running(engine: Engine) -> None:
-    container = engine.run(IDLE, name="wt-r")
+    container = engine.idle(name="wt-r")
     answer = engine.http.delete(f"/containers/{container}")
     assert (answer.status, answer.message) == (
         409,
@@ -58,7 +58,7 @@ def test_twice(engine: Engine) -> None:
 def test_at_once(engine: Engine) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    container = engine.run(IDLE)
+    container = engine.idle()
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: engine.http.delete(f"/containers/{container}", force=1).status, range(4)))
     assert 204 in answers
@@ -68,7 +68,7 @@ def test_at_once(engine: Engine) -> None:
 
 def test_prune(engine: Engine) -> None:
     label = {"wt-prune": "yes"}
-    running = engine.run(IDLE, Labels=label)
+    running = engine.idle(Labels=label)
     created = engine.create(["true"], Labels=label)
     exited = engine.run(["sh", "-c", "head -c 100000 /dev/zero >/filled"], Labels=label)
     other = engine.create(["true"], Labels={"wt-prune": "no"})

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.support.engine import IDLE, Engine, eventually
+from tests.support.engine import Engine, eventually
 
 
 def policy(name: str, count: int = 0) -> dict[str, object]:
@@ -65,7 +65,7 @@ def test_exec_into_a_restarting_container(engine: Engine) -> None:
 
 
 def test_a_kill_is_not_restarted(engine: Engine) -> None:
-    container = engine.run(IDLE, host=policy("always"))
+    container = engine.idle(host=policy("always"))
     engine.http.post(f"/containers/{container}/kill")
     eventually(lambda: engine.state(container)["Status"] == "exited")
     assert engine.inspect(container)["RestartCount"] == 0
@@ -152,7 +152,7 @@ def test_auto_remove_keeps_named_volumes(engine: Engine) -> None:
 
 def test_auto_remove_after_stop_and_kill(engine: Engine) -> None:
     for verb in ("stop", "kill"):
-        container = engine.run(IDLE, name="wt-gone", host={"AutoRemove": True})
+        container = engine.idle(name="wt-gone", host={"AutoRemove": True})
         assert engine.http.post(f"/containers/{container}/{verb}").status == 204
         eventually(lambda: engine.http.get("/containers/wt-gone/json").status == 404)
 

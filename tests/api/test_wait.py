@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.engine import IDLE, Engine
+from tests.support.engine import Engine
 from tests.support.http import Stream
 
 
@@ -21,7 +21,7 @@ def nothing_yet(stream: Stream) -> None:
 
 @pytest.mark.parametrize("condition", ["", "not-running", "next-exit", "removed"])
 def test_headers_come_at_once(engine: Engine, condition: str) -> None:
-    container = engine.run(IDLE)
+    container = engine.idle()
     query: dict[str, Any] = {"condition": condition} if condition else {}
     with engine.http.stream("POST", f"/containers/{container}/wait", **query) as stream:
         assert stream.status == 200
@@ -89,7 +89,7 @@ def test_unknown_condition(engine: Engine) -> None:
 
 
 def test_many_waiters(engine: Engine) -> None:
-    container = engine.run(IDLE)
+    container = engine.idle()
     streams = [engine.http.stream("POST", f"/containers/{container}/wait") for _ in range(5)]
     try:
         engine.http.post(f"/containers/{container}/stop")

@@ -106,6 +106,7 @@ def test_filters_are_remembered_by_capabilities(profiles: Profiles) -> None:
     assert profiles.filter("builtin", ("CAP_KILL", "CAP_CHOWN")) is one
     assert profiles.filter("builtin", ()) is not one
     assert profiles.filter("unconfined", ()) is None
+    assert profiles.filter("{}", ()) is None, "a profile that says nothing, as in Docker"
 
 
 def test_what_a_runtime_is_given(profiles: Profiles) -> None:

@@ -273,6 +273,7 @@ def test_mounts_below_a_read_only_bind_are_read_only_too(engine: Engine, tmp_pat
 def test_the_working_directory_is_made_inside(engine: Engine) -> None:
     out = engine.run("pwd; stat -c %u:%g:%a /new/deep", config={"working_dir": "/new/deep"})
     assert out == "/new/deep\n0:0:755\n"
+    assert engine.run("pwd", config={"working_dir": "/new/../up/"}) == "/up\n"
     with pytest.raises(SystemFailure, match="Cannot mkdir: /etc/passwd is not a directory"):
         engine.run("true", config={"working_dir": "/etc/passwd"})
 

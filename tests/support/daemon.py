@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import time
 from pathlib import Path
 
 from tests.support.http import Client
+from wherry.engine.networks import remove_from_host
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -31,7 +34,7 @@ class Wherryd:
         self.run = folder / "run"
         self.socket = self.run / "wherry.sock"
         self.log = folder / "wherryd.log"
-        self.number = number
+        self.gateway = f"172.31.{number}.1"
         self.process: subprocess.Popen[bytes] | None = None
         self.run.mkdir(parents=True, exist_ok=True)
 
@@ -49,7 +52,7 @@ class Wherryd:
             "-H",
             f"unix://{self.socket}",
             "--bip",
-            f"172.31.{self.number}.1/24",
+            f"{self.gateway}/24",
             *arguments,
         ]
 
@@ -112,6 +115,23 @@ class Wherryd:
         except subprocess.TimeoutExpired:
             self.kill()
             raise
+
+    def dispose(self) -> None:
+        """Stop it and take everything of its off the host; containers must be gone."""
+        bridge = self.bridge
+        self.stop()
+        if bridge:
+            remove_from_host(bridge)
+        shutil.rmtree(self.folder)
+
+    @property
+    def bridge(self) -> str:
+        """The interface that has the daemon's bridge address (`ip -json address`), "" if none."""
+        shown = subprocess.run(["ip", "-json", "address"], check=True, capture_output=True)
+        for link in json.loads(shown.stdout):
+            if any(address.get("local") == self.gateway for address in link.get("addr_info", ())):
+                return str(link["ifname"])
+        return ""
 
 
 def temporary_folder() -> Path:

@@ -16,7 +16,7 @@ from tests.support.images import base_tar
 PREFIX = "wt-"  # of every name the tests make
 BASE = "wt-base:latest"
 # A shell that lives until it is told to end, and ends at once.
-IDLE = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"]
+IDLE = ["sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"]
 DEAF = ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done"]
 
 T = TypeVar("T")
@@ -71,6 +71,12 @@ class Engine:
         """Create and start; the process may still run."""
         container = self.create(cmd, **options)
         self.start(container)
+        return container
+
+    def idle(self, **options: Any) -> str:
+        """Run IDLE and wait until it listens to TERM, which the first process of a namespace else ignores."""
+        container = self.run(IDLE, **options)
+        eventually(lambda: self.http.get(f"/containers/{container}/logs", stdout=1).body)
         return container
 
     def wait(self, container: str, condition: str = "") -> int:

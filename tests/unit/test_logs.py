@@ -1,5 +1,4 @@
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from wherry.linux.inotify import Watcher
 from wherry.model.logging_options import LogLimits
 from wherry.model.logs import MESSAGE, STDERR, STDOUT, Assembler, LogEntry, LogOptions, TailFinder
-from wherry.storage.logs import read_log, remove_logs, rotate
+from wherry.storage.logs import read_log, trim
 
 START = 1_800_000_000
 
@@ -103,11 +102,11 @@ def test_a_line_has_the_time_of_its_end() -> None:
 
 @given(RECORDS, st.integers(0, 10), st.booleans())
 def test_the_tail_is_the_last_lines(records: list[Record], count: int, over: bool) -> None:
-    finder = TailFinder(count, end=(0, len(records)), over=over)
+    finder = TailFinder(count, end=len(records), over=over)
     for index in reversed(range(len(records))):
         stream, full, _ = records[index]
-        finder.add((0, index), stream, ends_line=full)
-    chosen = [record for index, record in enumerate(records) if (0, index) >= finder.begins[record[0]]]
+        finder.add(index, stream, ends_line=full)
+    chosen = [record for index, record in enumerate(records) if index >= finder.begins[record[0]]]
     # each record carries its line's number, counted by where lines end: what is chosen are the last whole lines
     line_of: dict[int, int] = {}
     ends = [index for index, (_, full, _) in enumerate(records) if full]
@@ -130,32 +129,52 @@ def test_the_tail_is_the_last_lines(records: list[Record], count: int, over: boo
 
 
 @settings(deadline=None, max_examples=40)
-@given(records=RECORDS, cuts=st.lists(st.integers(0, 40), max_size=3), tail=st.none() | st.integers(0, 10))
-def test_a_rotated_log_reads_as_one(
-    tmp_path_factory: pytest.TempPathFactory, records: list[Record], cuts: list[int], tail: int | None
-) -> None:
-    directory = tmp_path_factory.mktemp("log")
-    lines = [line + b"\n" for line in text(records).split(b"\n")[:-1]]
-    edges = [0, *sorted(min(cut, len(lines)) for cut in cuts), len(lines)]
-    names = [f"log.{number}" if number else "log" for number in reversed(range(len(edges) - 1))]
-    for name, start, end in zip(names, edges, edges[1:], strict=False):
-        (directory / name).write_bytes(b"".join(lines[start:end]))
+@given(records=RECORDS, tail=st.none() | st.integers(0, 10))
+def test_a_log_and_its_tail(tmp_path_factory: pytest.TempPathFactory, records: list[Record], tail: int | None) -> None:
+    path = tmp_path_factory.mktemp("log") / "log"
+    path.write_bytes(text(records))
 
-    (directory / "whole").write_bytes(text(records))
-
-    async def read(name: str) -> list[LogEntry]:
+    async def read() -> list[LogEntry]:
         watcher = Watcher()
         try:
-            return await collect(directory / name, LogOptions(tail=tail), watcher)
+            return await collect(path, LogOptions(tail=tail), watcher)
         finally:
             watcher.close()
 
-    entries = asyncio.run(read("log"))
-    assert entries == asyncio.run(read("whole"))
+    entries, expected = asyncio.run(read()), shown(records)
     if tail is None:
-        assert entries == shown(records)
+        assert entries == expected
     else:
-        assert len(entries) == min(tail, len(shown(records)))
+        assert len(entries) == min(tail, len(expected)) and set(entries) <= set(expected)
+
+
+@settings(deadline=None, max_examples=30)
+@given(lines=st.integers(0, 3000), size=st.integers(1, 200_000), files=st.integers(1, 3), tail=st.none() | st.just(50))
+def test_a_trimmed_log_is_the_end_of_the_whole_one(
+    tmp_path_factory: pytest.TempPathFactory, lines: int, size: int, files: int, tail: int | None
+) -> None:
+    path = tmp_path_factory.mktemp("log") / "log"
+    records = [(STDOUT, True, b"%d " % number + b"x" * 90) for number in range(lines)]
+    whole = text(records)
+    path.write_bytes(whole)
+    bound = LogLimits(max_size=size, max_files=files)
+    assert trim(path, bound) is (len(whole) > size * files)
+    assert path.stat().st_size == len(whole)
+    assert path.stat().st_blocks * 512 <= max(size * files, 4096) + 2 * 4096
+
+    async def read() -> list[LogEntry]:
+        watcher = Watcher()
+        try:
+            return await collect(path, LogOptions(tail=tail), watcher)
+        finally:
+            watcher.close()
+
+    entries, expected = asyncio.run(read()), shown(records)
+    longest = len(whole) // lines + 10 if lines else 0
+    kept = max(0, min(len(whole), size * files) - longest) // max(1, longest)
+    if tail is not None:
+        expected, kept = expected[-tail:], min(kept, tail)
+    assert kept <= len(entries) and entries == expected[len(expected) - len(entries) :]
 
 
 async def test_a_big_file_and_its_tail(tmp_path: Path, watcher: Watcher) -> None:
@@ -268,27 +287,36 @@ async def test_following_from_the_end_keeps_a_begun_line_whole(tmp_path: Path, w
     await follower.task
 
 
-async def test_following_goes_on_across_rotations(tmp_path: Path, watcher: Watcher) -> None:
+async def test_following_goes_on_while_the_log_is_trimmed(tmp_path: Path, watcher: Watcher) -> None:
     path = tmp_path / "log"
-    current = path.open("ab", buffering=0)
     follower = Follower(path, watcher)
-    for number in range(50):
-        current.write(text([(STDOUT, True, b"%d" % number)]))
-        if number % 7 == 0:
-            rotate(path, LogLimits(max_size=1, max_files=3), tmp_path / "ctl")
-            current.write(text([(STDOUT, True, b"late")]))  # to the renamed file, as conmon does until it reopens
-            current.close()
-            current = (tmp_path / "log.tmp").open("ab", buffering=0)
-            (tmp_path / "log.tmp").rename(path)
-            await follower.until(lambda data, wanted=b"%d\nlate\n" % number: data.endswith(wanted))  # type: ignore[misc]
-    current.close()
+    with path.open("ab", buffering=0) as log:
+        for number in range(200):
+            log.write(text([(STDOUT, True, b"%d " % number + b"x" * 200)]))
+            if number % 20 == 19:
+                await follower.until(lambda data, wanted=b"\n%d " % number: wanted in data)  # type: ignore[misc]
+                assert await asyncio.to_thread(trim, path, LogLimits(max_size=1000))
     follower.ended.set()
     await follower.task
-    expected = "".join(f"{number}\n" + "late\n" * (number % 7 == 0) for number in range(50))
-    assert follower.data.decode() == expected
-    assert sorted(os.listdir(tmp_path)) == ["log", "log.1", "log.2"]
-    remove_logs(path)
-    assert not os.listdir(tmp_path)
+    assert [line.split()[0] for line in follower.data.splitlines()] == [b"%d" % number for number in range(200)]
+    assert [entry.data.split()[0] for entry in await collect(path, LogOptions(), watcher)] == [
+        b"%d" % number for number in range(196, 200)
+    ]
+
+
+async def test_a_follower_that_is_too_slow_goes_on_where_the_log_still_is(tmp_path: Path, watcher: Watcher) -> None:
+    path = tmp_path / "log"
+    records = [(STDOUT, True, b"%d " % number + b"x" * 200) for number in range(20_000)]
+    path.write_bytes(text(records))
+    ended = asyncio.Event()
+    ended.set()
+    numbers = []
+    async with aclosing(read_log(path, LogOptions(follow=True), ended=ended, watcher=watcher)) as log:
+        async for entry in log:
+            if not numbers:
+                await asyncio.to_thread(trim, path, LogLimits(max_size=10_000))
+            numbers.append(int(entry.data.split()[0]))
+    assert numbers[-1] == 19_999 and numbers == sorted(numbers) and len(numbers) < 2000
 
 
 async def test_a_follower_that_is_cancelled_leaves_nothing(tmp_path: Path, watcher: Watcher) -> None:

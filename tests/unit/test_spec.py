@@ -375,3 +375,37 @@ def test_annotations_of_the_user_cannot_replace_the_filter() -> None:
 def test_every_propagation_word_is_an_option_that_runtimes_know() -> None:
     for word in mounts.PROPAGATION_MODES:
         assert word in mounted(made(binds=[f"/x:/m:{word}"]))["/m"]["options"]
+
+
+@pytest.mark.parametrize(
+    ("bind", "problem"),
+    [("/x:/proc", "it is not of type proc"), ("/x:/proc/self", "it is inside /proc"), ("/proc:/proc", "")],
+)
+def test_nothing_stands_in_for_proc(bind: str, problem: str) -> None:
+    if not problem:
+        assert mounted(made(binds=[bind]))["/proc"]["source"] == "/proc"
+        return
+    with pytest.raises(SystemFailure, match=f"cannot be mounted because {problem}"):
+        made(binds=[bind])
+
+
+def test_files_of_proc_may_be_replaced() -> None:
+    assert "/proc/uptime" in mounted(made(binds=["/x:/proc/uptime"]))
+
+
+def test_no_quota_is_no_quota() -> None:
+    assert "cpu" not in made(cpu_quota=-1)["linux"]["resources"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "late"),
+    [
+        (Ulimit("nofile", 20, 10), True),
+        (Ulimit("NOFILE", -1, 10), True),
+        (Ulimit("nofile", 20, 30), False),
+        (Ulimit("nofile", 5000, 5000), False),
+        (Ulimit("core", 0, 0), False),
+    ],
+)
+def test_limits_too_low_for_the_runtime_come_late(limit: Ulimit, late: bool) -> None:
+    assert spec.late_limits(HostConfig(ulimits=[limit])) == ([limit] if late else [])

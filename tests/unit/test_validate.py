@@ -295,3 +295,10 @@ def test_selinux_is_not_done() -> None:
             check(host=host, **settings)
         assert check(**settings) == []
     assert check(host=host, security_opt=["label=disable"]) == []
+
+
+@pytest.mark.parametrize(("asked", "tidy"), [("/a/../b", "/b"), ("/a/", "/a"), ("//a//b/.", "/a/b"), ("", "")])
+def test_the_working_directory_is_tidied(asked: str, tidy: str) -> None:
+    config = Config(working_dir=asked)
+    check(config)
+    assert config.working_dir == tidy

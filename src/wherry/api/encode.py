@@ -11,7 +11,6 @@ import msgspec
 
 from wherry.model.config import Config, EndpointConfig, HostConfig
 from wherry.model.container import Container, Endpoint, MountPoint, PublishedPort
-from wherry.model.states import Status
 from wherry.model.timestamps import rfc3339_nano
 
 DRIVER = "overlay2"
@@ -31,15 +30,12 @@ _OMITTED_HOST = frozenset("annotations storage_opt tmpfs sysctls kernel_memory k
 
 def shown_status(container: Container) -> str:
     """Docker's `State.Status`. A container that is being started shows as what it was before."""
-    status = container.state.status
-    if status is Status.STARTING:
-        return "exited" if container.state.finished_at else "created"
-    return str(status.value)
+    return str(container.state.shown.value)
 
 
 def running(container: Container) -> bool:
     """Docker's `State.Running`: also while paused or waiting for a restart."""
-    return container.state.status in (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
+    return shown_status(container) in ("running", "paused", "restarting")
 
 
 def status_text(container: Container, now_ns: int) -> str:

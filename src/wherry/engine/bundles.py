@@ -23,6 +23,7 @@ from wherry.model.config import ExecConfig, HostConfig
 from wherry.model.container import Container, MountPoint
 from wherry.model.devices import Device
 from wherry.model.host import Host
+from wherry.model.mounts import clean
 from wherry.model.users import ResolvedUser
 from wherry.runtime import spec
 from wherry.runtime.spec import EtcFiles, SpecInputs
@@ -201,13 +202,16 @@ class _Root:
         os.close(self.fd)
 
 
-def _make_working_dir(root_fd: int, path: str) -> None:
+def _make_working_dir(root_fd: int, asked: str) -> None:
+    path = clean(asked)  # an image may say anything
     try:
         os.close(safepath.open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY))
     except FileNotFoundError:
         pass
     except NotADirectoryError:
         raise SystemFailure(f"Cannot mkdir: {path} is not a directory") from None
+    except OSError as error:
+        raise SystemFailure(f"Cannot mkdir: {path}: {error.strerror}") from None
     else:
         return
     try:

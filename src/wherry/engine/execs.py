@@ -89,7 +89,7 @@ class Execs:
         made = Exec(new_id(), container.id, config)
         self._forget_old()
         self._execs[made.id] = made
-        self._announce(container, f"exec_create: {' '.join(config.cmd)} ", execID=made.id)
+        self._announce(container, f"exec_create: {_told(made)}", execID=made.id)
         return made.id
 
     def get(self, exec_id: str) -> Exec:
@@ -99,7 +99,12 @@ class Execs:
         return found
 
     def of_container(self, container_id: str) -> list[str]:
-        return [found.id for found in self._execs.values() if found.container_id == container_id and found.running]
+        """Those that run or are still to be started."""
+        return [
+            found.id
+            for found in self._execs.values()
+            if found.container_id == container_id and (found.running or not found.started)
+        ]
 
     async def start(
         self, exec_id: str, *, detach: bool, tty: bool, console_size: tuple[int, int] | None = None
@@ -154,7 +159,7 @@ class Execs:
             await self._discard(bundle, hub)
             raise
         made.running = True
-        self._announce(container, f"exec_start: {' '.join(made.config.cmd or ())} ", execID=made.id)
+        self._announce(container, f"exec_start: {_told(made)}", execID=made.id)
         monitor = monitor_identity(launch.monitor_pid_file, self._host.boot_id)
         self._keep(self._follow(container, made, launch, hub, monitor))
         return session
@@ -224,6 +229,12 @@ class Execs:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
+def _told(made: Exec) -> str:
+    """The command as events tell it: the program, a space, and the arguments if there are any."""
+    program, *arguments = made.config.cmd or [""]
+    return f"{program} {' '.join(arguments)}"
+
+
 def _names(directory: Path) -> list[str]:
     with contextlib.suppress(FileNotFoundError):
         return os.listdir(directory)
@@ -231,6 +242,8 @@ def _names(directory: Path) -> list[str]:
 
 
 def _must_run(container: Container) -> None:
+    if container.state.shown is Status.RESTARTING:
+        raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
     if container.state.status is Status.PAUSED:
         raise Conflict(f"Container {container.name} is paused, unpause the container before exec")
     if not container.state.status.alive:

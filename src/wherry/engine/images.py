@@ -525,8 +525,13 @@ class Images:
         )
         return Pruned(done, reclaimed)
 
-    async def release(self) -> None:
-        """Give back what only a removed container still needed of a deleted image. Cheap when there is nothing."""
+    async def release(self, image_id: str = "") -> None:
+        """After a container of this image is removed: give back what only it still needed of a deleted image.
+
+        Nothing is looked at while the image exists. Without an ID everything is.
+        """
+        if image_id in self._records.images:
+            return
         async with self._gate:
             await self._collect()
 

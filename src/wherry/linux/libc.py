@@ -43,3 +43,13 @@ def mount(source: str, target: str, fstype: str | None, flags: int, data: str | 
 def umount(target: str, flags: int = 0) -> None:
     """umount2(2)."""
     _check(_libc.umount2(os.fsencode(target), flags), target)
+
+
+FALLOC_FL_KEEP_SIZE = 1
+FALLOC_FL_PUNCH_HOLE = 2
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """fallocate(2): give a range of a file back to the disk; it reads as zeros from then on."""
+    flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+    _check(_libc.fallocate(fd, flags, ctypes.c_int64(offset), ctypes.c_int64(length)), "fallocate")

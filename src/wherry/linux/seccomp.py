@@ -139,7 +139,7 @@ class Architecture(Struct, rename="camel"):
 class Profile(Struct, rename="camel"):
     """A profile as it is written."""
 
-    default_action: str = "SCMP_ACT_ERRNO"
+    default_action: str = ""
     default_errno_ret: int | None = None
     architectures: list[str] | None = None
     arch_map: list[Architecture] | None = None
@@ -407,7 +407,7 @@ class Profiles:
     def __init__(self, kernel: tuple[int, int], builtin: Path | None = None) -> None:
         self._kernel = kernel
         self._builtin_path = builtin
-        self._filters: dict[tuple[str, frozenset[str]], Filter] = {}
+        self._filters: dict[tuple[str, frozenset[str]], Filter | None] = {}
         self._lock = threading.Lock()
 
     @functools.cached_property
@@ -424,7 +424,7 @@ class Profiles:
         )
 
     def filter(self, profile: str, capabilities: Collection[str]) -> Filter | None:
-        """The filter of "builtin" or of a profile's JSON text; None for "unconfined".
+        """The filter of "builtin" or of a profile's JSON text; None for "unconfined" and for an empty profile.
 
         Raises SystemFailure for a profile that cannot be, Unavailable where the host lacks the library or the default.
         """
@@ -436,9 +436,11 @@ class Profiles:
                 self._filters[key] = self._compile(profile, key[1])
             return self._filters[key]
 
-    def _compile(self, profile: str, capabilities: frozenset[str]) -> Filter:
+    def _compile(self, profile: str, capabilities: frozenset[str]) -> Filter | None:
         builtin = profile == "builtin"
         parsed = parse(self._builtin if builtin else profile)
+        if not parsed.default_action and not parsed.syscalls:
+            return None
         oci = resolve(parsed, capabilities, kernel=self._kernel, harden=builtin)
         return Filter(oci, base64.b64encode(compile_bpf(oci)).decode())
 

@@ -88,7 +88,7 @@ class TailFinder:
     selected, and counts as a line if `over`: nothing will be added to it.
     """
 
-    def __init__(self, count: int, *, end: tuple[int, int], over: bool) -> None:
+    def __init__(self, count: int, *, end: int, over: bool) -> None:
         self.begins = {STDOUT: end, STDERR: end}
         self.left = count
         self._over = over
@@ -105,7 +105,7 @@ class TailFinder:
         """The selection is made, but the beginning of one of its lines is not found yet."""
         return bool(self._seen - self._complete)
 
-    def add(self, position: tuple[int, int], stream: int, *, ends_line: bool) -> None:
+    def add(self, position: int, stream: int, *, ends_line: bool) -> None:
         if stream in self._complete:
             return
         if ends_line or (self._over and stream not in self._seen):

@@ -45,7 +45,8 @@ def parse_mode(text: str) -> Mode | None:
     return Mode(rw == "ro", label, propagation, bool(copy))
 
 
-def _clean(path: str) -> str:
+def clean(path: str) -> str:
+    """The path without "." and "..", doubled and trailing slashes, as Go's path.Clean."""
     cleaned = posixpath.normpath(path)
     return cleaned.replace("//", "/", 1) if cleaned.startswith("//") else cleaned
 
@@ -53,7 +54,7 @@ def _clean(path: str) -> str:
 def check_destination(path: str) -> None:
     """Raises InvalidParameter for "/" and for a path that is not absolute."""
     slashed = path.replace("\\", "/")
-    if slashed and _clean(slashed) == "/":
+    if slashed and clean(slashed) == "/":
         raise InvalidParameter("invalid specification: destination can't be '/'")
     _check_absolute(path)
 
@@ -85,7 +86,7 @@ def _check_bind(mount: Mount, exists: Callable[[str], bool] | None) -> None:
 
 
 def _is_local(path: str) -> bool:
-    return not path.startswith("/") and not _clean(path).startswith("..")
+    return not path.startswith("/") and not clean(path).startswith("..")
 
 
 def _check_volume(mount: Mount, _exists: Callable[[str], bool] | None) -> None:
@@ -185,8 +186,8 @@ def parse_bind(raw: str, volume_driver: str = "") -> MountPoint:
     if kind == "bind":
         return MountPoint(
             type="bind",
-            source=_clean(source),
-            destination=_clean(target),
+            source=clean(source),
+            destination=clean(target),
             mode=mode_text,
             read_write=not mode.read_only,
             propagation=mode.propagation or DEFAULT_PROPAGATION,
@@ -196,7 +197,7 @@ def parse_bind(raw: str, volume_driver: str = "") -> MountPoint:
         type="volume",
         name=source,
         source="",
-        destination=_clean(target),
+        destination=clean(target),
         driver=volume_driver or "local",
         mode=mode_text or DEFAULT_VOLUME_MODE,
         read_write=not mode.read_only,
@@ -219,12 +220,12 @@ def _check_bind_parts(kind: str, source: str, target: str, mode: Mode) -> None:
 
 def from_mount(mount: Mount) -> MountPoint:
     """A checked mount of `--mount` as a mount point."""
-    destination = _clean(mount.target)
+    destination = clean(mount.target)
     if mount.type == "bind":
         bind = mount.bind_options
         return MountPoint(
             type="bind",
-            source=_clean(mount.source),
+            source=clean(mount.source),
             destination=destination,
             read_write=not mount.read_only,
             propagation=(bind.propagation if bind else "") or DEFAULT_PROPAGATION,
@@ -331,7 +332,7 @@ def resolve(
         for point in mounts_of(name):
             points[point.destination] = _borrowed(point, writable)
 
-    tmpfs = {_clean(path) for path in host.tmpfs or ()}
+    tmpfs = {clean(path) for path in host.tmpfs or ()}
     taken: set[str] = set()
     for raw in host.binds or ():
         point = parse_bind(raw, host.volume_driver)
@@ -351,7 +352,7 @@ def resolve(
         points[point.destination] = point
 
     for path in sorted(image_volumes):
-        destination = _clean(path if path.startswith("/") else f"/{path}")
+        destination = clean(path if path.startswith("/") else f"/{path}")
         if destination not in points and destination not in tmpfs:
             points[destination] = MountPoint(
                 type="volume", source="", destination=destination, driver="local", anonymous=True
@@ -399,6 +400,6 @@ def merge_tmpfs_options(data: str) -> list[str]:
 def volume_options(host: HostConfig, point: MountPoint) -> VolumeOptions | None:
     """What `--mount type=volume` said about making the volume of this mount point: labels, driver and its options."""
     for mount in host.mounts or ():
-        if mount.type == "volume" and _clean(mount.target) == point.destination:
+        if mount.type == "volume" and clean(mount.target) == point.destination:
             return mount.volume_options
     return None

@@ -53,11 +53,7 @@ def parse_range(text: str) -> tuple[int, int]:
 def parse_container_port(text: str) -> tuple[int, str]:
     """`80`, `80/tcp`, `53/UDP`: the port and its protocol. Raises InvalidParameter, or NotSupported for SCTP."""
     number, slash, protocol = text.partition("/")
-    try:
-        port = parse_port(number)
-    except InvalidParameter:
-        raise InvalidParameter(f'invalid port specification: "{text}"') from None
-    return port, _protocol(protocol if slash else "tcp")
+    return parse_port(number), _protocol(protocol if slash else "tcp")
 
 
 def wanted_ports(

@@ -50,8 +50,8 @@ def validate(
     """Everything that can be refused before the image is looked at; the warnings of what is accepted and discarded.
 
     `exists` tells whether a path of the host does; `runtimes` are the names that `--runtime` may have. Discarded
-    settings are cleared in `host_config`, as inspect shows them afterwards. Ports, addresses and MAC addresses are
-    `wherry.engine.networks`' to check.
+    settings are cleared in `host_config` and the working directory is tidied, as inspect shows them afterwards. Ports,
+    addresses and MAC addresses are `wherry.engine.networks`' to check.
 
     Raises InvalidParameter (Docker's 400), SystemFailure (500) or NotSupported (501: not done by this engine).
     """
@@ -116,6 +116,8 @@ def _check_config(config: Config) -> None:
         raise InvalidParameter(
             f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path"
         )
+    if config.working_dir:
+        config.working_dir = mounts.clean(config.working_dir)
     if config.stop_signal:
         signals.parse(config.stop_signal)
     check_env(config.env or ())

@@ -96,6 +96,8 @@ def start_failure(said: str, argv0: str, *, verb: str) -> StartFailed:
 def _in_dockers_words(said: str, argv0: str) -> tuple[str, int]:
     lower = said.lower()
     quoted = json.dumps(argv0, ensure_ascii=False)
+    if "not found in $path" in lower and "/" in argv0:
+        return f"exec: {quoted}: stat {argv0}: no such file or directory", 127
     if "not found in $path" in lower:
         return f"exec: {quoted}: executable file not found in $PATH", 127
     about_command = argv0 in said or "exec" in lower or "open executable" in lower

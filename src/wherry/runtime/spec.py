@@ -17,7 +17,7 @@ from wherry.model.container import Container, MountPoint
 from wherry.model.devices import ANY, Device, DeviceRule
 from wherry.model.host import CgroupLayout, Host
 from wherry.model.merge import DEFAULT_PATH
-from wherry.model.mounts import merge_tmpfs_options
+from wherry.model.mounts import clean, merge_tmpfs_options
 from wherry.model.users import ResolvedUser
 
 Json = dict[str, Any]
@@ -43,6 +43,11 @@ _IPC_SYSCTLS = frozenset(
 
 # Network settings that Docker gives every container with a network of its own.
 _NETWORK_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+
+# Files of /proc that a mount may replace, as systems like lxcfs do.
+_PROC_MOUNTS = frozenset(
+    f"/proc/{name}" for name in "cpuinfo diskstats meminfo stat swaps uptime loadavg slabinfo net/dev".split()
+)
 
 # Mounts that stay writable under a read-only root.
 _ALWAYS_WRITABLE = frozenset({"/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"})
@@ -184,7 +189,12 @@ def late_limits(settings: HostConfig) -> list[Ulimit]:
 
     Whoever starts the container sets them on its first process before that runs.
     """
-    return [limit for limit in settings.ulimits or () if limit.name == "nofile" and 0 <= limit.soft < RUNTIME_FILES]
+    return [limit for limit in settings.ulimits or () if limit.name.upper() == "NOFILE" and _too_low(limit)]
+
+
+def _too_low(limit: Ulimit) -> bool:
+    """One that cannot be at all, soft above hard, is left to the runtime to refuse."""
+    return 0 <= limit.soft < RUNTIME_FILES and (limit.hard < 0 or limit.soft <= limit.hard)
 
 
 def capability_set(settings: HostConfig, host: Host, *, privileged: bool) -> tuple[str, ...]:
@@ -235,6 +245,22 @@ def _etc_mounts(etc: EtcFiles, *, read_only: bool) -> list[Json]:
     return [_mount(path, "bind", source, "bind", *ro, "rprivate") for path, source in files if source]
 
 
+def _check_proc(point: MountPoint, rootfs: str) -> None:
+    """Nothing may stand in for /proc: what runtimes write there, such as security labels, would go astray (runc)."""
+    place = point.destination
+    if place == "/proc" and point.source != "/proc":
+        problem = "it is not of type proc"
+    elif place.startswith("/proc/") and place not in _PROC_MOUNTS:
+        problem = "it is inside /proc"
+    else:
+        return
+    raise runtime_refusal(
+        "unable to start container process: error during container init: "
+        f'error mounting "{point.source}" to rootfs at "{place}": create mount destination for {place} mount: '
+        f'check proc-safety of {place} mount: "{rootfs}{place}" cannot be mounted because {problem}'
+    )
+
+
 def _asked_mount(point: MountPoint, host: Host) -> Json:
     if point.type == "tmpfs":
         return _mount(point.destination, "tmpfs", "tmpfs", *merge_tmpfs_options(point.tmpfs_options))
@@ -263,6 +289,8 @@ def _read_only_word(point: MountPoint, host: Host) -> str:
 def _mounts(container: Container, inputs: SpecInputs) -> list[Json]:
     """In the order in which they are made: outer ones first."""
     settings = container.host
+    for point in inputs.mounts:
+        _check_proc(point, inputs.rootfs)
     asked: dict[str, Json] = {
         path: _mount(path, "tmpfs", "tmpfs", *merge_tmpfs_options(data)) for path, data in _tmpfs(settings)
     }
@@ -289,17 +317,7 @@ def _mounts(container: Container, inputs: SpecInputs) -> list[Json]:
 
 def _tmpfs(settings: HostConfig) -> Iterable[tuple[str, str]]:
     for path, data in (settings.tmpfs or {}).items():
-        yield "/" + "/".join(_normal(path.split("/"))), data
-
-
-def _normal(parts: Iterable[str]) -> list[str]:
-    kept: list[str] = []
-    for part in parts:
-        if part == "..":
-            del kept[-1:]
-        elif part not in ("", "."):
-            kept.append(part)
-    return kept
+        yield clean(path), data
 
 
 def _root_propagation(points: Iterable[MountPoint]) -> str:
@@ -465,7 +483,7 @@ def _cpu(settings: HostConfig) -> Json:
         "cpus": settings.cpuset_cpus,
         "mems": settings.cpuset_mems,
     }
-    return {name: value for name, value in values.items() if value}
+    return {name: value for name, value in values.items() if value and value != -1}  # -1: unlimited, as without
 
 
 def _block_io(settings: HostConfig, numbers: Mapping[str, tuple[int, int]]) -> Json:

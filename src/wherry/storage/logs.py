@@ -1,12 +1,12 @@
-"""Reading the log files that conmon writes, and rotating them.
+"""Reading the log files that conmon writes, and keeping them small.
 
     async with aclosing(read_log(path, LogOptions(tail=10, follow=True), ended=ended, watcher=watcher)) as entries:
         async for entry in entries:
             ...
 
 `ended` is set when the container's monitor has ended, so that nothing more is written; until then the unfinished last
-line of each stream is held back, as the real engine does. A log is `path` and, where it was rotated, `path.1` (newer),
-`path.2`, ... Files are read in threads; the loop is never blocked.
+line of each stream is held back, as the real engine does. A log is one file whose beginning may have been given back to
+the disk (`trim`). It is read in threads; the loop is never blocked.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from wherry.linux.inotify import Watcher
-from wherry.model.failpoints import failpoint
+from wherry.linux.libc import punch_hole
 from wherry.model.logging_options import LogLimits
 from wherry.model.logs import STDERR, STDOUT, Assembler, LogEntry, LogOptions, TailFinder
 
@@ -83,52 +83,26 @@ class _Block:
 
 
 @dataclass
-class _File:
-    """One open log file and how far it has been read, always to the end of a record."""
-
-    fd: int
-    inode: int
-    offset: int = 0
-    rest: bytes = b""  # of a record that is not fully there
-
-    @classmethod
-    def open(cls, path: Path) -> _File | None:
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        return cls(fd, os.fstat(fd).st_ino)
-
-    @property
-    def size(self) -> int:
-        return os.fstat(self.fd).st_size
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-
-@dataclass
 class _Reader:
     """The blocking half: opens, reads and parses. Used by one thread at a time."""
 
     path: Path
     options: LogOptions
-    files: list[_File]  # oldest first; the last is the one being written
-    current: int = 0
-    stop: int | None = None  # without `follow`: bytes of the last file that were there when reading began
-    skip: dict[int, tuple[int, int]] = field(default_factory=dict)  # by stream: (index of file, offset) where it begins
+    fd: int = -1  # -1 while there is no file: nothing was ever started
+    offset: int = 0  # where the next record begins
+    rest: bytes = b""  # of a record that is not fully there
+    stop: int | None = None  # without `follow`: the size when reading began
+    skip: dict[int, int] = field(default_factory=dict)  # by stream: the offset where it begins
     assembler: Assembler = field(default_factory=Assembler)
     finished: bool = False
 
     @classmethod
     def open(cls, path: Path, options: LogOptions, over: bool) -> _Reader:
-        reader = cls(path, options, _open_all(path))
+        reader = cls(path, options)
         try:
-            if reader.files and not options.follow:
-                reader.stop = reader.files[-1].size
-            if options.tail is not None and reader.files:
+            if reader._opened() and not options.follow:
+                reader.stop = os.fstat(reader.fd).st_size
+            if reader.fd >= 0 and options.tail is not None:
                 reader._seek_tail(options.tail, over)
         except BaseException:
             reader.close()
@@ -136,47 +110,45 @@ class _Reader:
         return reader
 
     def close(self) -> None:
-        for file in self.files:
-            file.close()
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     def read(self, over: bool) -> _Block | None:
         """The next block, None at the end of what is there. `over`: nothing will be written any more."""
-        while not self.finished:
-            if data := self._next_records():
-                return self._parse(data)
-            if self.options.follow or not self.files:
-                if self._find_newer():
-                    continue
-            if not over:
-                return None
-            self.finished = True
-            return self._checked(list(self.assembler.finish()))
-        return None
+        if self.finished:
+            return None
+        if self._opened() and (records := self._next_records()):
+            return self._parse(records)
+        if not over:
+            return None
+        self.finished = True
+        return self._checked(list(self.assembler.finish()))
+
+    def _opened(self) -> bool:
+        if self.fd < 0:
+            with suppress(FileNotFoundError):
+                self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+                self.offset = _begin(self.fd)
+        return self.fd >= 0
 
     def _next_records(self) -> list[tuple[int, bytes]]:
         """Whole records from where the reader stands, each with its offset."""
-        while self.current < len(self.files):
-            file = self.files[self.current]
-            last = self.current == len(self.files) - 1
-            start = file.offset + len(file.rest)
-            size = _BLOCK if self.stop is None or not last else min(_BLOCK, self.stop - start)
-            data = os.pread(file.fd, size, start) if size > 0 else b""
-            if data:
-                offset = file.offset
-                *lines, file.rest = (file.rest + data).split(b"\n")
-                records = []
-                for line in lines:
-                    records.append((offset, line))
-                    offset += len(line) + 1
-                file.offset = offset
-                if records:
-                    return records
-            elif last:
+        if self.offset < (begin := _begin(self.fd)):  # trimmed away before it was read
+            self.offset, self.rest = begin, b""
+        while True:
+            start = self.offset + len(self.rest)
+            size = _BLOCK if self.stop is None else min(_BLOCK, self.stop - start)
+            data = os.pread(self.fd, size, start) if size > 0 else b""
+            if not data:
                 return []
-            else:
-                file.close()
-                self.current += 1
-        return []
+            *lines, self.rest = (self.rest + data).split(b"\n")
+            records = []
+            for line in lines:
+                records.append((self.offset, line))
+                self.offset += len(line) + 1
+            if records:
+                return records
 
     def _parse(self, records: list[tuple[int, bytes]]) -> _Block:
         entries: list[LogEntry] = []
@@ -186,7 +158,7 @@ class _Reader:
             if record is None:
                 continue  # torn by a crash of the host
             time_text, stream, ends_line, data = record
-            if self.skip and (self.current, offset) < self.skip.get(stream, (0, 0)):
+            if self.skip and offset < self.skip[stream]:
                 continue
             entries.extend(add(stream, _time_ns(time_text), data, ends_line=ends_line))
         return self._checked(entries)
@@ -198,89 +170,52 @@ class _Reader:
         first = next(index for index, entry in enumerate(entries) if entry.time_ns > until)
         return _Block(entries[:first], past_until=True)
 
-    def _find_newer(self) -> bool:
-        """Where the log was rotated, go on to the next file. conmon writes to one file at a time: once a newer one
-        exists, the older one is complete, but may have grown since it was last read."""
-        newer = _open_newer(self.path, self.files[-1].inode if self.files else None)
-        self.files.extend(newer)
-        return bool(newer)
-
     def _seek_tail(self, count: int, over: bool) -> None:
         """Stand where the last `count` lines begin, and skip what belongs to lines before them."""
-        last = len(self.files) - 1
-        finder = TailFinder(count, end=(last, _end_of_records(self.files[last])), over=over)
+        end = _end_of_records(self.fd)
+        finder = TailFinder(count, end=end, over=over)
         reach = 0
-        for index, file in reversed(list(enumerate(self.files))):
-            for offset, lines in _blocks_backwards(file):
-                for at, line in _offsets_backwards(offset, lines):
-                    if (record := _split(line)) is not None:
-                        finder.add((index, at), record[1], ends_line=record[2])
-                reach = reach + _BLOCK if finder.left == 0 else 0
-                if finder.known or reach >= (_REACH if finder.lines_open else _REACH_OTHER):
-                    return self._stand(finder)
-        return self._stand(finder)
-
-    def _stand(self, finder: TailFinder) -> None:
-        self.skip = finder.begins
-        self.current, self.files[self.current].offset = min(finder.begins.values())
-
-
-def _open_all(path: Path) -> list[_File]:
-    """The log's files, oldest first. Opened newest first: a rotation in between shows one twice, never none."""
-    files: list[_File] = []
-    for candidate in _names(path):
-        file = _File.open(candidate)
-        if file is None:
-            if candidate != path:
+        for offset, lines in _blocks_backwards(self.fd, end):
+            for at, line in _offsets_backwards(offset, lines):
+                if (record := _split(line)) is not None:
+                    finder.add(at, record[1], ends_line=record[2])
+            reach = reach + _BLOCK if finder.left == 0 else 0
+            if finder.known or reach >= (_REACH if finder.lines_open else _REACH_OTHER):
                 break
-        elif any(file.inode == known.inode for known in files):
-            file.close()
-        else:
-            files.append(file)
-    return files[::-1]
+        self.skip = finder.begins
+        self.offset = min(finder.begins.values())
 
 
-def _open_newer(path: Path, inode: int | None) -> list[_File]:
-    """The files that came after the one with `inode`, oldest first; all of them if it is no longer there."""
-    files = _open_all(path)
-    at = next((index for index, file in enumerate(files) if file.inode == inode), -1)
-    for file in files[: at + 1]:
-        file.close()
-    return files[at + 1 :]
+def _begin(fd: int) -> int:
+    """Where the file's data begin: after what `trim` has given back."""
+    try:
+        return os.lseek(fd, 0, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # no data at all
+            return 0
+        raise
 
 
-def _names(path: Path) -> Iterator[Path]:
-    yield path
-    number = 1
-    while True:
-        yield _rotated(path, number)
-        number += 1
-
-
-def _rotated(path: Path, number: int) -> Path:
-    return path.with_name(f"{path.name}.{number}")
-
-
-def _end_of_records(file: _File) -> int:
+def _end_of_records(fd: int) -> int:
     """Where the last whole record ends."""
-    end = file.size
+    end = os.fstat(fd).st_size
     while end > 0:
         start = max(0, end - _BLOCK)
-        if (at := os.pread(file.fd, end - start, start).rfind(b"\n")) >= 0:
+        if (at := os.pread(fd, end - start, start).rfind(b"\n")) >= 0:
             return start + at + 1
         end = start
     return 0
 
 
-def _blocks_backwards(file: _File) -> Iterator[tuple[int, list[bytes]]]:
+def _blocks_backwards(fd: int, end: int) -> Iterator[tuple[int, list[bytes]]]:
     """Whole records, from the last block of them to the first, with the offset of each block's first record."""
-    end = _end_of_records(file)
+    begin = _begin(fd)
     size = _BLOCK
-    while end > 0:
-        start = max(0, end - size)
-        data = os.pread(file.fd, end - start, start)
-        cut = 0 if start == 0 else data.find(b"\n") + 1
-        if start and cut in (0, len(data)):
+    while end > begin:
+        start = max(begin, end - size)
+        data = os.pread(fd, end - start, start)
+        cut = 0 if start == begin else data.find(b"\n") + 1
+        if start > begin and cut in (0, len(data)):
             size *= 2  # one record longer than the block
             continue
         yield start + cut, data[cut:-1].split(b"\n")
@@ -296,6 +231,8 @@ def _offsets_backwards(offset: int, lines: list[bytes]) -> Iterator[tuple[int, b
 
 def _split(line: bytes) -> tuple[bytes, int, bool, bytes] | None:
     """Time, stream, "ends a line" and data of one record; None for what is none (torn when the host went down)."""
+    if line[:1] == b"\0":
+        line = line.lstrip(b"\0")  # the first record after what was given back to the disk
     parts = line.split(b" ", 3)
     if len(parts) != 4 or parts[1] not in _STREAMS:
         return None
@@ -319,58 +256,36 @@ def _time_ns(text: bytes) -> int:
         return 0
 
 
-# --- rotation ---
+def trim(path: Path, limits: LogLimits) -> bool:
+    """Keep the newest `max_size` times `max_files` bytes of a log and give the rest back to the disk; true if it did.
 
-
-def rotate(path: Path, limits: LogLimits, control: Path) -> bool:
-    """Start a new log file if the current one has reached its size. Blocking (renames); true if it was done.
-
-    `control` is the monitor's control FIFO (`ctl` in the bundle directory), through which conmon is asked to open the
-    log anew. Call it now and then for every running container with a `max_size`. Killed at any point, the next call
-    goes on: as long as `path` is missing conmon still writes to `path.1` and is asked again.
+    conmon goes on writing and readers go on reading meanwhile: the file stays the same one and keeps its length, its
+    beginning becomes a hole, always up to the beginning of a record. Nothing is moved, so that there is nothing to
+    repair after a crash. Blocking. Raises OSError where the file system has no holes (those that overlayfs can stand
+    on have them: ext4, xfs, btrfs, tmpfs).
     """
-    size = _size(path)
-    if size is None:
-        return _reopen(control)
-    if limits.max_files == 1:
-        _rotated(path, 1).unlink(missing_ok=True)  # kept only until conmon had let go of it
-    if not limits.max_size or size < limits.max_size:
+    if not limits.max_size:
         return False
-    for number in range(max(1, limits.max_files - 1), 1, -1):
-        with suppress(FileNotFoundError):
-            _rotated(path, number - 1).rename(_rotated(path, number))
-    path.rename(_rotated(path, 1))
-    failpoint("logs.rotate.renamed")
-    return _reopen(control)
-
-
-def remove_logs(path: Path) -> None:
-    """Delete a log with all its rotated files."""
-    for name in _names(path):
-        try:
-            name.unlink()
-        except FileNotFoundError:
-            if name != path:
-                return
-
-
-def _size(path: Path) -> int | None:
     try:
-        return path.stat().st_size
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return None
-
-
-def _reopen(control: Path) -> bool:
-    """Ask conmon to open its log anew: message 2 of its control FIFO. False if no conmon listens there."""
+        return False
     try:
-        fd = os.open(control, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.ENXIO, errno.ENOENT):
+        surplus = os.fstat(fd).st_size - limits.max_size * limits.max_files
+        if surplus <= _begin(fd):
             return False
-        raise
-    try:
-        os.write(fd, b"2 0 0\n")
+        cut = _next_record(fd, surplus)
+        punch_hole(fd, 0, cut)
+        return True
     finally:
         os.close(fd)
-    return True
+
+
+def _next_record(fd: int, offset: int) -> int:
+    """Where the first record at or after `offset` begins."""
+    at = offset - 1
+    while data := os.pread(fd, _BLOCK, at):
+        if (found := data.find(b"\n")) >= 0:
+            return at + found + 1
+        at += len(data)
+    return offset

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from wherry.cli.commands.lifecycle import path
 from wherry.cli.commands.run import check_terminal, parse_keys
 from wherry.cli.errors import Failure
+from wherry.cli.paths import container
 from wherry.cli.session import Session
 
 TYPE_CHECKING = False
@@ -20,7 +20,7 @@ class Attached(Session):
 def run(context: Context) -> int:
     flags = context.flags
     keys = parse_keys(flags.text("detach-keys"))
-    found = context.engine.get(path(context.arguments[0], "json"))
+    found = context.engine.get(container(context.arguments[0], "json"))
     state, config = found["State"], found["Config"]
     if not state["Running"]:
         raise Failure("You cannot attach to a stopped container, start it first")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from wherry.cli import detach, terminal
-from wherry.cli.commands.lifecycle import path
 from wherry.cli.commands.run import check_terminal, parse_keys
 from wherry.cli.creation import BadOption, environment
 from wherry.cli.errors import Failure
+from wherry.cli.paths import container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def run(context: Context) -> int:
         variables = environment(flags.items("env-file"), flags.items("env"))
     except BadOption as error:
         raise Failure(str(error)) from None
-    engine.get(path(name, "json"))  # whether it is there counts before whether this terminal is one
+    engine.get(container(name, "json"))  # whether it is there counts before whether this terminal is one
     if not background:
         check_terminal(stdin, tty)
     body: dict[str, Any] = {
@@ -48,7 +48,7 @@ def run(context: Context) -> int:
         from wherry.cli.session import keys_text
 
         body["DetachKeys"] = keys_text(keys)
-    identifier = str(engine.post(path(name, "exec"), json=body)["Id"])
+    identifier = str(engine.post(container(name, "exec"), json=body)["Id"])
     start: dict[str, Any] = {"Detach": background, "Tty": tty}
     if any(size):
         start["ConsoleSize"] = size

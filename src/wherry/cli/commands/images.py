@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import time
 
-from wherry.cli import program
+from wherry.cli import paths, program
 from wherry.cli.commands.ps import created_at
 from wherry.cli.errors import Failure
 from wherry.cli.humanize import human_duration, human_size, short_id
 from wherry.cli.listing import Listing, filters
-from wherry.client.engine import EngineError, escape
+from wherry.client.engine import EngineError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def remove(context: Context) -> int:
     problems, fatal = [], False
     for name in context.arguments:
         try:
-            removed = context.engine.call("DELETE", f"/images/{escape(name, '/:@')}", query) or []
+            removed = context.engine.call("DELETE", paths.of("image", name), query) or []
         except EngineError as error:
             problems.append(f"Error response from daemon: {error.message}")
             fatal = fatal or error.status != 404
@@ -154,5 +154,5 @@ def tag(context: Context) -> int:
     if reference.digest:
         raise Failure("refusing to create a tag with a digest reference")
     query = {"repo": reference.familiar_name, "tag": reference.tag or "latest"}
-    context.engine.post(f"/images/{escape(source, '/:@')}/tag", query)
+    context.engine.post(paths.of("image", source, "tag"), query)
     return 0

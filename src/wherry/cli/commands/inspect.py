@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from wherry.cli import program
+from wherry.cli import paths, program
 from wherry.cli.context import describe
 from wherry.cli.errors import Failure
 from wherry.client import jsontext
-from wherry.client.engine import EngineError, escape
+from wherry.client.engine import EngineError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
     Getter = Callable[[str], tuple[str, bytes]]
 
-# kind: (path before and after the name, the Go type of the answer)
+# kind: (the verb after the name, the Go type of the answer)
 KINDS = {
-    "container": ("/containers/{}/json", "container.InspectResponse"),
-    "image": ("/images/{}/json", "image.InspectResponse"),
-    "network": ("/networks/{}", "network.Inspect"),
-    "volume": ("/volumes/{}", "volume.Volume"),
-    "plugin": ("/plugins/{}/json", ""),
+    "container": ("json", "container.InspectResponse"),
+    "image": ("json", "image.InspectResponse"),
+    "network": ("", "network.Inspect"),
+    "volume": ("", "volume.Volume"),
+    "plugin": ("json", ""),
 }
 _KNOWN = ("config", "container", "image", "network", "node", "plugin", "secret", "service", "task", "volume")
 
 
 def _get(context: Context, kind: str, name: str) -> tuple[str, bytes]:
-    path, type_name = KINDS[kind]
+    verb, type_name = KINDS[kind]
     query: dict[str, Any] = {}
     if kind == "container" and context.flags.on("size"):
         query["size"] = True
@@ -43,8 +43,7 @@ def _get(context: Context, kind: str, name: str) -> tuple[str, bytes]:
 
         context.needs("platform", 49)
         query["platform"] = platform_json(context.flags.text("platform"))
-    safe = "/:@" if kind in ("image", "plugin") else ""
-    response = context.engine.open("GET", path.format(escape(name, safe)), query)
+    response = context.engine.open("GET", paths.of(kind, name, verb), query)
     return type_name, context.engine.finish(response)
 
 

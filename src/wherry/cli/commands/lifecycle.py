@@ -6,7 +6,8 @@ import sys
 
 from wherry.cli.batch import each
 from wherry.cli.errors import Failure
-from wherry.client.engine import EngineError, escape
+from wherry.cli.paths import container
+from wherry.client.engine import EngineError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,13 +16,8 @@ if TYPE_CHECKING:
     from wherry.cli.context import Context
 
 
-def path(name: str, verb: str = "") -> str:
-    """The API's path for a container, or for something done to it."""
-    return f"/containers/{escape(name)}" + (f"/{verb}" if verb else "")
-
-
 def _post(context: Context, verb: str, query: dict[str, Any] | None = None) -> int:
-    return each(context, lambda name: context.engine.post(path(name, verb), query))
+    return each(context, lambda name: context.engine.post(container(name, verb), query))
 
 
 def _grace(context: Context) -> dict[str, Any]:
@@ -57,7 +53,7 @@ def rename(context: Context) -> int:
     if not old or not new:
         raise Failure("Error: Neither old nor new names may be empty")
     try:
-        context.engine.post(path(old, "rename"), {"name": new})
+        context.engine.post(container(old, "rename"), {"name": new})
     except EngineError as error:
         print(f"Error response from daemon: {error.message}", file=sys.stderr)
         raise Failure(f"Error: failed to rename container named {old}") from None
@@ -74,7 +70,7 @@ def remove(context: Context) -> int:
         if not bare:
             raise Failure("container name cannot be empty")
         try:
-            context.engine.call("DELETE", path(bare), query)
+            context.engine.call("DELETE", container(bare), query)
         except EngineError as error:
             if not (force and error.status == 404):
                 raise
@@ -86,4 +82,4 @@ def remove(context: Context) -> int:
 
 
 def wait(context: Context) -> int:
-    return each(context, lambda name: str(context.engine.post(path(name, "wait"))["StatusCode"]))
+    return each(context, lambda name: str(context.engine.post(container(name, "wait"))["StatusCode"]))

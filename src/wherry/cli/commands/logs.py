@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from wherry.cli.commands.lifecycle import path
 from wherry.cli.errors import Failure
+from wherry.cli.paths import container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def run(context: Context) -> int:
     from wherry.client.frames import STDERR, SYSTEM, Demultiplexer
 
     flags = context.flags
-    found = context.engine.get(path(context.arguments[0], "json"))
+    found = context.engine.get(container(context.arguments[0], "json"))
     query = {
         "stdout": True,
         "stderr": True,
@@ -41,7 +41,7 @@ def run(context: Context) -> int:
         "tail": flags.text("tail", "all"),
         "details": flags.on("details") or None,
     }
-    response = context.engine.open("GET", path(found["Id"], "logs"), query)
+    response = context.engine.open("GET", container(found["Id"], "logs"), query)
     if found["Config"]["Tty"]:
         for data in response.pieces():
             write(1, data)

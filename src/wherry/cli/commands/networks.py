@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from wherry.cli import paths
 from wherry.cli.commands.volumes import natural
 from wherry.cli.errors import Failure
 from wherry.cli.humanize import short_id
 from wherry.cli.listing import Listing, filters
-from wherry.client.engine import EngineError, escape
+from wherry.client.engine import EngineError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def remove(context: Context) -> int:
     failed = False
     for name in context.arguments:
         try:
-            context.engine.call("DELETE", f"/networks/{escape(name)}")
+            context.engine.call("DELETE", paths.of("network", name))
         except EngineError as error:
             if error.status == 404 and context.flags.on("force"):
                 continue

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from wherry.cli.commands.lifecycle import path
 from wherry.cli.errors import Failure
+from wherry.cli.paths import container
 from wherry.cli.ports import join
 
 TYPE_CHECKING = False
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def run(context: Context) -> int:
     name = context.arguments[0]
-    found = context.engine.get(path(name, "json"))
+    found = context.engine.get(container(name, "json"))
     ports = (found.get("NetworkSettings") or {}).get("Ports") or {}
     lines = []
     if len(context.arguments) > 1:

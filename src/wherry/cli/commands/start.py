@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from wherry.cli.commands.lifecycle import path
 from wherry.cli.commands.run import parse_keys
 from wherry.cli.context import describe
 from wherry.cli.errors import Failure
+from wherry.cli.paths import container
 from wherry.client.engine import EngineError
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ def run(context: Context) -> int:
     failed = []
     for name in context.arguments:
         try:
-            context.engine.post(path(name, "start"))
+            context.engine.post(container(name, "start"))
         except Exception as error:
             text = describe(error, context.host)
             if text is None:
@@ -44,7 +44,7 @@ def _attached(context: Context, name: str) -> int:
 
     flags = context.flags
     keys = parse_keys(flags.text("detach-keys"))
-    found = context.engine.get(path(name, "json"))
+    found = context.engine.get(container(name, "json"))
     config = found["Config"]
     session = Session(context.engine, found["Id"], tty=config["Tty"], keys=keys)
     session.proxy_signals = not config["Tty"]
@@ -52,7 +52,7 @@ def _attached(context: Context, name: str) -> int:
     session.attach({"stdin": stdin, "stdout": True, "stderr": True})
     session.expect_exit("removed" if found["HostConfig"]["AutoRemove"] else "next-exit")
     try:
-        context.engine.post(path(found["Id"], "start"))
+        context.engine.post(container(found["Id"], "start"))
     except EngineError:
         session.close()
         raise

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from wherry.cli import program
+from wherry.cli import paths, program
 from wherry.cli.batch import each
 from wherry.cli.errors import Failure
 from wherry.cli.listing import Listing, filters
-from wherry.client.engine import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,6 +111,7 @@ def create(context: Context) -> int:
         "Labels": labels,
         "Name": name,
     }
+    body = {key: value for key, value in body.items() if value}
     print(context.engine.post("/volumes/create", json=body)["Name"])
     return 0
 
@@ -120,6 +120,6 @@ def remove(context: Context) -> int:
     query = {"force": context.flags.on("force") or None}
 
     def one(name: str) -> None:
-        context.engine.call("DELETE", f"/volumes/{escape(name)}", query)
+        context.engine.call("DELETE", paths.of("volume", name), query)
 
     return each(context, one)

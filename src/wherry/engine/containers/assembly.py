@@ -12,10 +12,10 @@ from wherry.engine.containers.announce import announcer
 from wherry.engine.containers.creating import Creator
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.live import Lives
+from wherry.engine.containers.log_limits import Trimmer
 from wherry.engine.containers.needs import EventSink, ImageSource, NetworkPlane, SnapshotStore, VolumeStore
 from wherry.engine.containers.recovery import Recovery
 from wherry.engine.containers.removing import Remover
-from wherry.engine.containers.rotation import Rotator
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.service import Containers
 from wherry.engine.containers.starting import Starter
@@ -62,7 +62,7 @@ async def open_containers(
     )
     starter = Starter(host, runtimes, snapshots, networks, index.save, bundles.write)
     supervisor = Supervisor(host, index, lives, starter, runtimes, networks, announce)
-    remover = Remover(host, index, lives, supervisor, snapshots, neighbours.volumes, announce)
+    remover = Remover(host, index, lives, supervisor, neighbours.images, snapshots, neighbours.volumes, announce)
     supervisor.auto_remove = remover.remove_ended
     creator = Creator(
         host, index, neighbours.images, snapshots, neighbours.volumes, runtimes, networks, remover, announce
@@ -74,13 +74,13 @@ async def open_containers(
     recovery = Recovery(host, index, lives, supervisor, remover, runtimes, networks)
     await recovery.run()
     await execs.recover()
-    rotating = asyncio.create_task(Rotator(host, index).run())
+    trimming = asyncio.create_task(Trimmer(host, index).run())
     await recovery.start_by_policy()
     try:
         yield containers, execs
     finally:
-        rotating.cancel()
-        await asyncio.gather(rotating, return_exceptions=True)
+        trimming.cancel()
+        await asyncio.gather(trimming, return_exceptions=True)
         await execs.close()
         await supervisor.close()
         cgroups.remove_if_empty(host.cgroups, host.roots.cgroup_parent)

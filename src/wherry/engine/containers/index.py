@@ -53,7 +53,7 @@ class Index:
         at = bisect.bisect_left(self._sorted, reference)
         matches = [candidate for candidate in self._sorted[at : at + 2] if candidate.startswith(reference)]
         if len(matches) > 1:
-            raise InvalidParameter(f"Multiple IDs found with provided prefix: {reference}")
+            raise InvalidParameter(f"multiple IDs found with provided prefix: {reference}")
         if not matches:
             raise NotFound(f"No such container: {reference}")
         return self._by_id[matches[0]]

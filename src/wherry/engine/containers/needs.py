@@ -21,6 +21,9 @@ class ImageSource(Protocol):
     def size(self, image_id: str) -> int:
         """Bytes of all its layers; 0 if it is gone."""
 
+    async def release(self) -> None:
+        """Give back what only a removed container still needed of a deleted image."""
+
 
 class SnapshotStore(Protocol):
     """Blocking: called in threads."""

@@ -10,7 +10,7 @@ from wherry.engine.containers.announce import Announcer
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.live import Lives, WaitResult
-from wherry.engine.containers.needs import SnapshotStore, VolumeStore
+from wherry.engine.containers.needs import ImageSource, SnapshotStore, VolumeStore
 from wherry.engine.containers.starting import clear_bundle
 from wherry.engine.containers.supervisor import Supervisor
 from wherry.errors import Conflict, NotFound
@@ -31,6 +31,7 @@ class Remover:
         index: Index,
         lives: Lives,
         supervisor: Supervisor,
+        images: ImageSource,
         snapshots: SnapshotStore,
         volumes: VolumeStore,
         announce: Announcer,
@@ -39,6 +40,7 @@ class Remover:
         self._index = index
         self._lives = lives
         self._supervisor = supervisor
+        self._images = images
         self._snapshots = snapshots
         self._volumes = volumes
         self._announce = announce
@@ -51,6 +53,7 @@ class Remover:
         self._index.hide(container)
         failpoint("remove.marked")
         self._announce(container, "destroy")
+        await self._remove_volumes(container)  # now, since clients look: what they hold is no mount any more
         live = self._lives.of(container)
         live.hub.end()
         live.resolve(WaitResult(state.exit_code), "removed", "next-exit", "not-running")
@@ -65,10 +68,8 @@ class Remover:
         await self._supervisor.settled(container)
         await asyncio.to_thread(self._delete_files, container)
         failpoint("remove.files-deleted")
-        if container.remove_volumes:
-            for mount in container.mounts:
-                if mount.anonymous and mount.name:
-                    await self._remove_volume(mount.name)
+        await self._release_image(container)
+        await self._remove_volumes(container)
         failpoint("remove.volumes-deleted")
         self._index.forget(container)
         self._lives.drop(container)
@@ -84,10 +85,18 @@ class Remover:
         self._snapshots.remove(container.id)
         shutil.rmtree(layout.durable, ignore_errors=True)
 
-    async def _remove_volume(self, name: str) -> None:
+    async def _release_image(self, container: Container) -> None:
         try:
-            await self._volumes.remove(name)
-        except NotFound:
-            pass
-        except Conflict as error:  # another container uses it by now
-            log.info("anonymous volume %s stays: %s", name, error)
+            self._images.resolve(container.image)
+        except NotFound:  # deleted while this container still held its layers
+            await self._images.release()
+
+    async def _remove_volumes(self, container: Container) -> None:
+        for mount in container.mounts if container.remove_volumes else ():
+            if mount.anonymous and mount.name:
+                try:
+                    await self._volumes.remove(mount.name)
+                except NotFound:
+                    continue
+                except Conflict as error:  # another container uses it by now
+                    log.info("anonymous volume %s stays: %s", mount.name, error)

@@ -26,6 +26,7 @@ from wherry.model.config import Config, HostConfig, NetworkingConfig
 from wherry.model.container import Container
 from wherry.model.filters import Filters
 from wherry.model.host import Host
+from wherry.model.ids import NAME, NAME_RULE
 from wherry.model.logs import LogEntry, LogOptions
 from wherry.model.states import Happening, Status, after
 from wherry.runtime.attach import Session
@@ -222,10 +223,14 @@ class Containers:
             raise InvalidParameter("Neither old nor new names may be empty")
         if new == old:
             raise InvalidParameter("Renaming a container with the same name as its current name")
+        if not NAME.fullmatch(new):
+            raise InvalidParameter(
+                f"Error when allocating new name: Invalid container name (/{new}), only {NAME_RULE} are allowed"
+            )
         try:
             self._index.rename(container, new)
-        except (Conflict, InvalidParameter) as error:
-            raise type(error)(f"Error when allocating new name: {error}") from None
+        except Conflict as error:
+            raise Conflict(f"Error when allocating new name: {error}") from None
         self._announce(container, "rename", oldName=f"/{old}")
 
     async def remove(self, ref: str, force: bool = False, volumes: bool = False, link: bool = False, /) -> None:

@@ -13,6 +13,7 @@ from wherry.engine.containers.announce import Announcer
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.live import Live, Lives, WaitResult
+from wherry.engine.containers.log_limits import trim_log
 from wherry.engine.containers.needs import NetworkPlane
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.starting import Starter
@@ -70,8 +71,8 @@ class Supervisor:
         state.process = state.monitor = None
         self._index.save(container)
         failpoint("start.marked")
-        self._join_sandbox(container)
         try:
+            self._join_sandbox(container)
             await self._starter.start(container, live.hub)
         except BaseException as error:
             self._start_failed(container, error)
@@ -149,6 +150,7 @@ class Supervisor:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(live.hub.drained(), DRAIN_SECONDS)
         await self._networks.deactivate(container)
+        await trim_log(container, layout)
         failpoint("end.disconnected")
         restart = wants_restart(
             container.host.restart_policy,

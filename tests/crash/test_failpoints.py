@@ -1,0 +1,169 @@
+"""The daemon is killed at every step that changes something; the next one finishes it or undoes it.
+
+A story makes, uses and removes one of everything. Which states each thing may be in is kept beside it: before a
+request, what was and what is asked; once it is answered, what was asked alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.crash.conftest import Box
+from tests.support.daemon import SOURCE, DaemonFailed
+from tests.support.engine import Engine, eventually
+from tests.support.http import Disconnected
+from tests.support.images import Entry, base_tar, docker_archive, folder, tar
+
+COUNTER = ["sh", "-c", "trap 'exit 3' TERM; i=0; while :; do echo $i; i=$((i+1)); sleep 0.02; done"]
+ARCHIVE = docker_archive(
+    [base_tar(), tar([folder("d"), Entry("d/f", b"crash\n")])],
+    ["wt-crash:1"],
+    Env=["PATH=/bin"],
+    Cmd=["cat", "/d/f"],
+    Volumes={"/seeded": {}},
+)
+GONE = (ConnectionError, FileNotFoundError, Disconnected)
+
+
+def failpoints() -> list[str]:
+    names: set[str] = set()
+    for path in Path(SOURCE).rglob("*.py"):
+        names.update(re.findall(r'\bfailpoint\("([^"]+)"\)', path.read_text()))
+    return sorted(names)
+
+
+class Story:
+    """Ends where it ends: at the last page, or where the daemon dies."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.allowed: dict[str, set[str]] = {}
+
+    @contextmanager
+    def doing(self, thing: str, *outcomes: str) -> Iterator[None]:
+        """`outcomes[0]` once answered; any of them, or what was, if not."""
+        self.allowed[thing] = self.allowed.get(thing, {"absent"}) | set(outcomes)
+        yield
+        self.allowed[thing] = {outcomes[0]}
+
+    def tell(self) -> None:
+        engine, http = self.engine, self.engine.http
+        with self.doing("image wt-crash:1", "present"):
+            assert engine.load(ARCHIVE).status == 200
+        self.life("wt-c1")
+        with self.doing("image wt-crash:1", "absent"):
+            assert http.delete("/images/wt-crash:1").status == 200
+        with self.doing("wt-rm", "created"):
+            self.create("wt-rm", ["true"], AutoRemove=True)
+        with self.doing("wt-rm", "absent", "running", "exited"):
+            engine.start("wt-rm")
+            eventually(lambda: http.get("/containers/wt-rm/json").status == 404)
+        with self.doing("wt-again", "created"):
+            self.create("wt-again", ["false"], RestartPolicy={"Name": "on-failure", "MaximumRetryCount": 2})
+        with self.doing("wt-again", "exited", "running", "restarting"):
+            engine.start("wt-again")
+            eventually(lambda: engine.inspect("wt-again")["RestartCount"] == 2)
+            eventually(lambda: engine.state("wt-again")["Status"] == "exited")
+        with self.doing("wt-log", "exited", "created", "running"):
+            rotated = {"Type": "json-file", "Config": {"max-size": "10k", "max-file": "3"}}
+            self.create("wt-log", ["seq", "20000"], LogConfig=rotated)
+            engine.start("wt-log")
+            engine.wait("wt-log")
+            eventually(lambda: engine.state("wt-log")["Status"] == "exited")
+        with self.doing("image wt-in:1", "present"):
+            engine.import_image(tar([Entry("x", b"y")]), "wt-in", "1")
+        with self.doing("volume wt-v2", "present"):
+            assert http.post("/volumes/create", {"Name": "wt-v2"}).status == 201
+        with self.doing("volume wt-v2", "absent"):
+            assert http.delete("/volumes/wt-v2").status == 204
+        with self.doing("wt-again", "absent"), self.doing("wt-log", "absent"):
+            assert http.post("/containers/prune").status == 200
+
+    def life(self, name: str) -> None:
+        engine, http = self.engine, self.engine.http
+        with self.doing(name, "created"):
+            self.create(name, COUNTER, image="wt-crash:1", Binds=["wt-v1:/v"])
+        with self.doing(name, "running"):
+            engine.start(name)
+        engine.exec(name, ["true"])
+        with self.doing(name, "paused"):
+            assert http.post(f"/containers/{name}/pause").status == 204
+        with self.doing(name, "running"):
+            assert http.post(f"/containers/{name}/unpause").status == 204
+        with self.doing(name, "exited"):
+            assert http.post(f"/containers/{name}/stop").status == 204
+        with self.doing(name, "running"):
+            engine.start(name)
+        with self.doing(name, "exited"):
+            assert http.post(f"/containers/{name}/kill").status == 204
+            engine.wait(name)
+        with self.doing(name, "absent"):
+            assert http.delete(f"/containers/{name}", v=1).status == 204
+
+    def create(self, name: str, command: list[str], image: str = "wt-base", **host: object) -> None:
+        ports = {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}}
+        self.engine.create(command, name=name, Image=image, ExposedPorts={"80/tcp": {}}, host={**ports, **host})
+
+    def surprises(self) -> list[str]:
+        """Things that are not as they may be."""
+        found = {thing: self.found(thing) for thing in self.allowed}
+        return [
+            f"{thing} is {found[thing]}, not {allowed}"
+            for thing, allowed in self.allowed.items()
+            if found[thing] not in allowed
+        ]
+
+    def found(self, thing: str) -> str:
+        """The state in which a thing is now."""
+        kind, _, name = thing.rpartition(" ")
+        if kind:
+            path = f"/images/{name}/json" if kind == "image" else f"/volumes/{name}"
+            return "present" if self.engine.http.get(path).status == 200 else "absent"
+        answer = self.engine.http.get(f"/containers/{name}/json")
+        return str(answer.json()["State"]["Status"]) if answer.status == 200 else "absent"
+
+
+def is_whole(engine: Engine, name: str) -> None:
+    """A container that is there can be used: its log is without a hole, it ends, starts and is removed."""
+    state = engine.state(name)
+    if state["Status"] in ("running", "paused"):
+        assert Path(f"/proc/{state['Pid']}").exists()
+    if state["Status"] == "paused":
+        assert engine.http.post(f"/containers/{name}/unpause").status == 204
+    if name == "wt-c1":
+        runs = [int(line) for line in engine.logs(name)[0].split()]
+        assert all(after in (before + 1, 0) for before, after in itertools.pairwise(runs))
+    if state["Running"]:
+        assert engine.http.post(f"/containers/{name}/stop", t=5).status in (204, 304)
+    engine.start(name)
+    assert engine.http.delete(f"/containers/{name}", force=1, v=1).status in (204, 409)
+    eventually(lambda: engine.http.get(f"/containers/{name}/json").status == 404)
+
+
+@pytest.mark.parametrize("name", failpoints())
+def test_killed_at(box: Box, name: str) -> None:
+    daemon, engine = box.daemon, box.engine
+    daemon.stop()
+    story = Story(engine)
+    try:
+        daemon.start(failpoint=name)
+        story.tell()
+    except (*GONE, DaemonFailed):
+        pass
+    except AssertionError:
+        if daemon.process is None or daemon.process.poll() is None:
+            raise
+    daemon.stop()
+    assert daemon.died(), f"the story never comes to {name}"
+
+    daemon.start()
+    eventually(lambda: story.surprises() == [] or None, what=f"end of {story.surprises()} (allowed: {story.allowed})")
+    for container in engine.http.get("/containers/json", all=1).json():
+        assert container["State"] in ("created", "running", "paused", "exited", "restarting")
+        is_whole(engine, container["Names"][0][1:])
