@@ -128,7 +128,8 @@ class Monitor:
     def go(self) -> None:
         """Let it start the runtime; for an exec once more, when its output may flow."""
         self._told = True
-        os.write(self._start, b"0")
+        with contextlib.suppress(BrokenPipeError):  # it is gone: `created` tells why
+            os.write(self._start, b"0")
 
     async def created(self) -> int:
         """PID of the container's or exec's first process. Raises RuntimeRefused."""
