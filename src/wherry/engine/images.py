@@ -283,7 +283,7 @@ class Images:
                     if (message := progress.message()) is not None:
                         yield message
             finally:
-                await asyncio.wait((work,))  # a thread cannot be cancelled: nothing is torn from under it
+                await _settled(work)
             blob = work.result()
             if blob is not None:
                 loaded.blobs[diff_id] = blob
@@ -596,7 +596,7 @@ class Images:
         try:
             await pipe.pump(stream)
         finally:
-            await asyncio.wait((task,))
+            await _settled(task)
         return task.result()
 
     def _event(self, action: str, image: Image, name: str, *, labels: bool = True) -> None:
@@ -646,6 +646,12 @@ def parse_created(created: str | None) -> int:
     """Seconds since the epoch; Go's zero time where there is none."""
     moment = rfc3339_ns(created or "")
     return moment // 1_000_000_000 if moment else _GO_ZERO_UNIX
+
+
+async def _settled(task: asyncio.Task[Any]) -> None:
+    """Wait for a thread's end, whatever it is: it cannot be cancelled, and nothing may be torn from under it."""
+    await asyncio.wait((task,))
+    task.exception()  # seen, also where another failure is the one that is raised
 
 
 def _verify(source: Source, diff_id: str) -> None:
