@@ -12,7 +12,7 @@ from tools.environment import VENV, unlink_commands
 from tools.progress import Failure, run, say
 from tools.settings import Settings
 
-_REMOVE_BRIDGE = "import sys; from wherry.engine.networks import remove_from_host; remove_from_host(sys.argv[1])"
+_REMOVE_BRIDGE = "import sys; from wherry.engine.networks import clean_host; clean_host(sys.argv[1:])"
 _BRIDGE_NAME = '{{index .Options "com.docker.network.bridge.name"}}'
 
 
