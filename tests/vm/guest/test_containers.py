@@ -144,7 +144,7 @@ def test_a_killed_daemon_finds_its_containers_again(engine: Engine, daemon: Wher
     assert engine.state(hungry)["OOMKilled"] is True  # noticed by a daemon that did not start it
     assert engine.http.post(f"/containers/{running}/stop").status == 204
     assert engine.state(running)["ExitCode"] == 0
-    assert not cgroup_exists(running)
+    eventually(lambda: not cgroup_exists(running), what="the removal of the cgroup")  # after the answer
 
 
 def cgroup_exists(container: str) -> bool:
