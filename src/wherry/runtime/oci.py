@@ -78,10 +78,11 @@ class Runtime:
 _WRONG_DIRECTORY = re.compile(r"chdir `([^`]*)`: (.+)")  # crun's words
 
 
-def start_failure(said: str, argv0: str, *, verb: str) -> StartFailed:
+def start_failure(said: str, argv0: str, *, verb: str, runtime: str = "") -> StartFailed:
     """A runtime's refusal to start a process, as Docker tells it.
 
-    `said` is the runtime's message; `argv0` what was to run; `verb` "create" for a container, "exec" for an exec.
+    `said` is the message of the runtime named; `argv0` what was to run; `verb` "create" for a container, "exec" for an
+    exec.
     Clients take exit code 127 from "executable file not found" and "no such file or directory", 126 from
     "permission denied" and "is a directory".
     """
@@ -90,6 +91,7 @@ def start_failure(said: str, argv0: str, *, verb: str) -> StartFailed:
         prefix = "OCI runtime exec failed: exec failed: "
     else:
         prefix = "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+        prefix += f"{runtime} create failed: "
     return StartFailed(f"{prefix}unable to start container process: {message}: unknown", code)
 
 
