@@ -32,9 +32,8 @@ def machine() -> Iterator[dict[str, str]]:
 
 
 def command(name: str, environment: dict[str, str], *arguments: str) -> str:
-    result = subprocess.run(
-        [Path(sys.executable).resolve(), ROOT / name, *arguments], env={**os.environ, **environment}, capture_output=True, text=True
-    )
+    words = [Path(sys.executable).resolve(), ROOT / name, *arguments]
+    result = subprocess.run(words, env={**os.environ, **environment}, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
