@@ -118,9 +118,8 @@ class Wherryd:
 
     def dispose(self) -> None:
         """Stop it and take everything of its off the host; containers must be gone."""
-        bridge = self.bridge
         self.stop()
-        if bridge:
+        if bridge := self.bridge:
             clean_host([bridge])
         shutil.rmtree(self.folder)
 
