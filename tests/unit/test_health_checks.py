@@ -85,7 +85,7 @@ class FakeIndex(list[Container]):
         super().__init__()
         self.saved = 0
 
-    def save(self, container: Container) -> None:
+    def note(self, container: Container) -> None:
         self.saved += 1
 
 

@@ -154,7 +154,7 @@ class HealthChecks:
         container, check = watch.container, watch.check
         before = container.state.health or health.started(None)
         now = container.state.health = health.judged(before, result, check, started_at=container.state.started_at)
-        self._index.save(container)
+        self._index.note(container)
         if now.status != before.status:
             self._announce(container, f"health_status: {now.status}")
         self._schedule(watch, check.interval_now(now, age=time.time_ns() - container.state.started_at))
