@@ -188,7 +188,6 @@ def test_what_the_real_engine_calls_a_failure(settings: dict[str, Any], message:
         {"cgroup": "x"},
         {"annotations": {"run.oci.handler": "x"}},
         {"mounts": [Mount("volume", "v", "/m", volume_options=VolumeOptions(subpath="x"))]},
-        {"log_config": LogConfig("json-file", {"mode": "non-blocking"})},
     ],
 )
 def test_what_is_not_done_is_refused(settings: dict[str, Any]) -> None:
