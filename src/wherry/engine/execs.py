@@ -175,7 +175,11 @@ class Execs:
 
     async def _run(self, container: Container, made: Exec, *, attach: bool) -> Session | None:
         bundle = self._host.roots.exec_bundle(made.id)
-        runtime = await asyncio.to_thread(self._prepare, container, made, bundle)
+        try:
+            runtime = await asyncio.to_thread(self._prepare, container, made, bundle)
+        except BaseException:
+            await asyncio.to_thread(shutil.rmtree, bundle, ignore_errors=True)
+            raise
         launch = Launch(
             container_id=container.id,
             bundle=bundle,

@@ -90,6 +90,9 @@ class Supervisor:
         self._index.note(container)
         failpoint("start.running")
         live.ended.clear()
+        if live.hub.wanted:  # who has attached since the process was let go
+            with contextlib.suppress(OSError):
+                live.hub.connect(Layout(self._host.roots, container.id).launch(container).attach_socket)
         self.watch(container)
         self._announce(container, "start")
 
