@@ -121,9 +121,7 @@ class Containers:
     async def _stop(self, container: Container, grace: int | None, signal_name: str | None) -> None:
         live = self._lives.of(container)
         async with live.lock:
-            if container.state.status is Status.RESTARTING:
-                container.state.stopped_by_user = True
-                await self._supervisor.give_up_restart(container)
+            if await self._stays_down(container):
                 return
             if not container.state.status.alive:
                 raise NotModified(f"container {container.id} is not running")
@@ -137,6 +135,14 @@ class Containers:
             await self._send(container, number, final=True)
         if not await _within(ended, None if grace < 0 else grace):
             await self._kill_and_wait(container, ended)
+
+    async def _stays_down(self, container: Container) -> bool:
+        """If it waits to be restarted, it is not going to be; False if it does not wait."""
+        if container.state.status is not Status.RESTARTING:
+            return False
+        container.state.stopped_by_user = True
+        await self._supervisor.give_up_restart(container)
+        return True
 
     async def _kill_and_wait(self, container: Container, ended: asyncio.Future[WaitResult]) -> None:
         async with self._lives.of(container).lock:
@@ -181,9 +187,7 @@ class Containers:
             raise InvalidParameter(f"cannot kill container: {ref}: {error}") from None
         live = self._lives.of(container)
         async with live.lock:
-            if container.state.status is Status.RESTARTING:
-                container.state.stopped_by_user = True
-                await self._supervisor.give_up_restart(container)
+            if await self._stays_down(container):
                 return
             if not container.state.status.alive:
                 raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
