@@ -21,6 +21,7 @@ from wherry.errors import WherryError
 from wherry.model import health
 from wherry.model.config import ExecConfig
 from wherry.model.container import Container
+from wherry.model.failpoints import failpoint
 from wherry.model.health import Check, Output, ProbeResult
 from wherry.model.states import Status
 from wherry.runtime.attach import Session
@@ -156,6 +157,7 @@ class HealthChecks:
         before = container.state.health or health.started(None)
         now = container.state.health = health.judged(before, result, check, started_at=container.state.started_at)
         self._index.note(container)
+        failpoint("health.recorded")
         if now.status != before.status:
             self._announce(container, f"health_status: {now.status}")
         self._schedule(watch, check.interval_now(now, age=time.time_ns() - container.state.started_at))
@@ -188,6 +190,7 @@ class HealthChecks:
                 raise
         session = await starting
         assert session is not None
+        failpoint("health.launched")
         if not self._current(watch):  # paused or ended meanwhile
             self._execs.kill(watch.exec_id)
         return session
