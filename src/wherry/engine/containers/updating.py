@@ -53,7 +53,7 @@ class Updater:
 
     async def _change(self, container: Container, given: HostConfig) -> None:
         if container.state.status in (Status.REMOVING, Status.DEAD):
-            raise Conflict('container is marked for removal and cannot be "update"')
+            raise SystemFailure('container is marked for removal and cannot be "update"')
         updates.refuse_unchangeable(given)
         before, after = container.host, updates.merged(container.host, given)
         live = container.state.status.alive
