@@ -13,7 +13,7 @@ from wherry.engine.containers.creating import Created, Creator
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.live import Lives, WaitResult
-from wherry.engine.containers.needs import ImageSource, SnapshotStore
+from wherry.engine.containers.needs import HealthWatch, ImageSource, SnapshotStore
 from wherry.engine.containers.pruning import prune_selection
 from wherry.engine.containers.removing import Remover
 from wherry.engine.containers.runtimes import Runtimes
@@ -61,6 +61,7 @@ class Containers:
         images: ImageSource,
         watcher: Watcher,
         announce: Announcer,
+        health: HealthWatch,
     ) -> None:
         self._host = host
         self._index = index
@@ -73,6 +74,7 @@ class Containers:
         self._images = images
         self._watcher = watcher
         self._announce = announce
+        self._health = health
 
     def get(self, ref: str) -> Container:
         return self._index.find(ref)
@@ -202,6 +204,7 @@ class Containers:
             self._must_run(container)
             await self._runtimes.of(container).pause(container.id)
             container.state.status = after(container.state.status, Happening.PAUSE)
+            self._health.suspend(container)
             self._index.note(container)
         self._announce(container, "pause")
 
@@ -216,6 +219,7 @@ class Containers:
     async def _thaw(self, container: Container) -> None:
         await self._runtimes.of(container).resume(container.id)
         container.state.status = after(container.state.status, Happening.UNPAUSE)
+        self._health.resume(container)
         self._index.note(container)
 
     def _must_run(self, container: Container) -> None:
@@ -339,7 +343,7 @@ class Containers:
             if not idle or not selected(container):
                 continue
             with contextlib.suppress(WherryError):
-                size = await asyncio.to_thread(self._snapshots.usage, container.id)
+                size = await asyncio.to_thread(self._snapshots.occupied, container.id)
                 await self.remove(container.id)
                 pruned.append(container.id)
                 reclaimed += size
