@@ -62,7 +62,17 @@ class Story:
             chapter()
 
     def _where(self) -> dict[str, Callable[[], None]]:
-        life = ("create.", "start.", "end.", "remove.", "exec.", "update.", "networks.", "snapshots.prepare", "snapshots.remove")
+        life = (
+            "create.",
+            "start.",
+            "end.",
+            "remove.",
+            "exec.",
+            "update.",
+            "networks.",
+            "snapshots.prepare",
+            "snapshots.remove",
+        )
         return {
             **dict.fromkeys(("images.", "blobs.", "snapshots.unpack"), self.images),
             **dict.fromkeys(life, self.life),

@@ -22,6 +22,7 @@ from wherry.engine.containers.assembly import Neighbours, Resources, open_contai
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.service import Containers
+from wherry.engine.disk_usage import DiskUsage
 from wherry.engine.events import Events
 from wherry.engine.execs import Execs
 from wherry.engine.facts import Facts, Program
@@ -70,6 +71,7 @@ class Engine:
     execs: Execs
     resources: Resources
     events: Events
+    disk_usage: DiskUsage
 
 
 @contextlib.asynccontextmanager
@@ -108,7 +110,8 @@ async def open_engine(config: EngineConfig) -> AsyncIterator[Engine]:
             open_containers(host, index, runtimes, neighbours, watcher)
         )
         facts = await asyncio.to_thread(_facts, config, host, runtimes, index, images, networks, events)
-        yield Engine(host, facts, images, volumes, networks, containers, execs, resources, events)
+        usage = DiskUsage(images, volumes, snapshots, containers.all)
+        yield Engine(host, facts, images, volumes, networks, containers, execs, resources, events, usage)
 
 
 def _take_threads() -> ThreadPoolExecutor:
