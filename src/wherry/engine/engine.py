@@ -22,6 +22,7 @@ from wherry.engine.containers.assembly import Neighbours, open_containers
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.service import Containers
+from wherry.engine.disk_usage import DiskUsage
 from wherry.engine.events import Events
 from wherry.engine.execs import Execs
 from wherry.engine.facts import Facts, Program
@@ -69,6 +70,7 @@ class Engine:
     containers: Containers
     execs: Execs
     events: Events
+    disk_usage: DiskUsage
 
 
 @contextlib.asynccontextmanager
@@ -105,7 +107,8 @@ async def open_engine(config: EngineConfig) -> AsyncIterator[Engine]:
         neighbours = Neighbours(images, snapshots, volumes, networks, events)
         containers, execs = await stack.enter_async_context(open_containers(host, index, runtimes, neighbours, watcher))
         facts = await asyncio.to_thread(_facts, config, host, runtimes, index, images, networks, events)
-        yield Engine(host, facts, images, volumes, networks, containers, execs, events)
+        usage = DiskUsage(images, volumes, snapshots, containers.all)
+        yield Engine(host, facts, images, volumes, networks, containers, execs, events, usage)
 
 
 def _take_threads() -> ThreadPoolExecutor:
