@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.test_limits import limit
 from tests.crash.conftest import Box
 from tests.support.daemon import SOURCE, DaemonFailed
 from tests.support.engine import Engine, eventually
@@ -61,7 +62,17 @@ class Story:
             chapter()
 
     def _where(self) -> dict[str, Callable[[], None]]:
-        life = ("create.", "start.", "end.", "remove.", "exec.", "networks.", "snapshots.prepare", "snapshots.remove")
+        life = (
+            "create.",
+            "start.",
+            "end.",
+            "remove.",
+            "exec.",
+            "update.",
+            "networks.",
+            "snapshots.prepare",
+            "snapshots.remove",
+        )
         return {
             **dict.fromkeys(("images.", "blobs.", "snapshots.unpack"), self.images),
             **dict.fromkeys(life, self.life),
@@ -94,6 +105,8 @@ class Story:
             assert http.post(f"/containers/{name}/pause").status == 204
         with self.doing(name, "running"):
             assert http.post(f"/containers/{name}/unpause").status == 204
+        with self.doing(name, "running"):
+            assert http.post(f"/containers/{name}/update", {"Memory": 64 << 20, "MemorySwap": 64 << 20}).status == 200
         with self.doing(name, "exited"):
             assert http.post(f"/containers/{name}/stop").status == 204
         with self.doing(name, "running"):
@@ -178,6 +191,8 @@ def is_whole(engine: Engine, name: str) -> None:
     state = engine.state(name)
     if state["Status"] in ("running", "paused"):
         assert Path(f"/proc/{state['Pid']}").exists()
+        if memory := engine.inspect(name)["HostConfig"]["Memory"]:
+            assert limit(engine, name, "memory", "memory.limit_in_bytes", "memory.max") == str(memory)
     if state["Status"] == "paused":
         assert engine.http.post(f"/containers/{name}/unpause").status == 204
     if name == "wt-c1":

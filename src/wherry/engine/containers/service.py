@@ -343,7 +343,7 @@ class Containers:
             if not idle or not selected(container):
                 continue
             with contextlib.suppress(WherryError):
-                size = await asyncio.to_thread(self._snapshots.usage, container.id)
+                size = await asyncio.to_thread(self._snapshots.occupied, container.id)
                 await self.remove(container.id)
                 pruned.append(container.id)
                 reclaimed += size
