@@ -8,6 +8,9 @@ from blockbuster import BlockBuster
 from hypothesis import settings
 
 import wherry
+from tests.support.engines import engine, session_engine
+
+__all__ = ["engine", "no_blocking_call_on_the_loop", "session_engine"]
 
 # No deadline, since no test asserts on time. In continuous integration the same examples each time: what random ones
 # find should be found by who wrote it.

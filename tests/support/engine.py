@@ -40,8 +40,9 @@ class Engine:
     Methods raise AssertionError, with the engine's answer, where the engine refuses.
     """
 
-    def __init__(self, name: str, socket: Path) -> None:
+    def __init__(self, name: str, socket: Path, pid: int | None = None) -> None:
         self.name = name
+        self.pid = pid  # of a daemon whose process the tests may look into
         self.http = Client(socket)
         self._root: str | None = None
 
@@ -198,6 +199,13 @@ class Engine:
             (folder / "mark").unlink()
         assert self._root, "the engine does not see this host's /tmp"
         return self._root
+
+    def memory(self) -> int:
+        """Bytes of the daemon's own (anonymous) memory, 0 where its process is not known."""
+        if self.pid is None:
+            return 0
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.split("RssAnon:")[1].split()[0]) * 1024
 
     # --- tidying
 

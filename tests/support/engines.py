@@ -1,4 +1,4 @@
-"""The engines that the API tests run against: ours always, the real one too when PEER_DOCKER_HOST names its socket."""
+"""The engines that tests of the API and of foreign clients run against: ours always, the real one too when PEER_DOCKER_HOST names its socket."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def session_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     daemon = Wherryd(temporary_folder())
     daemon.start()
     try:
-        engine = Engine("wherry", daemon.socket)
+        engine = Engine("wherry", daemon.socket, daemon.pid)
         engine.prepare()
         engine.exec(engine.idle(), ["true"])  # makes what is made once: folders, parents of cgroups
         engine.tidy()
