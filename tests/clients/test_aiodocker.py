@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiodocker
@@ -29,6 +29,15 @@ async def output(stream: Any) -> tuple[bytes, bytes]:
     while (message := await stream.read_out()) is not None:
         parts[message.stream] += message.data
     return parts[1], parts[2]
+
+
+async def shown_as(ask: Callable[[], Awaitable[Any]], expected: Callable[[Any], bool]) -> Any:
+    """Ask until the answer is as expected."""
+    while True:
+        shown = await ask()
+        if expected(shown):
+            return shown
+        await asyncio.sleep(0.02)
 
 
 async def idle(client: aiodocker.Docker) -> Any:
@@ -100,8 +109,7 @@ async def test_exec(client: aiodocker.Docker) -> None:
     made = await container.exec(["sh", "-c", "echo out; echo err >&2; exit 7"])
     async with made.start() as stream:
         assert await output(stream) == (b"out\n", b"err\n")
-    while (shown := await made.inspect())["Running"]:
-        await asyncio.sleep(0.02)
+    shown = await shown_as(made.inspect, lambda shown: not shown["Running"])
     assert shown["ExitCode"] == 7
 
     made = await container.exec(["head", "-n", "1"], stdin=True)
@@ -116,8 +124,7 @@ async def test_exec(client: aiodocker.Docker) -> None:
 
     made = await container.exec(["touch", "/done"])
     await made.start(detach=True)
-    while not (shown := await made.inspect())["ExitCode"] == 0:
-        await asyncio.sleep(0.02)
+    await shown_as(made.inspect, lambda shown: shown["ExitCode"] == 0)
 
 
 async def test_twenty_execs_at_once(client: aiodocker.Docker) -> None:
@@ -183,6 +190,7 @@ async def test_networks_and_ports(client: aiodocker.Docker) -> None:
 async def test_restart_policy(client: aiodocker.Docker) -> None:
     policy = {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2}}
     container = await client.containers.run(config("false", host=policy))
-    while (shown := await container.show())["RestartCount"] < 2 or shown["State"]["Status"] != "exited":
-        await asyncio.sleep(0.05)
+    shown = await shown_as(
+        container.show, lambda shown: shown["RestartCount"] == 2 and shown["State"]["Status"] == "exited"
+    )
     assert shown["State"]["ExitCode"] == 1

@@ -1,4 +1,4 @@
-"""The engines that tests of the API and of foreign clients run against: ours always, the real one too when PEER_DOCKER_HOST names its socket."""
+"""The engines that the tests run against: ours always, the real one too when PEER_DOCKER_HOST names its socket."""
 
 from __future__ import annotations
 
