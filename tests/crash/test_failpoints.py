@@ -56,7 +56,7 @@ class Story:
 
     def tell(self, name: str) -> None:
         """The chapters in which the failpoint may come."""
-        chapters = [self.images, self.life, self.policies, self.volumes, self.long_log]
+        chapters = [self.images, self.life, self.policies, self.volumes, self.long_log, self.health]
         first = next((chapter for prefix, chapter in self._where().items() if name.startswith(prefix)), None)
         for chapter in [first] if first else chapters:
             chapter()
@@ -78,6 +78,7 @@ class Story:
             **dict.fromkeys(life, self.life),
             "volumes.": self.volumes,
             "logs.": self.long_log,
+            "health.": self.health,
         }
 
     def images(self) -> None:
@@ -151,6 +152,16 @@ class Story:
             engine.start("wt-log")
             engine.wait("wt-log")
             eventually(lambda: engine.state("wt-log")["Status"] == "exited")
+
+    def health(self) -> None:
+        engine, check = self.engine, {"Test": ["CMD-SHELL", "true"], "Interval": 50_000_000}
+        with self.doing("wt-well", "created"):
+            engine.create(COUNTER, name="wt-well", Healthcheck=check)
+        with self.doing("wt-well", "running", "exited"):
+            engine.start("wt-well")
+        eventually(lambda: engine.state("wt-well")["Health"]["Status"] == "healthy")
+        with self.doing("wt-well", "absent", "exited"):
+            assert engine.http.delete("/containers/wt-well", force=1).status == 204
 
     def create(self, name: str, command: list[str], **host: object) -> None:
         ports = {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}}
