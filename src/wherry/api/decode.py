@@ -19,7 +19,7 @@ import msgspec
 from wherry.api import gojson
 from wherry.errors import InvalidParameter
 from wherry.model import config as shapes
-from wherry.model.config import Config, HostConfig, NetworkingConfig
+from wherry.model.config import Config, HostConfig, NetworkingConfig, UpdateConfig
 
 T = TypeVar("T")
 MAX_BODY = 8 << 20  # bytes of JSON; the largest real bodies are a few kilobytes
@@ -261,9 +261,13 @@ def _fields(kind: type[Any]) -> dict[str, _Field]:
 
 def _describe(kind: type[Any]) -> Iterator[tuple[str, _Field]]:
     hints = get_type_hints(kind)
+    owner = HostConfig if issubclass(kind, HostConfig) else kind
     for field in msgspec.structs.fields(kind):
-        embedded = "Resources." if kind is HostConfig and field.name in RESOURCES else ""
-        read = _converter(hints[field.name], FIELDS.get((kind, field.name), ""))
+        resource = owner is HostConfig and field.name in RESOURCES
+        if kind is UpdateConfig and not resource and field.name != "restart_policy":
+            continue  # an unknown key to Docker
+        embedded = "Resources." if resource else ""
+        read = _converter(hints[field.name], FIELDS.get((owner, field.name), ""))
         yield field.encode_name.lower(), _Field(field.name, embedded + field.encode_name, read)
 
 
