@@ -613,3 +613,32 @@ async def test_killed_at_any_step(world: World, tmp_path: Path, failpoint: str) 
     assert (await asyncio.to_thread(inventory))[1] == before[1]
     assert sysctl.read("net/ipv4/ip_forward") == "0"
     firewall.close()
+
+
+async def test_a_start_that_is_given_up_leaves_nothing(world: World, networks: Networks) -> None:
+    """Cancelled at any moment, as when a client of the library hangs up."""
+    before = await asyncio.to_thread(inventory)
+    for turns in range(6):
+        container = world.container(networks, "web", {"80/tcp": [PortBinding(host_port="8080")]})
+        task = asyncio.create_task(networks.activate(container))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            os.close((await task).netns_fd or -1)
+            await networks.deactivate(container)
+        await eventually(lambda: inventory() == before)
+    web = await world.start(networks, "web", tcp80=PortBinding(host_port="8080"))
+    assert web.sandbox.ports
+
+
+async def test_many_at_once(world: World, networks: Networks) -> None:
+    names = [f"c{number}" for number in range(40)]
+    before = await asyncio.to_thread(inventory)
+    started = await asyncio.gather(*(world.start(networks, name, tcp80=PortBinding()) for name in names))
+    assert len({address(container) for container in started}) == 40
+    assert len({port.host_port for container in started for port in container.sandbox.ports}) == 40
+    for name in names:
+        world.stop(name)
+    await asyncio.gather(*(networks.deactivate(container) for container in started))
+    await eventually(lambda: inventory() == before)

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tests.support.http import Client
-from wherry.engine.networks import remove_from_host
+from wherry.engine.networks import clean_host
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -118,10 +118,9 @@ class Wherryd:
 
     def dispose(self) -> None:
         """Stop it and take everything of its off the host; containers must be gone."""
-        bridge = self.bridge
         self.stop()
-        if bridge:
-            remove_from_host(bridge)
+        if bridge := self.bridge:
+            clean_host([bridge])
         shutil.rmtree(self.folder)
 
     @property

@@ -46,7 +46,7 @@ def test_a_name_wins_over_an_id_prefix(index: Index) -> None:
 def test_prefixes(index: Index) -> None:
     index.show(container("ab" * 32, "one"))
     index.show(container("ab" * 31 + "cd", "two"))
-    with pytest.raises(InvalidParameter, match="Multiple IDs found with provided prefix: abab"):
+    with pytest.raises(InvalidParameter, match="multiple IDs found with provided prefix: abab"):
         index.find("abab")
     with pytest.raises(NotFound, match="No such container: ac"):
         index.find("ac")

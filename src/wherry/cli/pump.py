@@ -142,7 +142,10 @@ class Pump:
                 write(2 if stream == STDERR else 1, piece)
 
     def _read_stdin(self) -> bool:
-        data = os.read(0, 1 << 16)
+        try:
+            data = os.read(0, 1 << 16)
+        except OSError:
+            data = b""  # a terminal that is gone, or no standard input at all
         if not data:
             self._closing = True
         elif self._watcher is not None:

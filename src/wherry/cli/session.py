@@ -32,7 +32,10 @@ def keys_text(keys: bytes) -> str:
 
 
 class Session:
-    """One run of a container seen from the terminal. Attach before starting it, or nothing of its output is sure."""
+    """One run of a container seen from the terminal. Attach before starting it, or nothing of its output is sure.
+
+    `proxy_signals` passes signals on; `repaint` makes a program that already runs draw its screen again.
+    """
 
     def __init__(self, engine: Engine, identifier: str, *, tty: bool, keys: bytes) -> None:
         self.engine = engine
@@ -40,6 +43,7 @@ class Session:
         self.tty = tty
         self.keys = keys
         self.proxy_signals = False
+        self.repaint = False
         self._stdin = False
         self._stream: tuple[_socket.socket, bytes] | None = None
         self._waiting: Response | None = None
@@ -70,6 +74,8 @@ class Session:
         raw = terminal.Raw(0)
         try:
             if self.tty:
+                if self.repaint:
+                    self._resize(1)
                 self._resize()
                 if self._stdin:
                     raw.__enter__()
@@ -125,18 +131,18 @@ class Session:
             name = signal.Signals(number).name.removeprefix("SIG")
             try:
                 self.engine.post(f"/containers/{self.identifier}/kill", {"signal": name})
-            except EngineError:
+            except (EngineError, OSError):
                 pass  # it may have ended meanwhile, or not begun
         else:
             raw.restore()
             raise Failure("", 128 + number)
 
-    def _resize(self) -> None:
+    def _resize(self, more: int = 0) -> None:
         rows, columns = terminal.size()
         if rows and columns:
             try:
-                self.engine.post(self.resize_path(), {"h": rows, "w": columns})
-            except EngineError:
+                self.engine.post(self.resize_path(), {"h": rows + more, "w": columns + more})
+            except (EngineError, OSError):
                 pass  # it may not run yet, or any more
 
     def resize_path(self) -> str:

@@ -116,6 +116,17 @@ TYPES = {
         "Status=status:s? ID=id:s? From=from:s? Type:s Action:s Actor:events.Actor Scope=scope:s? Time=time:i? "
         "TimeNano=timeNano:i?"
     ),
+    "system.versionInfo": "Client:system.clientVersion Server:*system.Version",
+    "system.clientVersion": (
+        "Platform:*system.Platform? Version:s? APIVersion=ApiVersion:s? DefaultAPIVersion:s? GitCommit:s? "
+        "PythonVersion:s? Os:s? Arch:s? BuildTime:s? Context:s"
+    ),
+    "system.Version": (
+        "Platform:system.Platform? Components:[]system.ComponentVersion? Version:s APIVersion=ApiVersion:s "
+        "MinAPIVersion:s? GitCommit:s GoVersion:s Os:s Arch:s KernelVersion:s? Experimental:b? BuildTime:s?"
+    ),
+    "system.Platform": "Name:s",
+    "system.ComponentVersion": "Name:s Version:s Details:map:s?",
     "events.Actor": "ID:s Attributes:map:s",
 }
 

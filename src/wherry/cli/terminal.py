@@ -24,9 +24,6 @@ class Raw:
 
             self._before = termios.tcgetattr(self._fd)
             tty.setraw(self._fd, termios.TCSANOW)
-            mode = termios.tcgetattr(self._fd)
-            mode[1] |= termios.OPOST
-            termios.tcsetattr(self._fd, termios.TCSANOW, mode)
         return self
 
     def restore(self) -> None:

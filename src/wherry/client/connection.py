@@ -112,6 +112,17 @@ class Connection:
         return line.rstrip(b"\r")
 
     @property
+    def stale(self) -> bool:
+        """Whether the engine has closed the connection (or said something unasked) while nobody used it."""
+        try:
+            self.socket.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    @property
     def ahead(self) -> bool:
         """Whether bytes are here that nobody has taken yet."""
         return bool(self._buffer)

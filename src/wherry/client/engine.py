@@ -149,6 +149,9 @@ class Engine:
         private: bool = False,
     ) -> Response:
         connection, self._idle = (None, self._idle) if private else (self._idle, None)
+        if connection is not None and connection.stale:
+            connection.close()
+            connection = None
         if connection is not None and (body is None or isinstance(body, bytes)):
             try:
                 connection.send(method, target, headers, body)

@@ -6,6 +6,7 @@ Everything blocks, briefly, and belongs in a thread.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 
 from wherry.engine import etc_files
 from wherry.engine.containers.layout import Layout
-from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure
+from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure, WherryError
 from wherry.linux import devices, propagation, safepath, seccomp, users
 from wherry.model import security
 from wherry.model.config import ExecConfig, HostConfig
@@ -51,6 +52,13 @@ class Bundles:
         self._find = find
         self._host_gateway = host_gateway
         self._takes_bpf = takes_bpf
+
+    def warm_up(self) -> None:
+        """Compile the filter that most containers take, so that the first one does not wait for it (blocking)."""
+        if self._host.seccomp:
+            held = spec.capability_set(HostConfig(), self._host, privileged=False)
+            with contextlib.suppress(WherryError):  # the container that needs it will say what is missing
+                self._profiles.filter(security.DEFAULT_PROFILE, held)
 
     def write(self, container: Container, layout: Layout, netns: str | None) -> None:
         """config.json and the files of /etc of a container whose root is mounted. `netns` None: the host's network.

@@ -308,15 +308,21 @@ class Networks:
             undo.callback(self._ports.release, sandbox.id)
             failpoint("networks.activate.ports-held")
             redirected = tuple(redirections(published, str(address)))
-            interface = f"{VETH_PREFIX}{sandbox.id[:8]}{endpoint_id[:5]}"
-            place = _Place(interface, address, redirected)
             mac = _mac(container, endpoint, address)
             whole = IPv4Interface((address, self._addresses.subnet.prefixlen))
-            fd = await self._plug(bridge, container.name, Plug(interface, whole, mac, redirected), place)
+            plug = Plug(_interface(sandbox), whole, mac, redirected)
+            # known from here on: whoever lays the table meanwhile lays these ports too
+            self._active[sandbox.id] = _Place(plug.interface, address, redirected)
+            undo.callback(self._active.pop, sandbox.id, None)
+            try:
+                fd = await self._plug(bridge, container.name, plug)
+            except NftablesError:  # somebody flushed the ruleset: once more, under another name while the first goes
+                plug = replace(plug, interface=_interface(sandbox))
+                self._active[sandbox.id] = _Place(plug.interface, address, redirected)
+                fd = await self._plug_anew(bridge, container.name, plug)
             undo.pop_all()
-        self._active[sandbox.id] = place
         self._ports.serve(sandbox.id, str(address))
-        endpoint.endpoint_id, endpoint.interface = endpoint_id, interface
+        endpoint.endpoint_id, endpoint.interface = endpoint_id, plug.interface
         endpoint.gateway = self._networks["bridge"].gateway
         endpoint.address, endpoint.prefix_length = str(address), whole.network.prefixlen
         endpoint.mac_address = mac
@@ -324,25 +330,27 @@ class Networks:
         failpoint("networks.activate.done")
         return Activation(fd, endpoint.gateway, endpoint.address)
 
-    async def _plug(self, bridge: Bridge, name: str, plug: Plug, place: _Place) -> int:
+    async def _plug(self, bridge: Bridge, name: str, plug: Plug) -> int:
+        """Raises SystemFailure, or NftablesError where the table is not as it should be."""
+
         def unplug(fd: int) -> None:
             os.close(fd)
-            with contextlib.suppress(NftablesError):
-                bridge.unpublish(place.published)
+            bridge.unpublish(plug.published)
 
         try:
-            try:
-                return await self._uninterrupted(lambda: bridge.plug(plug), unplug)
-            except NftablesError:
-                await self._lay()  # somebody flushed the ruleset: once more on a fresh table, under another name
-                again = replace(plug, interface=plug.interface[:-2] + secrets.token_hex(1))
-                return await self._uninterrupted(lambda: bridge.plug(again), unplug)
+            return await self._uninterrupted(lambda: bridge.plug(plug), unplug)
         except OSError as error:
             reason = error.strerror or str(error)
             raise SystemFailure(
                 f"failed to create endpoint {name} on network bridge: adding interface {plug.interface} to bridge "
                 f"{bridge.name} failed: {reason.lower()}"
             ) from error
+
+    async def _plug_anew(self, bridge: Bridge, name: str, plug: Plug) -> int:
+        """On a fresh table. Raises SystemFailure."""
+        try:
+            await self._lay()
+            return await self._plug(bridge, name, plug)
         except NftablesError as error:
             raise SystemFailure(f"failed to create endpoint {name} on network bridge: {error}") from error
 
@@ -531,8 +539,9 @@ class Networks:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            with contextlib.suppress(Exception):
-                undo(await future)
+            with contextlib.suppress(Exception):  # what failed by itself left nothing
+                result = await future
+                await self._run(undo, result)
             raise
 
     def _later(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -616,6 +625,11 @@ def _options(bridge: str) -> dict[str, str]:
         f"{prefix}.name": bridge,
         "com.docker.network.driver.mtu": str(MTU),
     }
+
+
+def _interface(sandbox: Sandbox) -> str:
+    """A name for the host's end of a veth: that of the last run may be there for another moment."""
+    return f"{VETH_PREFIX}{sandbox.id[:7]}{secrets.token_hex(3)}"
 
 
 def _mac(container: Container, endpoint: Endpoint, address: IPv4Address) -> str:

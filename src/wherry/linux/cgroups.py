@@ -49,12 +49,18 @@ def children(layout: CgroupLayout, parent: str) -> set[str]:
     return found
 
 
-def remove(layout: CgroupLayout, path: str) -> None:
-    """Remove an empty cgroup and its empty descendants, in every hierarchy; one still busy stays."""
+def remove(layout: CgroupLayout, path: str) -> bool:
+    """Remove an empty cgroup and its empty descendants, in every hierarchy; False if one is busy and stays."""
+    gone = True
     for directory in paths(layout, path):
         for inner, _, _ in os.walk(directory, topdown=False):
-            with contextlib.suppress(OSError):
+            try:
                 os.rmdir(inner)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                gone = False
+    return gone
 
 
 def remove_if_empty(layout: CgroupLayout, path: str) -> None:

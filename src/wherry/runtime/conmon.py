@@ -58,7 +58,7 @@ class Launch:
     def argv(self, conmon: Path, runtime: Runtime) -> list[str]:
         words = [ENV, "-C", str(self.bundle)] if self.limited else []
         words += [str(conmon), "--api-version", "1", "-c", self.container_id, "-u", self.container_id]
-        words += ["-n", self.container_id, "-r", str(runtime.path), "--runtime-arg", f"--root={runtime.state}"]
+        words += ["-n", self.container_id, "-r", str(runtime.executable), "--runtime-arg", f"--root={runtime.state}"]
         words += ["-b", str(self.bundle), "-p", str(self.pid_file), "-P", str(self.monitor_pid_file)]
         words += ["--exit-dir", str(self.exit_dir), "--full-attach", "--no-sync-log", "--log-level", "error"]
         words += ["-l", "none" if self.log is None else f"k8s-file:{self.log}"]

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +18,27 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 
 @dataclass(frozen=True)
 class Runtime:
-    """One runtime program and the directory in which it keeps its state."""
+    """One runtime program and the directory in which it keeps its state.
+
+    `program` is what is executed where that is not `path` itself. `familiar` is crun of a version whose internals have
+    been tried: its first process waits on STATE/ID/exec.fifo, and STATE/ID with the cgroup is all that `delete` removes
+    of a container that has ended. `takes_bpf`: it accepts a compiled seccomp filter as an annotation.
+    """
 
     name: str
     path: Path
     state: Path
-    fifo_start: bool = False  # its init waits on STATE/ID/exec.fifo: crun's internals, tried by version
-    takes_bpf: bool = False  # it accepts a compiled seccomp filter as the annotation run.oci.seccomp_bpf_data
+    program: Path | None = None
+    familiar: bool = False
+    takes_bpf: bool = False
+
+    @property
+    def executable(self) -> Path:
+        return self.program or self.path
 
     async def start(self, container_id: str) -> None:
         """Let the created container's process run. Raises SystemFailure."""
-        if self.fifo_start and self._open_gate(container_id):
+        if self.familiar and self._open_gate(container_id):
             return
         await self._must("start", container_id)
 
@@ -58,6 +69,10 @@ class Runtime:
         if (self.state / container_id).exists():
             await self._call("delete", "--force", container_id)
 
+    def forget(self, container_id: str) -> None:
+        """Of a familiar runtime: drop the state of a container that has ended and whose cgroup is gone (blocking)."""
+        shutil.rmtree(self.state / container_id, ignore_errors=True)
+
     async def status(self, container_id: str) -> str | None:
         """`creating`, `created`, `running`, `stopped`, `paused`; None if the runtime does not know it."""
         finished = await self._call("state", container_id)
@@ -66,7 +81,7 @@ class Runtime:
         return str(json.loads(finished.output)["status"])
 
     async def _call(self, *words: str) -> processes.Finished:
-        return await processes.run([str(self.path), "--root", str(self.state), *words], environment=ENVIRONMENT)
+        return await processes.run([str(self.executable), "--root", str(self.state), *words], environment=ENVIRONMENT)
 
     async def _must(self, *words: str) -> None:
         finished = await self._call(*words)
@@ -78,10 +93,11 @@ class Runtime:
 _WRONG_DIRECTORY = re.compile(r"chdir `([^`]*)`: (.+)")  # crun's words
 
 
-def start_failure(said: str, argv0: str, *, verb: str) -> StartFailed:
+def start_failure(said: str, argv0: str, *, verb: str, runtime: str = "") -> StartFailed:
     """A runtime's refusal to start a process, as Docker tells it.
 
-    `said` is the runtime's message; `argv0` what was to run; `verb` "create" for a container, "exec" for an exec.
+    `said` is the message of the runtime named; `argv0` what was to run; `verb` "create" for a container, "exec" for an
+    exec.
     Clients take exit code 127 from "executable file not found" and "no such file or directory", 126 from
     "permission denied" and "is a directory".
     """
@@ -90,25 +106,23 @@ def start_failure(said: str, argv0: str, *, verb: str) -> StartFailed:
         prefix = "OCI runtime exec failed: exec failed: "
     else:
         prefix = "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+        prefix += f"{runtime} create failed: "
     return StartFailed(f"{prefix}unable to start container process: {message}: unknown", code)
 
 
 def _in_dockers_words(said: str, argv0: str) -> tuple[str, int]:
     lower = said.lower()
-    quoted = json.dumps(argv0, ensure_ascii=False)
-    if "not found in $path" in lower and "/" in argv0:
-        return f"exec: {quoted}: stat {argv0}: no such file or directory", 127
-    if "not found in $path" in lower:
-        return f"exec: {quoted}: executable file not found in $PATH", 127
-    about_command = argv0 in said or "exec" in lower or "open executable" in lower
-    if about_command and "no such file or directory" in lower and "chdir" not in lower and "mount" not in lower:
-        return f"exec: {quoted}: stat {argv0}: no such file or directory", 127
+    command = f"exec: {json.dumps(argv0, ensure_ascii=False)}"
     if (directory := _WRONG_DIRECTORY.search(said)) is not None:
         return f'chdir to cwd ("{directory[1]}") set in config.json failed: {directory[2].lower()}', 126
-    if "open executable: operation not permitted" in lower:  # crun's word for a directory
-        return f"exec: {quoted}: is a directory", 126
-    if about_command and "is a directory" in lower:
-        return f"exec: {quoted}: is a directory", 126
-    if about_command and "permission denied" in lower and "mount" not in lower:
-        return f"exec: {quoted}: permission denied", 126
+    if "mount" in lower or not (argv0 in said or "exec" in lower):
+        return said, 128
+    if "not found" in lower and "/" not in argv0:
+        return f"{command}: executable file not found in $PATH", 127
+    if "not found" in lower or "no such file or directory" in lower:
+        return f"{command}: stat {argv0}: no such file or directory", 127
+    if "open executable: operation not permitted" in lower or "is a directory" in lower:  # crun's and runc's words
+        return f"{command}: is a directory", 126
+    if "permission denied" in lower or "not executable" in lower:
+        return f"{command}: permission denied", 126
     return said, 128

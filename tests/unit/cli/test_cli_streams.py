@@ -186,6 +186,30 @@ def test_chunks_and_lines(fake: Fake) -> None:
     assert server.engine.get("/next") is None
 
 
+def test_a_connection_that_went_stale_is_replaced(tmp_path: Path) -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen()
+    engine = Engine(f"unix://{tmp_path / 's'}")
+
+    def serve() -> None:
+        for text in (PING, answer(b"1")):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(text)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    engine.negotiate()
+    while not (engine._idle and engine._idle.stale):
+        pass
+    assert engine.post("/x") == 1
+    engine.close()
+    thread.join()
+    listener.close()
+
+
 def test_a_body_that_ends_early(fake: Fake) -> None:
     server = fake(PING, CHUNKED + b"9\r\nhalf")
     response = server.engine.open("GET", "/x")

@@ -32,6 +32,7 @@ def run(context: Context) -> int:
     check_terminal(stdin, config["Tty"])
     session = Attached(context.engine, found["Id"], tty=config["Tty"], keys=keys)
     session.proxy_signals = flags.on("sig-proxy", True) and not config["Tty"]
+    session.repaint = config["Tty"]
     session.expect_exit("not-running")
     session.attach({"stdin": stdin, "stdout": True, "stderr": True})
     return session.run()

@@ -39,7 +39,7 @@ def run(context: Context) -> int:
     lines += [f" Debug Mode: {_word(context.debug)}", "", "Server:"]
     if problem:
         print("\n".join(lines), flush=True)
-        raise Failure(f"{problem}\nerrors pretty printing info")
+        raise Failure(problem)
     print("\n".join(lines + server(info) + [""]))
     sys.stdout.flush()
     for warning in info.get("Warnings") or ():
@@ -64,6 +64,7 @@ def _formatted(template: Any, info: Info, problem: str | None, context: Context)
     try:
         print(template.render(server_info({**info, "ClientInfo": client})))
     except TemplateError as error:
+        print()
         raise Failure(str(error)) from None
     if problem:
         raise Failure(problem)

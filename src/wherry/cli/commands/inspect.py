@@ -119,7 +119,6 @@ def _inspect(context: Context, get: Getter) -> int:
             lines.append(_rendered(template, type_name, raw))
         except Failure as error:
             problems.append(error.text)
-            break
     if template is not None:
         sys.stdout.write("".join([line + "\n" for line in lines]) or ("\n" if problems else ""))
     else:

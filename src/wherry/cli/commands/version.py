@@ -33,6 +33,8 @@ def run(context: Context) -> int:
         problem = describe(error, context.host)
         if problem is None:
             raise
+    if server is not None:
+        _local_times(server)
     spoken = context.engine.version or newest
     client = {
         "Platform": {"Name": ""},
@@ -57,6 +59,7 @@ def run(context: Context) -> int:
 
 
 def _formatted(form: str, versions: dict[str, Any], problem: str | None) -> None:
+    from wherry.cli.structs import Struct
     from wherry.cli.template import TemplateError, parse
 
     try:
@@ -64,10 +67,12 @@ def _formatted(form: str, versions: dict[str, Any], problem: str | None) -> None
     except TemplateError as error:
         raise Failure(f"template parsing error: {error}", 64) from None
     try:
-        print(template.render(versions))
+        print(template.render(Struct("system.versionInfo", versions)))
     except TemplateError as error:
+        if problem:
+            return  # which is then what there is to say
         print()
-        raise Failure("\n".join(filter(None, (str(error), problem)))) from None
+        raise Failure(str(error)) from None
 
 
 def _plain(client: dict[str, Any], server: dict[str, Any] | None) -> None:
@@ -103,11 +108,18 @@ def _component(name: str, version: str, details: dict[str, str]) -> dict[str, st
         "Go version": details.get("GoVersion", ""),
         "Python version": details.get("PythonVersion", ""),
         "Git commit": details.get("GitCommit", ""),
-        "Built": _built(details.get("BuildTime", "")),
+        "Built": details.get("BuildTime", ""),
         "OS/Arch": f"{details.get('Os', '')}/{details.get('Arch', '')}",
         "Experimental": details.get("Experimental", ""),
     }
     return {key: value for key, value in shown.items() if value}
+
+
+def _local_times(server: dict[str, Any]) -> None:
+    """Put the times of building in the form in which they are shown."""
+    for place in (server, *(component.get("Details") or {} for component in server.get("Components") or ())):
+        if place.get("BuildTime"):
+            place["BuildTime"] = _built(place["BuildTime"])
 
 
 def _built(text: str) -> str:

@@ -72,6 +72,7 @@ async def open_containers(
         host, index, lives, creator, supervisor, remover, runtimes, snapshots, neighbours.images, watcher, announce
     )
     recovery = Recovery(host, index, lives, supervisor, remover, runtimes, networks)
+    warming = asyncio.create_task(asyncio.to_thread(bundles.warm_up))
     await recovery.run()
     await execs.recover()
     trimming = asyncio.create_task(Trimmer(host, index).run())
@@ -80,7 +81,7 @@ async def open_containers(
         yield containers, execs
     finally:
         trimming.cancel()
-        await asyncio.gather(trimming, return_exceptions=True)
+        await asyncio.gather(trimming, warming, return_exceptions=True)
         await execs.close()
         await supervisor.close()
         cgroups.remove_if_empty(host.cgroups, host.roots.cgroup_parent)

@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import logging
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -32,6 +33,9 @@ from wherry.model.restart import wants_start_with_engine
 from wherry.model.states import Happening, Status, after
 
 log = logging.getLogger(__name__)
+
+
+_SEALED = re.compile(rb"/proc/\d+/fd/\d+")  # a runtime's program as a former daemon named it: see `linux.sealed`
 
 
 class Recovery:
@@ -165,7 +169,7 @@ class Recovery:
         programs.add(os.fsencode(self._host.binaries.conmon or ""))
         found: dict[str, list[int]] = {}
         for pid, words in processes.command_lines():
-            if words[0] not in programs:
+            if words[0] not in programs and not _SEALED.fullmatch(words[0]):
                 continue
             for flag, value in itertools.pairwise(words):
                 if flag in (b"-b", b"--bundle") and value.startswith(prefix):

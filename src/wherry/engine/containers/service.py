@@ -20,6 +20,7 @@ from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.supervisor import Supervisor
 from wherry.engine.terminal import resize_terminal
 from wherry.errors import Conflict, InvalidParameter, NotModified, NotSupported, SystemFailure, WherryError
+from wherry.linux import cgroups
 from wherry.linux.inotify import Watcher
 from wherry.model import signals
 from wherry.model.config import Config, HostConfig, NetworkingConfig
@@ -82,6 +83,7 @@ class Containers:
     async def create(
         self, name: str, config: Config, host: HostConfig, networking: NetworkingConfig, platform: str = ""
     ) -> Created:
+        self._supervisor.spawn(asyncio.to_thread(cgroups.warm_up, self._host.cgroups), "warming the cgroup lock")
         return await self._creator.create(name, config, host, networking, platform)
 
     async def start(self, ref: str) -> None:

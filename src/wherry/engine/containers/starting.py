@@ -124,7 +124,9 @@ class Starter:
         try:
             pid = await monitor.created()
         except RuntimeRefused as refused:
-            raise start_failure(str(refused), container.path, verb="create") from None
+            raise start_failure(
+                str(refused), container.path, verb="create", runtime=self._runtimes.of(container).name
+            ) from None
         failpoint("start.created")
         state = container.state
         state.process = processes.identify(pid, self._host.boot_id)
