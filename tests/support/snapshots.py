@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 
 from wherry.errors import Conflict, InvalidParameter, NotFound
 from wherry.model.filechanges import Change
@@ -62,7 +62,7 @@ class MemorySnapshots:
         self.chain_of(key)
         return []
 
-    def diff(self, key: str) -> Iterator[bytes]:
+    def diff(self, key: str) -> Generator[bytes, None, None]:
         self.chain_of(key)
         yield bytes(1024)
 

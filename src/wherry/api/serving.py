@@ -6,7 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
-from wherry.api import containers, events, execs, images, networks, system, unsupported, volumes
+from wherry.api import containers, events, execs, files, images, networks, system, unsupported, volumes
 from wherry.api.app import App, Route
 from wherry.api.server import Listener
 from wherry.engine.engine import Engine
@@ -41,6 +41,7 @@ def routes(engine: Engine) -> list[Route]:
         *system.routes(engine.facts),
         *containers.routes(engine.containers, engine.execs, ImageNames(engine.images), engine.host),
         *execs.routes(engine.execs),
+        *files.routes(engine.files, engine.commits),
         *images.routes(engine.images),
         *volumes.routes(engine.volumes),
         *networks.routes(engine.networks, engine.containers.all, engine.containers.get),

@@ -76,7 +76,7 @@ class Bundles:
         settings = container.host
         hostname = self._hostname(container)
         user = self._prepare_root(container, layout)
-        mounts = [_prepared(point, str(self._host.roots.data)) for point in container.mounts]
+        mounts = [prepared(point, str(self._host.roots.data)) for point in container.mounts]
         mapped = _mapped_devices(settings)
         filter_spec, annotations = self._seccomp(container)
         inputs = SpecInputs(
@@ -228,7 +228,7 @@ def _make_working_dir(root_fd: int, asked: str) -> None:
         raise SystemFailure(f"Cannot mkdir: {path}: {error.strerror}") from None
 
 
-def _prepared(point: MountPoint, data_root: str) -> MountPoint:
+def prepared(point: MountPoint, data_root: str) -> MountPoint:
     """The mount point once its source can be mounted: a missing host folder of `-v` is made."""
     if point.type != "bind":
         return point

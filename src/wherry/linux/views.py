@@ -40,11 +40,15 @@ class View:
         It is the same file system: a second overlay on the same directories would not see what this one writes.
         Blocking. Raises OSError.
         """
-        tree = _in_thread(self._clone)
+        tree = self.bare()
         try:
             libc.move_mount(tree, str(target))
         finally:
             os.close(tree)
+
+    def bare(self) -> int:
+        """The root filesystem alone, without what is mounted in it: an O_PATH descriptor that the caller closes."""
+        return _in_thread(self._clone)
 
     def _clone(self) -> int:
         libc.unshare(libc.CLONE_NEWNS)  # setns(2): the thread must not share its root directory with others
@@ -97,6 +101,18 @@ def _in_thread(work: Callable[[], T]) -> T:
 def _build(plan: ViewPlan, scratch: Path) -> View:
     libc.unshare(libc.CLONE_NEWNS)
     libc.mount("", "/", None, libc.MS_REC | libc.MS_PRIVATE, None)
+    with contextlib.ExitStack() as undo:
+        namespace = os.open(_OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
+        undo.callback(os.close, namespace)
+        root = _mount(plan, scratch)
+        undo.callback(os.close, root)
+        _become_root(scratch)
+        undo.pop_all()
+    return View(root, namespace)
+
+
+def _mount(plan: ViewPlan, scratch: Path) -> int:
+    """Mount it all in the namespace at hand; returns a descriptor of the root."""
     if plan.mounted:
         libc.mount(plan.mounted, str(scratch), None, libc.MS_BIND, None)
     else:
@@ -108,8 +124,7 @@ def _build(plan: ViewPlan, scratch: Path) -> View:
             _bind(root, bind)
         if plan.read_only:
             _remount(str(scratch), libc.MS_RDONLY)
-        _become_root(scratch)
-        return View(root, os.open(_OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC))
+        return root
     except BaseException:
         os.close(root)
         raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from wherry.model.filechanges import Change, Kind
 from wherry.storage.packing import END, Found, empty_file, pack, walk
@@ -140,7 +140,7 @@ def _capability(path: bytes) -> bytes:
         return b""
 
 
-def diff(upper: str) -> Iterator[bytes]:
+def diff(upper: str) -> Generator[bytes, None, None]:
     """The upper directory as an OCI layer (image-spec layer.md, "Representing Changes"), a stream of pieces.
 
     Empty but for the end mark when nothing was written. Blocking. Raises OSError.

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -93,7 +93,7 @@ class Snapshots(Protocol):
         Mount points of the engine's own are no changes. Works while it is mounted. Raises NotFound, OSError.
         """
 
-    def diff(self, key: str) -> Iterator[bytes]:
+    def diff(self, key: str) -> Generator[bytes, None, None]:
         """The same as an uncompressed OCI layer, in pieces: unpacked on the chain it gives what the snapshot shows.
 
         Blocking at each step. Raises NotFound (at the first), OSError.
@@ -229,7 +229,7 @@ class OverlaySnapshots:
         lower = self.mount_plan(key, volatile=False).lower
         return overlay.changes(str(self._active_path(key) / "upper"), lower)
 
-    def diff(self, key: str) -> Iterator[bytes]:
+    def diff(self, key: str) -> Generator[bytes, None, None]:
         self.chain_of(key)
         yield from overlay.diff(str(self._active_path(key) / "upper"))
 

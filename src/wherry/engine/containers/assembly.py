@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from wherry.engine.bundles import Bundles
 from wherry.engine.containers.announce import announcer
 from wherry.engine.containers.creating import Creator
+from wherry.engine.containers.files import Files
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.live import Lives
 from wherry.engine.containers.log_limits import Trimmer
@@ -20,6 +21,7 @@ from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.service import Containers
 from wherry.engine.containers.starting import Starter
 from wherry.engine.containers.supervisor import Supervisor
+from wherry.engine.containers.views import Views
 from wherry.engine.execs import Execs
 from wherry.linux import cgroups
 from wherry.linux.inotify import Watcher
@@ -43,7 +45,7 @@ class Neighbours:
 @contextlib.asynccontextmanager
 async def open_containers(
     host: Host, index: Index, runtimes: Runtimes, neighbours: Neighbours, watcher: Watcher
-) -> AsyncIterator[tuple[Containers, Execs]]:
+) -> AsyncIterator[tuple[Containers, Execs, Files]]:
     """Recover what a predecessor left, then serve; leaving stops watching, containers run on."""
     announce = announcer(neighbours.events)
     snapshots, networks = neighbours.snapshots, neighbours.networks
@@ -60,10 +62,12 @@ async def open_containers(
         host_gateway=networks.host_gateway,
         takes_bpf=lambda container: runtimes.of(container).takes_bpf,
     )
-    starter = Starter(host, runtimes, snapshots, networks, index.save, bundles.write)
+    views = Views(host, index, lives, snapshots)
+    starter = Starter(host, runtimes, snapshots, networks, index.save, bundles.write, views.held)
     supervisor = Supervisor(host, index, lives, starter, runtimes, networks, announce)
     remover = Remover(host, index, lives, supervisor, neighbours.images, snapshots, neighbours.volumes, announce)
     supervisor.auto_remove = remover.remove_ended
+    views.settled = supervisor.settled
     creator = Creator(
         host, index, neighbours.images, snapshots, neighbours.volumes, runtimes, networks, remover, announce
     )
@@ -78,7 +82,7 @@ async def open_containers(
     trimming = asyncio.create_task(Trimmer(host, index).run())
     await recovery.start_by_policy()
     try:
-        yield containers, execs
+        yield containers, execs, Files(index, views, snapshots, announce)
     finally:
         trimming.cancel()
         await asyncio.gather(trimming, warming, return_exceptions=True)
