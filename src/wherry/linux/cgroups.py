@@ -26,6 +26,12 @@ def hierarchies() -> list[Path]:
     return []
 
 
+def tasks_files(path: str) -> list[Path]:
+    """The `tasks` file of a cgroup in each v1 hierarchy that has it: who writes 0 there enters."""
+    found = (hierarchy / path.lstrip("/") / "tasks" for hierarchy in hierarchies())
+    return [file for file in found if file.exists()]
+
+
 def oom_kills(layout: CgroupLayout, path: str) -> int:
     """How many processes of the cgroup the kernel has killed for want of memory; 0 where that is not known."""
     if layout is CgroupLayout.V2:

@@ -29,6 +29,7 @@ class Runtime:
     path: Path
     state: Path
     program: Path | None = None
+    arguments: tuple[str, ...] = ()  # of the program, before everything else
     familiar: bool = False
     takes_bpf: bool = False
 
@@ -81,7 +82,9 @@ class Runtime:
         return str(json.loads(finished.output)["status"])
 
     async def _call(self, *words: str) -> processes.Finished:
-        return await processes.run([str(self.executable), "--root", str(self.state), *words], environment=ENVIRONMENT)
+        return await processes.run(
+            [str(self.executable), *self.arguments, "--root", str(self.state), *words], environment=ENVIRONMENT
+        )
 
     async def _must(self, *words: str) -> None:
         finished = await self._call(*words)

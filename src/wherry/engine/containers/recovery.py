@@ -115,13 +115,13 @@ class Recovery:
                 return False
             state.status = after(state.status, Happening.STARTED)
             state.finished_at = 0
-            self._index.save(container)
+            self._index.note(container)
         if not (state.status.alive and processes.alive(state.monitor, boot)):
             return False
         paused = await self._status(container) == "paused"
         if paused != (state.status is Status.PAUSED):  # killed between the runtime's deed and the record
             state.status = after(state.status, Happening.PAUSE if paused else Happening.UNPAUSE)
-            self._index.save(container)
+            self._index.note(container)
         return True
 
     async def _status(self, container: Container) -> str | None:
@@ -160,7 +160,7 @@ class Recovery:
         state.exit_code = 128
         state.error = "the engine ended while it started this container: start it again"
         container.sandbox.netns = ""
-        self._index.save(container)
+        self._index.note(container)
 
     def _find_monitors(self) -> dict[str, list[int]]:
         """PIDs of monitors and runtimes at work on a bundle of ours, by container ID (blocking)."""

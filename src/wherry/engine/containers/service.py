@@ -146,7 +146,7 @@ class Containers:
         """Signal a live container. `final`: it is meant to end, so no policy restarts it and a frozen one is thawed."""
         if final and not container.state.stopped_by_user:
             container.state.stopped_by_user = True
-            self._index.save(container)
+            self._index.note(container)
         if number == signal.SIGKILL and container.host.pid_mode == "host":
             await self._runtimes.of(container).kill_all(container.id, number)
         with contextlib.suppress(NotModified):  # it is ending by itself right now
@@ -198,7 +198,7 @@ class Containers:
             self._must_run(container)
             await self._runtimes.of(container).pause(container.id)
             container.state.status = after(container.state.status, Happening.PAUSE)
-            self._index.save(container)
+            self._index.note(container)
         self._announce(container, "pause")
 
     async def unpause(self, ref: str) -> None:
@@ -212,7 +212,7 @@ class Containers:
     async def _thaw(self, container: Container) -> None:
         await self._runtimes.of(container).resume(container.id)
         container.state.status = after(container.state.status, Happening.UNPAUSE)
-        self._index.save(container)
+        self._index.note(container)
 
     def _must_run(self, container: Container) -> None:
         if not container.state.status.alive:
