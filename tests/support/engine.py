@@ -209,14 +209,17 @@ class Engine:
 
     def tidy(self) -> None:
         """Remove every container and volume of the tests."""
-        for container in self.http.get("/containers/json", all=1).json():
-            names = container.get("Names") or []
-            if container["Image"].startswith(PREFIX) or any(name.startswith("/" + PREFIX) for name in names):
-                self.remove(container["Id"])
+        self.tidy_containers()
         for volume in self.http.get("/volumes").json()["Volumes"] or []:
             if volume["Name"].startswith(PREFIX):
                 answer = self.http.delete(f"/volumes/{volume['Name']}", force=1)
                 assert answer.status == 204, answer.body
+
+    def tidy_containers(self) -> None:
+        for container in self.http.get("/containers/json", all=1).json():
+            names = container.get("Names") or []
+            if container["Image"].startswith(PREFIX) or any(name.startswith("/" + PREFIX) for name in names):
+                self.remove(container["Id"])
 
     def tidy_images(self) -> None:
         for image in self.http.get("/images/json").json():

@@ -6,7 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
-from wherry.api import containers, events, execs, files, images, networks, system, unsupported, volumes
+from wherry.api import containers, disk_usage, events, execs, files, images, networks, system, unsupported, volumes
 from wherry.api.app import App, Route
 from wherry.api.server import Listener
 from wherry.engine.engine import Engine
@@ -44,6 +44,7 @@ def routes(engine: Engine) -> list[Route]:
         *files.routes(engine.files, engine.commits),
         *images.routes(engine.images),
         *volumes.routes(engine.volumes),
+        *disk_usage.routes(engine.disk_usage, ImageNames(engine.images).id_of),
         *networks.routes(engine.networks, engine.containers.all, engine.containers.get),
         *events.routes(engine.events),
         *unsupported.routes(engine.containers.get),

@@ -478,6 +478,22 @@ COMMANDS: tuple[Command, ...] = (
     ),
     (
         (
+            "image history",
+            "history",
+        ),
+        "[OPTIONS] IMAGE",
+        "Show the history of an image",
+        (1, 1),
+        "history",
+        (
+            ("format", "", "string", FORMAT_TABLE),
+            ("human", "H", "bool", "Print sizes and dates in human readable format (default true)"),
+            ("no-trunc", "", "bool", "Don't truncate output"),
+            ("quiet", "q", "bool", "Only show image IDs"),
+        ),
+    ),
+    (
+        (
             "image import",
             "import",
         ),
@@ -636,6 +652,17 @@ COMMANDS: tuple[Command, ...] = (
         (("force", "f", "bool", "Do not error if the network does not exist"),),
     ),
     (
+        ("system df",),
+        "[OPTIONS]",
+        "Show {name} disk usage",
+        (0, 0),
+        "df",
+        (
+            ("format", "", "string", FORMAT_TABLE),
+            ("verbose", "v", "bool", "Show detailed information on space usage"),
+        ),
+    ),
+    (
         (
             "system events",
             "events",
@@ -661,6 +688,19 @@ COMMANDS: tuple[Command, ...] = (
         (0, 0),
         "info",
         (("format", "f", "string", FORMAT),),
+    ),
+    (
+        ("system prune",),
+        "[OPTIONS]",
+        "Remove unused data",
+        (0, 0),
+        "prune:system",
+        (
+            ("all", "a", "bool", "Remove all unused images not just dangling ones"),
+            ("filter", "", "filter", 'Provide filter values (e.g. "label=<key>=<value>")'),
+            ("force", "f", "bool", "Do not prompt for confirmation"),
+            ("volumes", "", "bool", "Prune anonymous volumes"),
+        ),
     ),
     (
         ("version",),
@@ -753,12 +793,11 @@ GLOBAL_FLAGS: tuple[Flag, ...] = (
 # Commands that docker has and this program will have.
 LATER = frozenset(
     (
-        *"build builder buildx checkpoint compose config context history login logout".split(),
+        *"build builder buildx checkpoint compose config context login logout".split(),
         *"manifest node plugin pull push search secret service stack stats swarm top trust update".split(),
         *(f"container {name}" for name in "stats top update".split()),
-        *(f"image {name}" for name in "build history pull push".split()),
+        *(f"image {name}" for name in "build pull push".split()),
         *(f"network {name}" for name in "connect create disconnect".split()),
-        *(f"system {name}" for name in "df prune".split()),
         "volume update",
     )
 )

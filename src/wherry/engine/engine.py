@@ -25,6 +25,7 @@ from wherry.engine.containers.files import Files
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.service import Containers
+from wherry.engine.disk_usage import DiskUsage
 from wherry.engine.events import Events
 from wherry.engine.execs import Execs
 from wherry.engine.facts import Facts, Program
@@ -74,6 +75,7 @@ class Engine:
     files: Files
     commits: Commits
     events: Events
+    disk_usage: DiskUsage
 
 
 @contextlib.asynccontextmanager
@@ -113,7 +115,8 @@ async def open_engine(config: EngineConfig) -> AsyncIterator[Engine]:
         )
         commits = Commits(containers, images, snapshots, announcer(events))
         facts = await asyncio.to_thread(_facts, config, host, runtimes, index, images, networks, events)
-        yield Engine(host, facts, images, volumes, networks, containers, execs, files, commits, events)
+        usage = DiskUsage(images, volumes, snapshots, containers.all)
+        yield Engine(host, facts, images, volumes, networks, containers, execs, files, commits, events, usage)
 
 
 def _take_threads() -> ThreadPoolExecutor:

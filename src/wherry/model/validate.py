@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Callable, Collection, Iterator
 
 from wherry.errors import InvalidParameter, NotSupported, SystemFailure
-from wherry.model import capabilities, cpusets, logging_options, mounts, security, signals
+from wherry.model import capabilities, cpusets, log_attributes, logging_options, mounts, security, signals
 from wherry.model.config import Config, Healthcheck, HostConfig, NetworkingConfig, RestartPolicy
 from wherry.model.host import CgroupLayout, Host
 from wherry.model.mounts import parse_volumes_from
@@ -63,6 +63,7 @@ def validate(
     _check_host_config(host_config, host, exists)
     warnings = [*_check_resources(host_config, host), *_check_platform(host_config, runtimes)]
     logging_options.validate(host_config.log_config)
+    log_attributes.validate(host_config.log_config)
     warnings += _check_security(host_config, host)
     _refuse_what_is_not_done(config, host_config, networking, host)
     return warnings
@@ -359,8 +360,6 @@ def _refuse(given: object, what: str) -> None:
 
 def _refuse_what_is_not_done(config: Config, host: HostConfig, networking: NetworkingConfig, facts: Host) -> None:
     """The list of what is known and not done. `docs/differences.md` has it for people."""
-    test = (config.healthcheck.test if config.healthcheck else None) or ["NONE"]
-    _refuse(test[0] != "NONE", "health checks (--health-cmd) are")
     _refuse(host.links, "links (--link) are")
     endpoints = (networking.endpoints_config or {}).values()
     _refuse(any(endpoint and endpoint.links for endpoint in endpoints), "links (--link) are")
@@ -384,15 +383,6 @@ def _refuse_what_is_not_done(config: Config, host: HostConfig, networking: Netwo
         _refuse(any(mode and mode.label for mode in modes), "relabelling of mounts for SELinux (:z, :Z) is")
     for spec in host.volumes_from or ():
         parse_volumes_from(spec)
-
-
-def image_warnings(config: Config, image_healthcheck: Healthcheck | None) -> list[str]:
-    """What the image asks for that is not done: its containers run all the same."""
-    test = (image_healthcheck.test if image_healthcheck else None) or ["NONE"]
-    own = (config.healthcheck.test if config.healthcheck else None) or []
-    if test[0] == "NONE" or own == ["NONE"]:
-        return []
-    return ["The image has a health check, which this engine does not run yet. Use --no-healthcheck to say so."]
 
 
 def adapt(host_config: HostConfig, host: Host, default_runtime: str) -> None:

@@ -4,7 +4,7 @@ crun moves the new process into its cgroups by PID, and the kernel makes the wri
 period. A thread that moves itself by writing 0 to `tasks` does not wait: it cannot exit or exec meanwhile
 (cgroup_procs_write_start in kernel/cgroup/cgroup.c). So a shell enters first and then executes crun, and crun is given
 a copy of the container's state that names no cgroup, so that it leaves that as it is. Only for a familiar crun: that
-file is its own affair.
+file is its own affair. The v2 tree of a hybrid host, which controls nothing, is not entered: there a move always waits.
 """
 
 from __future__ import annotations

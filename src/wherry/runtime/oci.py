@@ -93,6 +93,8 @@ class Runtime:
             raise SystemFailure(f"{self.name} {' '.join(words)}: {said or f'exit code {finished.code}'}")
 
 
+# crun 1.8.1, crun 1.21, runc
+_DIRECTORY = ("open executable: operation not permitted", "is not a regular file", "is a directory")
 _WRONG_DIRECTORY = re.compile(r"chdir `([^`]*)`: (.+)")  # crun's words
 
 
@@ -120,11 +122,11 @@ def _in_dockers_words(said: str, argv0: str) -> tuple[str, int]:
         return f'chdir to cwd ("{directory[1]}") set in config.json failed: {directory[2].lower()}', 126
     if "mount" in lower or not (argv0 in said or "exec" in lower):
         return said, 128
-    if "not found" in lower and "/" not in argv0:
+    if "/" not in argv0 and ("not found" in lower or not argv0):
         return f"{command}: executable file not found in $PATH", 127
     if "not found" in lower or "no such file or directory" in lower:
         return f"{command}: stat {argv0}: no such file or directory", 127
-    if "open executable: operation not permitted" in lower or "is a directory" in lower:  # crun's and runc's words
+    if any(words in lower for words in _DIRECTORY):
         return f"{command}: is a directory", 126
     if "permission denied" in lower or "not executable" in lower:
         return f"{command}: permission denied", 126

@@ -25,6 +25,7 @@ from wherry.storage import overlay
 from wherry.storage.layers import unpack
 from wherry.storage.mountpoints import make_mount_points
 from wherry.storage.tar import Source
+from wherry.storage.usage import disk_usage
 
 _PLAIN = ("redirect_dir=off", "metacopy=off")  # so that the upper directory alone tells what changed
 
@@ -99,6 +100,15 @@ class Snapshots(Protocol):
         Blocking at each step. Raises NotFound (at the first), OSError.
         """
 
+    def occupied(self, key: str) -> int:
+        """Bytes on disk of the snapshot's own files. Raises NotFound."""
+
+    def layer_occupied(self, chain_id: str) -> int:
+        """Bytes on disk of a layer, 0 if there is none."""
+
+    def layers_occupied(self) -> int:
+        """Bytes on disk of all layers."""
+
     def remove(self, key: str) -> None:
         """Remove a snapshot that is not mounted; harmless if there is none."""
 
@@ -146,6 +156,7 @@ class OverlaySnapshots:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._empty.mkdir(mode=0o755, exist_ok=True)
         self._known: dict[str, Layer] = {}
+        self._occupied: dict[str, int] = {}  # bytes on disk of the layers that were asked about
         self._lock = threading.Lock()  # between "it is there" and standing on it, nobody takes a layer away
 
     def unpack(self, stream: Source, parent: str, diff_id: str = "", *, verified: bool = False) -> str:
@@ -232,6 +243,21 @@ class OverlaySnapshots:
     def diff(self, key: str) -> Generator[bytes, None, None]:
         self.chain_of(key)
         yield from overlay.diff(str(self._active_path(key) / "upper"))
+
+    def occupied(self, key: str) -> int:
+        self.chain_of(key)
+        return disk_usage(self._active_path(key) / "upper", directories=False)
+
+    def layer_occupied(self, chain_id: str) -> int:
+        if chain_id not in self._occupied:
+            found = disk_usage(self._layer_path(chain_id))
+            if not self._has(chain_id):
+                return 0
+            self._occupied[chain_id] = found
+        return self._occupied[chain_id]
+
+    def layers_occupied(self) -> int:
+        return sum(self.layer_occupied(chain_id) for chain_id in self.chains())
 
     def remove(self, key: str) -> None:
         _remove_trees(self._take(self._active_path(key)))
@@ -330,6 +356,7 @@ class OverlaySnapshots:
 
     def _take_chain(self, chain_id: str) -> list[Path]:
         self._known.pop(chain_id, None)
+        self._occupied.pop(chain_id, None)
         return self._take(self._layer_path(chain_id))
 
     def _take(self, path: Path) -> list[Path]:
@@ -369,12 +396,15 @@ def tree_size(root: str) -> int:
     seen: set[tuple[int, int]] = set()
     pending = [root]
     while pending:
-        with os.scandir(pending.pop()) as entries:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(pending.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
                     continue
-                found = entry.stat(follow_symlinks=False)
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # a container is at work here
+                    continue
                 if found.st_nlink > 1:
                     if (found.st_dev, found.st_ino) in seen:
                         continue

@@ -23,6 +23,7 @@ from wherry.engine.containers.starting import Starter
 from wherry.engine.containers.supervisor import Supervisor
 from wherry.engine.containers.views import Views
 from wherry.engine.execs import Execs
+from wherry.engine.health import HealthChecks
 from wherry.linux import cgroups
 from wherry.linux.inotify import Watcher
 from wherry.linux.seccomp import Profiles
@@ -64,28 +65,42 @@ async def open_containers(
     )
     views = Views(host, index, lives, snapshots)
     starter = Starter(host, runtimes, snapshots, networks, index.save, bundles.write, views.held)
-    supervisor = Supervisor(host, index, lives, starter, runtimes, networks, announce)
+    execs = Execs(host, index, runtimes, bundles.write_process, announce)
+    trimmer = Trimmer(host, watcher)
+    health = HealthChecks(index, execs, announce)
+    supervisor = Supervisor(host, index, lives, starter, runtimes, networks, announce, health, trimmer)
     remover = Remover(host, index, lives, supervisor, neighbours.images, snapshots, neighbours.volumes, announce)
     supervisor.auto_remove = remover.remove_ended
     views.settled = supervisor.settled
     creator = Creator(
         host, index, neighbours.images, snapshots, neighbours.volumes, runtimes, networks, remover, announce
     )
-    execs = Execs(host, index, runtimes, bundles.write_process, announce)
     containers = Containers(
-        host, index, lives, creator, supervisor, remover, runtimes, snapshots, neighbours.images, watcher, announce
+        host,
+        index,
+        lives,
+        creator,
+        supervisor,
+        remover,
+        runtimes,
+        snapshots,
+        neighbours.images,
+        watcher,
+        announce,
+        health,
     )
     recovery = Recovery(host, index, lives, supervisor, remover, runtimes, networks)
     warming = asyncio.create_task(asyncio.to_thread(bundles.warm_up))
     await recovery.run()
     await execs.recover()
-    trimming = asyncio.create_task(Trimmer(host, index).run())
+    health.recover()
     await recovery.start_by_policy()
     try:
         yield containers, execs, Files(index, views, snapshots, announce)
     finally:
-        trimming.cancel()
-        await asyncio.gather(trimming, warming, return_exceptions=True)
+        await asyncio.gather(warming, return_exceptions=True)
+        await trimmer.close()
+        await health.close()
         await execs.close()
         await supervisor.close()
         cgroups.remove_if_empty(host.cgroups, host.roots.cgroup_parent)
