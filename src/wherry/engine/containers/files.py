@@ -13,7 +13,7 @@ from wherry.engine.containers.announce import Announcer
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.needs import SnapshotStore
 from wherry.engine.containers.views import Views
-from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure
+from wherry.errors import Conflict, NotFound, SystemFailure
 from wherry.linux import users
 from wherry.linux.safepath import open_in_root
 from wherry.model import paths
@@ -77,8 +77,8 @@ class Files:
         """Unpack a tar, compressed or not, into a directory of the container.
 
         With `keep_kinds` no directory is replaced by another kind of file or the reverse; with `as_user` everything
-        belongs to the user that the container runs as. Raises InvalidParameter (no directory, read-only),
-        SystemFailure (broken archive, disk).
+        belongs to the user that the container runs as. Raises SystemFailure (no directory, read-only,
+        broken archive, disk).
         """
         container = self._find(ref)
         async with self._views.of(container) as view:
@@ -186,7 +186,7 @@ def _directory(root: int, path: str, ref: str) -> str:
         raise SystemFailure(f"lstat {place}: {(error.strerror or '').lower()}") from None
     try:
         if not stat.S_ISDIR(os.fstat(fd).st_mode):
-            raise InvalidParameter("extraction point is not a directory")
+            raise SystemFailure("extraction point is not a directory")
     finally:
         os.close(fd)
     return resolved(root, place)
@@ -198,9 +198,9 @@ def _check_writable(container: Container, directory: str) -> None:
         point for point in container.mounts if directory == point.destination or _below(directory, point.destination)
     ]
     if any(not point.read_write for point in inside):
-        raise InvalidParameter("mounted volume is marked read-only")
+        raise SystemFailure("mounted volume is marked read-only")
     if not inside and container.host.readonly_rootfs:
-        raise InvalidParameter("container rootfs is marked read-only")
+        raise SystemFailure("container rootfs is marked read-only")
 
 
 def _below(path: str, directory: str) -> bool:

@@ -39,6 +39,8 @@ class Views:
         self._index = index
         self._lives = lives
         self._snapshots = snapshots
+        self._scratch = host.roots.run / "view"  # where views are put together, each in its own namespace
+        self._scratch.mkdir(mode=0o700, exist_ok=True)
         self._open: dict[str, _Shared] = {}
         self.settled: Callable[[Container], Awaitable[None]] = _at_once
 
@@ -74,8 +76,6 @@ class Views:
 
     def _make(self, container: Container) -> View:
         layout = Layout(self._host.roots, container.id)
-        scratch = self._host.roots.run / "view"
-        scratch.mkdir(mode=0o700, exist_ok=True)
         binds, read_only = tuple(self._binds(container)), container.host.readonly_rootfs
         if container.state.status.alive:
             plan = ViewPlan(mounted=str(layout.rootfs), binds=binds, read_only=read_only)
@@ -83,7 +83,7 @@ class Views:
             overlay = self._snapshots.mount_plan(container.id, volatile=False)
             plan = ViewPlan(overlay, binds=binds, read_only=read_only)
         try:
-            return open_view(plan, scratch)
+            return open_view(plan, self._scratch)
         except OSError as error:
             raise SystemFailure(f"cannot mount the files of container {container.id}: {error}") from error
 
