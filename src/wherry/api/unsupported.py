@@ -19,10 +19,7 @@ NO_MANAGER = (
 
 # Method, path, and the operation as its user knows it. With {container} the container must exist first.
 OPERATIONS: tuple[tuple[str, str, str], ...] = (
-    ("GET", "/containers/{container:.*}/top", "listing a container's processes (top)"),
-    ("GET", "/containers/{container:.*}/stats", "container statistics (stats)"),
     ("GET", "/containers/{container:.*}/attach/ws", "attaching by WebSocket"),
-    ("POST", "/containers/{container:.*}/update", "changing a container's resources (update)"),
     ("GET", "/containers/{container:.*}/checkpoints", "checkpoints"),
     ("POST", "/containers/{container:.*}/checkpoints", "checkpoints"),
     ("DELETE", "/containers/{container:.*}/checkpoints/{checkpoint}", "checkpoints"),

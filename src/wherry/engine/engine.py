@@ -20,7 +20,7 @@ from pathlib import Path
 
 from wherry.engine.commits import Commits
 from wherry.engine.containers.announce import announcer
-from wherry.engine.containers.assembly import Neighbours, open_containers
+from wherry.engine.containers.assembly import Neighbours, Resources, open_containers
 from wherry.engine.containers.files import Files
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.runtimes import Runtimes
@@ -74,6 +74,7 @@ class Engine:
     execs: Execs
     files: Files
     commits: Commits
+    resources: Resources
     events: Events
     disk_usage: DiskUsage
 
@@ -110,13 +111,15 @@ async def open_engine(config: EngineConfig) -> AsyncIterator[Engine]:
         stack.push_async_callback(networks.close)
         await images.recover({record.id for record in index.load()})
         neighbours = Neighbours(images, snapshots, volumes, networks, events)
-        containers, execs, files = await stack.enter_async_context(
+        containers, execs, resources, files = await stack.enter_async_context(
             open_containers(host, index, runtimes, neighbours, watcher)
         )
         commits = Commits(containers, images, snapshots, announcer(events))
         facts = await asyncio.to_thread(_facts, config, host, runtimes, index, images, networks, events)
         usage = DiskUsage(images, volumes, snapshots, containers.all)
-        yield Engine(host, facts, images, volumes, networks, containers, execs, files, commits, events, usage)
+        yield Engine(
+            host, facts, images, volumes, networks, containers, execs, files, commits, resources, events, usage
+        )
 
 
 def _take_threads() -> ThreadPoolExecutor:
