@@ -125,7 +125,7 @@ class Volumes:
                 connection.execute("INSERT INTO volumes (name, record) VALUES (?, ?)", (name, record))
                 self._event("create", name)
         except SystemFailure:
-            _remove_tree(self._root / name)
+            await asyncio.to_thread(_remove_tree, self._root / name)
             raise
         self._volumes[name] = volume
         failpoint("volumes.create.recorded")
