@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-TIMEOUT = 30.0  # seconds without a byte before a test gives up
+TIMEOUT = 60.0  # seconds without a byte before a test gives up
 
 
 class Disconnected(Exception):
