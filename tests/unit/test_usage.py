@@ -113,7 +113,7 @@ NET_DEV = """Inter-|   Receive                                                | 
 
 
 def test_the_hosts_side_counts_the_other_way_round() -> None:
-    counted = usage.interfaces(NET_DEV)
+    counted = usage.interfaces(NET_DEV, {"wv1234", "gone"})
     assert usage.networks(["wv1234", "gone"], counted) == {
         "eth0": {
             "rx_bytes": 20,

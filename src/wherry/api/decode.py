@@ -7,6 +7,7 @@ say how Docker's source spells the types where a Python annotation cannot tell.
 
 from __future__ import annotations
 
+import json
 import re
 import types
 from collections.abc import Callable, Iterator
@@ -145,7 +146,22 @@ def body(kind: type[T], content_type: str | None, data: bytes, *, optional: bool
         return kind()
     if not data.strip():
         raise InvalidParameter("invalid JSON: got EOF while reading request body")
-    return convert(kind, gojson.loads(data))
+    return convert(kind, _parsed(data))
+
+
+def _parsed(data: bytes) -> Any:
+    value = gojson.loads(data)
+    if b"\\u0000" in data and (text := _with_nul(value)) is not None:
+        raise InvalidParameter(f"invalid JSON: {json.dumps(text)}: no text may contain a NUL character")
+    return value
+
+
+def _with_nul(value: Any) -> str | None:
+    """A string with a NUL in it, which programs and system calls would cut there."""
+    if isinstance(value, str):
+        return value if "\0" in value else None
+    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next((text for part in parts if (text := _with_nul(part)) is not None), None)
 
 
 def create_body(
@@ -158,7 +174,7 @@ def create_body(
     check_content_type(content_type, data)
     if not data.strip():
         raise InvalidParameter("invalid JSON: got EOF while reading request body")
-    value = gojson.loads(data)
+    value = _parsed(data)
     if value is None:
         return None, None, None
     if not isinstance(value, dict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wherry.linux.cgroups import ROOT
@@ -23,10 +23,11 @@ class Subject:
     interfaces: Sequence[str]
 
 
-def read(layout: CgroupLayout, subjects: Iterable[Subject], machine_memory: int) -> list[Reading | None]:
+def read(layout: CgroupLayout, subjects: Sequence[Subject], machine_memory: int) -> list[Reading | None]:
     """A reading of each, None where there is no such cgroup. What they share is read once."""
     host = usage.host_time(_text("/proc/stat"))
-    counted = usage.interfaces(_text("/proc/net/dev", most=None))
+    wanted = {name for subject in subjects for name in subject.interfaces}
+    counted = usage.interfaces(_text("/proc/net/dev", most=None), wanted) if wanted else {}
     return [_one(layout, subject, host, counted, machine_memory) for subject in subjects]
 
 

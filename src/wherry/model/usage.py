@@ -6,7 +6,7 @@ On cgroup v2 the JSON has what Docker gives there: no use per CPU, other names i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -212,16 +212,15 @@ def _io_v2(text: str) -> list[Json]:
     return entries
 
 
-def interfaces(net_dev: str) -> dict[str, Json]:
-    """Counters by interface from the text of /proc/net/dev, as the other end of a veth counts them: what the host's
-    end has sent is what the container's has received."""
+def interfaces(net_dev: str, wanted: Collection[str]) -> dict[str, Json]:
+    """Counters of the interfaces that are wanted, from the text of /proc/net/dev, as the other end of a veth counts
+    them: what the host's end has sent is what the container's has received."""
     found = {}
-    for line in net_dev.splitlines()[2:]:
+    for line in net_dev.splitlines():
         name, _, rest = line.partition(":")
-        counts = [int(value) for value in rest.split()]
-        if len(counts) >= 12:
-            sent, received = counts[8:12], counts[:4]
-            found[name.strip()] = _counters("rx", sent) | _counters("tx", received)
+        if (name := name.strip()) in wanted:
+            counts = [int(value) for value in rest.split()]
+            found[name] = _counters("rx", counts[8:12]) | _counters("tx", counts[:4])
     return found
 
 

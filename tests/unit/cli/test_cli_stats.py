@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from wherry.cli.commands.stats import COLUMNS, Entry, cpu_percent, listing, memory_used
 from wherry.client import jsontext
 from wherry.client.connection import Response
+from wherry.client.engine import Engine, EngineError
 
 SECOND = 10**9
 
@@ -104,3 +108,37 @@ def test_a_stream_that_has_ended() -> None:
     assert shown.ready
     row = listing(False).formatted([shown], "{{.Name}} {{.CPUPerc}} {{.MemUsage}} {{.PIDs}}")
     assert row == "-- -- -- / -- --\n"
+
+
+def test_all_are_asked_before_any_answer_is_read(tmp_path: Path) -> None:
+    """The engine answers the second first and the first last: asked in turn, the client would wait for ever."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen()
+
+    def serve() -> None:
+        ping, _ = listener.accept()
+        ping.recv(65536)
+        ping.sendall(b"HTTP/1.1 200 OK\r\nApi-Version: 1.45\r\nContent-Length: 0\r\n\r\n")
+        first, second = listener.accept()[0], listener.accept()[0]
+        assert b"/v1.45/containers/b/stats?stream=1" in second.recv(65536)
+        refusal = b'{"message":"No such container: b"}'
+        head = b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(refusal)
+        second.sendall(head + refusal)
+        assert b"/v1.45/containers/a/stats?stream=1" in first.recv(65536)
+        first.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n0\r\n\r\n")
+        for connection in (ping, first, second):
+            connection.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    engine = Engine(f"unix://{tmp_path / 's'}")
+    found, refused = engine.open_each(["/containers/a/stats", "/containers/b/stats"], {"stream": True})
+    assert isinstance(found, Response)
+    assert list(found.lines()) == [b"{}"]
+    assert isinstance(refused, EngineError)
+    assert (refused.status, refused.message) == (404, "No such container: b")
+    found.connection.close()
+    engine.close()
+    thread.join()
+    listener.close()

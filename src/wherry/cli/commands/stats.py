@@ -154,25 +154,19 @@ class Board:
         self._everything = context.flags.on("all")
         self.entries: dict[str, Entry] = {}
 
-    def add(self, asked: str) -> None:
-        """Begin to watch a container. Raises EngineError."""
-        if asked in self.entries:
-            return
-        path = container(asked, "stats")
-        entry = Entry(asked, self._context.engine.open("GET", path, {"stream": True}, private=True))
-        self.entries[asked] = self._by_descriptor[entry.fileno()] = entry
-        self._poll.register(entry, select.POLLIN)
-
-    def add_named(self, names: list[str]) -> None:
-        """Raises Failure with all that went wrong."""
-        problems = []
-        for name in names:
-            try:
-                self.add(name)
-            except EngineError as error:
-                problems.append(describe(error, self._context.host) or "")
-        if problems:
-            raise Failure("\n".join(problems))
+    def add(self, names: list[str]) -> list[EngineError]:
+        """Begin to watch containers; what the engine refused."""
+        new = [name for name in dict.fromkeys(names) if name not in self.entries]
+        answers = self._context.engine.open_each([container(name, "stats") for name in new], {"stream": True})
+        refusals = []
+        for name, answer in zip(new, answers, strict=True):
+            if isinstance(answer, EngineError):
+                refusals.append(answer)
+                continue
+            entry = Entry(name, answer)
+            self.entries[name] = self._by_descriptor[entry.fileno()] = entry
+            self._poll.register(entry, select.POLLIN)
+        return refusals
 
     def add_all(self, *, live: bool) -> None:
         """Watch every container, and with `live` those that are to come."""
@@ -180,14 +174,8 @@ class Board:
         if live:
             self._events = engine.open("GET", "/events", {"filters": {"type": {"container": True}}}, private=True)
             self._poll.register(self._events.connection.socket, select.POLLIN)
-        for found in engine.get("/containers/json", {"all": True if self._everything else None}) or ():
-            self._add_if_there(found["Id"])
-
-    def _add_if_there(self, identifier: str) -> None:
-        try:
-            self.add(identifier)
-        except EngineError:  # it has gone meanwhile
-            pass
+        found = engine.get("/containers/json", {"all": True if self._everything else None}) or ()
+        self.add([summary["Id"] for summary in found])  # one that is refused has gone meanwhile
 
     @property
     def ready(self) -> bool:
@@ -223,7 +211,7 @@ class Board:
             event = jsontext.loads(line)
             action, identifier = event["Action"], event["Actor"]["ID"]
             if action == "start" or (action == "create" and self._everything):
-                self._add_if_there(identifier)
+                self.add([identifier])
             elif action == ("destroy" if self._everything else "die"):
                 entry = self.entries.pop(identifier, None)
                 if entry is not None and entry.fileno() in self._by_descriptor:
@@ -237,7 +225,8 @@ def run(context: Context) -> int:
     live = not flags.on("no-stream")
     board = Board(context)
     if context.arguments:
-        board.add_named(context.arguments)
+        if refusals := board.add(context.arguments):
+            raise Failure("\n".join([describe(refusal, context.host) or "" for refusal in refusals]))
     else:
         board.add_all(live=live)
     while not board.ready:
