@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -37,8 +38,6 @@ def test_always_until_stopped(engine: Engine, name: str) -> None:
     eventually(lambda: engine.state(container)["Status"] == "exited")
     count = engine.inspect(container)["RestartCount"]
     runs = engine.logs(container)[0].count(b"run")
-    import time
-
     time.sleep(0.8)
     assert engine.state(container)["Status"] == "exited"
     assert engine.inspect(container)["RestartCount"] == count
@@ -52,6 +51,16 @@ def test_restarting_is_seen(engine: Engine) -> None:
     assert (state["Running"], state["Restarting"], state["ExitCode"]) == (True, True, 1)
     answer = engine.http.post(f"/containers/{container}/pause")
     assert answer.status == 409
+    assert engine.http.delete(f"/containers/{container}", force=1).status == 204
+
+
+def test_a_restarting_container_is_removed_by_force_only(engine: Engine) -> None:
+    container = engine.run(["false"], host=policy("always"))
+    eventually(lambda: engine.inspect(container)["RestartCount"] >= 3)
+    time.sleep(0.3)  # that run has ended, and the next is 0.8 s away
+    answer = engine.http.delete(f"/containers/{container}")
+    assert answer.status == 409
+    assert "container is restarting: stop the container before removing or force remove" in answer.message
     assert engine.http.delete(f"/containers/{container}", force=1).status == 204
 
 
@@ -125,8 +134,6 @@ def test_oom_flag_is_cleared_by_the_next_start(engine: Engine) -> None:
 
 
 def _now(engine: Engine) -> int:
-    import time
-
     return int(time.time()) + 1
 
 

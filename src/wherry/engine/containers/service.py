@@ -260,15 +260,18 @@ class Containers:
         async with live.lock:
             if self._index.get(container.id) is None:  # --rm or another client was faster
                 return
-            self._refuse_removal(container)
+            self._refuse_removal(container, force=force)
             if container.state.status is Status.RESTARTING:
                 await self._supervisor.give_up_restart(container)
             await self._remover.remove(container, volumes=volumes or container.host.auto_remove)
 
-    def _refuse_removal(self, container: Container) -> None:
+    def _refuse_removal(self, container: Container, *, force: bool) -> None:
+        if force and container.state.status is Status.RESTARTING:
+            return
         problem = {
             Status.RUNNING: "container is running: stop the container before removing or force remove",
             Status.PAUSED: "container is paused and must be unpaused first",
+            Status.RESTARTING: "container is restarting: stop the container before removing or force remove",
         }.get(container.state.status)
         if problem:
             raise Conflict(f'cannot remove container "/{container.name}": {problem}')
