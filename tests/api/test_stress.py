@@ -19,7 +19,7 @@ from tests.support.http import Hijacked, Stream
 
 ALL: dict[str, Any] = {"stream": 1, "stdin": 1, "stdout": 1, "stderr": 1}
 INTERACTIVE: dict[str, Any] = {"OpenStdin": True, "StdinOnce": True, "AttachStdin": True}
-MUCH = 12_000_000  # bytes; more than all buffers between a container and a client hold together
+MUCH = 6_000_000  # bytes; more than all buffers between a container and a client hold together
 WRITE_MUCH = f"yes 0123456789abcde | head -c {MUCH}; echo written >&2"
 
 

@@ -233,28 +233,28 @@ class Hijacked:
 
 
 def split_frames(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    buffer = b""
+    buffer = bytearray()
     for chunk in chunks:
         buffer += chunk
-        while len(buffer) >= 8:
-            stream, size = struct.unpack(">BxxxL", buffer[:8])
-            if len(buffer) < 8 + size:
+        start = 0
+        while len(buffer) >= start + 8:
+            stream, size = struct.unpack_from(">BxxxL", buffer, start)
+            end = start + 8 + size
+            if len(buffer) < end:
                 break
-            yield stream, buffer[8 : 8 + size]
-            buffer = buffer[8 + size :]
+            yield stream, bytes(buffer[start + 8 : end])
+            start = end
+        del buffer[:start]
     if buffer:
-        raise Disconnected(f"the stream ended inside a frame: {buffer[:80]!r}")
+        raise Disconnected(f"the stream ended inside a frame: {bytes(buffer[:80])!r}")
 
 
 def join_frames(frames: Iterable[tuple[int, bytes]]) -> tuple[bytes, bytes]:
-    out, err = b"", b""
+    output = {1: bytearray(), 2: bytearray()}
     for stream, data in frames:
-        if stream == 1:
-            out += data
-        else:
-            assert stream == 2, f"frame of unknown stream {stream}"
-            err += data
-    return out, err
+        assert stream in output, f"frame of unknown stream {stream}"
+        output[stream] += data
+    return bytes(output[1]), bytes(output[2])
 
 
 Body = bytes | Iterable[bytes] | None
