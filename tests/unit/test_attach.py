@@ -1,6 +1,7 @@
 """The hub against a stand-in for conmon: a sequenced packet socket that speaks as it does."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -222,3 +223,37 @@ async def test_sessions_end_only_when_the_engine_says_so(tmp_path: Path, monitor
     assert not collecting.done()
     hub.end()
     assert await collecting == []
+
+
+async def test_what_was_sent_before_a_reset_is_read(tmp_path: Path, monitor: socket.socket) -> None:
+    """A monitor that ends with input it could not pass on resets the connection, which is reported before the rest."""
+    hub = Hub(tmp_path, tty=False, stdin_once=False)
+    session = hub.session(stdin=True, stdout=True, stderr=True)
+    hub.connect(tmp_path / "attach")
+    with await accept(monitor) as conmon:
+        await session.write(b"nobody reads this")
+        conmon.send(b"\x02late")
+        conmon.send(b"\x03later")
+    assert await all_of(hub, session) == [(1, b"late"), (2, b"later")]
+
+
+def descriptors() -> set[int]:
+    listed = os.listdir("/proc/self/fd")
+    return {int(name) for name in listed if os.path.exists(f"/proc/self/fd/{name}")}  # all but the listing's own
+
+
+async def test_a_write_under_way_watches_no_descriptor_that_is_closed(tmp_path: Path, monitor: socket.socket) -> None:
+    """The next socket may get the same number."""
+    loop = asyncio.get_running_loop()
+    hub = Hub(tmp_path, tty=False, stdin_once=False)
+    session = hub.session(stdin=True, stdout=True, stderr=True)
+    before = descriptors()
+    hub.connect(tmp_path / "attach")
+    with await accept(monitor):
+        opened = descriptors() - before
+        writing = asyncio.create_task(session.write(b"x" * 10_000_000))
+        await asyncio.sleep(0.01)
+        hub.end()
+        assert [loop.remove_writer(number) for number in opened] == [False] * len(opened)
+        writing.cancel()
+        await asyncio.wait({writing})

@@ -219,8 +219,8 @@ class Hub:
     def _receive(self, connection: socket.socket) -> None:
         try:
             packet = connection.recv(PACKET)
-        except BlockingIOError:
-            return
+        except (BlockingIOError, ConnectionResetError):
+            return  # a reset, by a monitor that had unread input, is told once and before what it had sent
         except OSError:
             packet = b""
         if not packet:  # sessions end when the process's end is known to everybody: see `end`
@@ -284,7 +284,9 @@ class Hub:
 
     def _disconnect(self) -> None:
         if self._connection is not None:
-            asyncio.get_running_loop().remove_reader(self._connection.fileno())
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._connection.fileno())
+            loop.remove_writer(self._connection.fileno())
             self._connection.close()
             self._connection = None
             self._waiting = False
