@@ -151,14 +151,24 @@ class Starter:
         """Connect who is attached, then let the process run."""
         state = container.state
         assert state.process is not None
-        for limit in late_limits(container.host):
-            resource.prlimit(state.process.pid, resource.RLIMIT_NOFILE, (limit.soft, limit.hard))
+        _set_late_limits(container, state.process.pid)
         if hub.wanted:
             hub.connect(launch.attach_socket)
         state.started_at = time.time_ns()
         self._save(container)
         await runtime.start(container.id)
         failpoint("start.released")
+
+
+def _set_late_limits(container: Container, pid: int) -> None:
+    for limit in late_limits(container.host):
+        try:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit.soft, limit.hard))
+        except PermissionError:
+            raise SystemFailure(
+                f"the limit of open files nofile={limit.soft}:{limit.hard} cannot be set on another user's process: "
+                "the engine lacks CAP_SYS_RESOURCE; give it that capability or the container a soft limit of 64 or more"
+            ) from None
 
 
 def _check_log(container: Container) -> None:
