@@ -47,7 +47,7 @@ async def open_containers(
 ) -> AsyncIterator[tuple[Containers, Execs]]:
     """Recover what a predecessor left, then serve; leaving stops watching, containers run on."""
     announce = announcer(neighbours.events)
-    snapshots, networks = neighbours.snapshots, neighbours.networks
+    snapshots, networks, volumes = neighbours.snapshots, neighbours.networks, neighbours.volumes
 
     def make_hub(container: Container) -> Hub:
         config = container.config
@@ -61,12 +61,12 @@ async def open_containers(
         host_gateway=networks.host_gateway,
         takes_bpf=lambda container: runtimes.of(container).takes_bpf,
     )
-    starter = Starter(host, runtimes, snapshots, networks, index.save, bundles.write)
+    starter = Starter(host, runtimes, snapshots, networks, volumes, index.save, bundles.write)
     execs = Execs(host, index, runtimes, bundles.write_process, announce)
     trimmer = Trimmer(host, watcher)
     health = HealthChecks(index, execs, announce)
-    supervisor = Supervisor(host, index, lives, starter, runtimes, networks, announce, health, trimmer)
-    remover = Remover(host, index, lives, supervisor, neighbours.images, snapshots, neighbours.volumes, announce)
+    supervisor = Supervisor(host, index, lives, starter, runtimes, networks, volumes, announce, health, trimmer)
+    remover = Remover(host, index, lives, supervisor, neighbours.images, snapshots, volumes, announce)
     supervisor.auto_remove = remover.remove_ended
     creator = Creator(
         host, index, neighbours.images, snapshots, neighbours.volumes, runtimes, networks, remover, announce
@@ -85,7 +85,7 @@ async def open_containers(
         announce,
         health,
     )
-    recovery = Recovery(host, index, lives, supervisor, remover, runtimes, networks)
+    recovery = Recovery(host, index, lives, supervisor, remover, runtimes, networks, volumes)
     warming = asyncio.create_task(asyncio.to_thread(bundles.warm_up))
     await recovery.run()
     await execs.recover()

@@ -14,7 +14,7 @@ from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.live import Live, Lives, WaitResult
 from wherry.engine.containers.log_limits import Trimmer
-from wherry.engine.containers.needs import HealthWatch, NetworkPlane
+from wherry.engine.containers.needs import HealthWatch, NetworkPlane, VolumeStore
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.starting import Starter
 from wherry.errors import Conflict, NotFound, NotModified, StartFailed, WherryError
@@ -41,6 +41,7 @@ class Supervisor:
         starter: Starter,
         runtimes: Runtimes,
         networks: NetworkPlane,
+        volumes: VolumeStore,
         announce: Announcer,
         health: HealthWatch,
         trimmer: Trimmer,
@@ -51,6 +52,7 @@ class Supervisor:
         self._starter = starter
         self._runtimes = runtimes
         self._networks = networks
+        self._volumes = volumes
         self._announce = announce
         self._health = health
         self._trimmer = trimmer
@@ -183,7 +185,7 @@ class Supervisor:
         self._announce(container, "die", exitCode=str(outcome.exit_code), execDuration=str(ran_for))
         live.hub.end()
         live.ended.set()
-        live.cleanup = self.spawn(ending.clear(container, layout, runtime, self._host), f"remains of {container.id}")
+        live.cleanup = self.spawn(self._clear(container), f"remains of {container.id}")
         result = WaitResult(outcome.exit_code, outcome.error)
         live.resolve(result, "next-exit", *(() if restart else ("not-running",)))
         if restart:
@@ -191,6 +193,12 @@ class Supervisor:
             self.schedule_restart(container, live.restart_delay)
         elif container.host.auto_remove and self.auto_remove is not None:
             await self.auto_remove(container)
+
+    async def _clear(self, container: Container) -> None:
+        """Remove what an ended run leaves on the host."""
+        layout = Layout(self._host.roots, container.id)
+        await ending.clear(container, layout, self._runtimes.of(container), self._host)
+        await asyncio.to_thread(self._volumes.release, container.id)
 
     def schedule_restart(self, container: Container, delay: float) -> None:
         """Start a RESTARTING container after `delay` seconds."""
