@@ -149,5 +149,5 @@ def test_subpath_never_escapes_a_race(engine: Engine) -> None:
             engine.wait(container)
             assert engine.logs(container)[0] == b""  # the folder, empty, and never /etc
         else:
-            assert answer.status in (400, 404)
+            assert answer.status >= 400  # a link that leads out, or a folder that is gone again
         engine.remove(container)

@@ -68,8 +68,9 @@ class SpecInputs:
 
     `netns`, `pid_ns` and `ipc_ns` are paths of namespaces to join, "" for none of another's; a network namespace is
     always made beforehand, so "" there means the host's. `mounts` are the record's, their sources there; `restrictions`
-    are, by destination, the words for what the mounts of their sources forbid. `shm` is what /dev/shm shows when it is not the container's own. `seccomp` and `annotations` come from
-    `wherry.linux.seccomp.as_spec`. `block_devices` numbers the devices that limits name.
+    are, by destination, the words for what the mounts of their sources forbid. `shm` is what /dev/shm shows when it is
+    not the container's own. `seccomp` and `annotations` come from `wherry.linux.seccomp.as_spec`. `block_devices`
+    numbers the devices that limits name.
     """
 
     host: Host
