@@ -109,7 +109,7 @@ def test_output_is_cut(engine: Engine) -> None:
 
 
 def test_pause_and_stop(engine: Engine) -> None:
-    container = engine.run(IDLE, Healthcheck=check("true"))
+    container = engine.run(IDLE, Healthcheck=check("true", Interval=700 * MS))
     await_status(engine, container, "healthy")
     assert engine.http.post(f"/containers/{container}/pause").status == 204
     assert health(engine, container)["Status"] == "unhealthy"

@@ -205,7 +205,7 @@ class Engine:
         """Forget what an interrupted run left and make the base image."""
         self.tidy()
         self.tidy_images()
-        self.import_image(base_tar(), "wt-base", "latest", "ENV PATH=/bin", 'CMD ["sh"]')
+        self.import_image(base_tar(), *BASE.split(":"), "ENV PATH=/bin", 'CMD ["sh"]')
 
     def tidy(self) -> None:
         """Remove every container and volume of the tests."""

@@ -7,6 +7,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
+import pytest
+
 from wherry.engine.health import LAUNCHING, HealthChecks
 from wherry.errors import Conflict
 from wherry.model.config import Config, ExecConfig, Healthcheck, HostConfig
@@ -56,6 +58,8 @@ class FakeExecs:
         return exec_id
 
     async def start(self, exec_id: str, **_: Any) -> Any:
+        if exec_id.startswith("frozen"):
+            await asyncio.Event().wait()
         self.launching += 1
         self.most_launching = max(self.most_launching, self.launching)
         await asyncio.sleep(0)
@@ -220,6 +224,19 @@ async def test_those_that_are_due_together_are_launched_a_few_at_a_time() -> Non
         await ward.until("healthy", container)
     await ward.checks.close()
     assert 1 < ward.execs.most_launching <= LAUNCHING
+
+
+async def test_one_that_cannot_be_launched_holds_up_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wherry.engine.health.LAUNCH_PATIENCE", 0.01)
+    monkeypatch.setattr("wherry.engine.health.KILL_PATIENCE", 0.01)
+    ward = Ward()
+    for number in range(2 * LAUNCHING):
+        ward.checks.begin(ward.container(f"frozen{number}", interval=MS))
+    container = ward.container()
+    ward.checks.begin(container)
+    await ward.until("healthy", container)
+    await ward.checks.close()
+    assert ward.execs.runs == {}
 
 
 async def test_a_new_daemon_goes_on() -> None:

@@ -6,7 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
-from wherry.api import containers, disk_usage, events, execs, images, networks, system, unsupported, volumes
+from wherry.api import containers, disk_usage, events, execs, images, networks, resources, system, unsupported, volumes
 from wherry.api.app import App, Route
 from wherry.api.server import Listener
 from wherry.engine.engine import Engine
@@ -40,6 +40,9 @@ def routes(engine: Engine) -> list[Route]:
     return [
         *system.routes(engine.facts),
         *containers.routes(engine.containers, engine.execs, ImageNames(engine.images), engine.host),
+        *resources.routes(
+            engine.containers.get, engine.resources.meter, engine.resources.updater, engine.resources.tops
+        ),
         *execs.routes(engine.execs),
         *images.routes(engine.images),
         *volumes.routes(engine.volumes),

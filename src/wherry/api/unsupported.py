@@ -19,12 +19,9 @@ NO_MANAGER = (
 
 # Method, path, and the operation as its user knows it. With {container} the container must exist first.
 OPERATIONS: tuple[tuple[str, str, str], ...] = (
-    ("GET", "/containers/{container:.*}/top", "listing a container's processes (top)"),
-    ("GET", "/containers/{container:.*}/stats", "container statistics (stats)"),
     ("GET", "/containers/{container:.*}/changes", "listing changed files (diff)"),
     ("GET", "/containers/{container:.*}/export", "exporting a container's files (export)"),
     ("GET", "/containers/{container:.*}/attach/ws", "attaching by WebSocket"),
-    ("POST", "/containers/{container:.*}/update", "changing a container's resources (update)"),
     ("HEAD", "/containers/{container:.*}/archive", "copying files (cp)"),
     ("GET", "/containers/{container:.*}/archive", "copying files (cp)"),
     ("PUT", "/containers/{container:.*}/archive", "copying files (cp)"),

@@ -380,6 +380,22 @@ COMMANDS: tuple[Command, ...] = (
     ),
     (
         (
+            "container stats",
+            "stats",
+        ),
+        "[OPTIONS] [CONTAINER...]",
+        "Display a live stream of container(s) resource usage statistics",
+        (0, -1),
+        "stats",
+        (
+            ("all", "a", "bool", "Show all containers (default shows just running)"),
+            ("format", "", "string", FORMAT_TABLE),
+            ("no-stream", "", "bool", "Disable streaming stats and only pull the first result"),
+            ("no-trunc", "", "bool", "Do not truncate output"),
+        ),
+    ),
+    (
+        (
             "container stop",
             "stop",
         ),
@@ -394,6 +410,17 @@ COMMANDS: tuple[Command, ...] = (
     ),
     (
         (
+            "container top",
+            "top",
+        ),
+        "CONTAINER [ps OPTIONS]",
+        "Display the running processes of a container",
+        (1, -1),
+        "top",
+        (),
+    ),
+    (
+        (
             "container unpause",
             "unpause",
         ),
@@ -402,6 +429,37 @@ COMMANDS: tuple[Command, ...] = (
         (1, -1),
         "lifecycle:unpause",
         (),
+    ),
+    (
+        (
+            "container update",
+            "update",
+        ),
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Update configuration of one or more containers",
+        (1, -1),
+        "update",
+        (
+            (
+                "blkio-weight",
+                "",
+                "uint16",
+                "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)",
+            ),
+            ("cpu-period", "", "int", "Limit CPU CFS (Completely Fair Scheduler) period"),
+            ("cpu-quota", "", "int", "Limit CPU CFS (Completely Fair Scheduler) quota"),
+            ("cpu-rt-period", "", "int", "Limit the CPU real-time period in microseconds"),
+            ("cpu-rt-runtime", "", "int", "Limit the CPU real-time runtime in microseconds"),
+            ("cpu-shares", "c", "int", "CPU shares (relative weight)"),
+            ("cpus", "", "decimal", "Number of CPUs"),
+            ("cpuset-cpus", "", "string", "CPUs in which to allow execution (0-3, 0,1)"),
+            ("cpuset-mems", "", "string", "MEMs in which to allow execution (0-3, 0,1)"),
+            ("memory", "m", "bytes", "Memory limit"),
+            ("memory-reservation", "", "bytes", "Memory soft limit"),
+            ("memory-swap", "", "bytes/swap", "Swap limit equal to memory plus swap: -1 to enable unlimited swap"),
+            ("pids-limit", "", "int", "Tune container pids limit (set -1 for unlimited)"),
+            ("restart", "", "string", "Restart policy to apply when a container exits"),
+        ),
     ),
     (
         (
@@ -757,8 +815,8 @@ GLOBAL_FLAGS: tuple[Flag, ...] = (
 LATER = frozenset(
     (
         *"build builder buildx checkpoint commit compose config context cp diff export login logout".split(),
-        *"manifest node plugin pull push search secret service stack stats swarm top trust update".split(),
-        *(f"container {name}" for name in "commit cp diff export stats top update".split()),
+        *"manifest node plugin pull push search secret service stack swarm trust".split(),
+        *(f"container {name}" for name in "commit cp diff export".split()),
         *(f"image {name}" for name in "build pull push".split()),
         *(f"network {name}" for name in "connect create disconnect".split()),
         "volume update",

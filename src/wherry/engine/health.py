@@ -21,6 +21,7 @@ from wherry.errors import WherryError
 from wherry.model import health
 from wherry.model.config import ExecConfig
 from wherry.model.container import Container
+from wherry.model.failpoints import failpoint
 from wherry.model.health import Check, Output, ProbeResult
 from wherry.model.states import Status
 from wherry.runtime.attach import Session
@@ -28,6 +29,7 @@ from wherry.runtime.attach import Session
 log = logging.getLogger(__name__)
 
 LAUNCHING = 4  # probes being started at the same time: a thousand that are due at once must not fall over the host
+LAUNCH_PATIENCE = 5.0  # seconds after which one, such as in a container that was just frozen, holds up no others
 KILL_PATIENCE = 10.0  # seconds for a killed probe to be gone
 
 
@@ -155,6 +157,7 @@ class HealthChecks:
         before = container.state.health or health.started(None)
         now = container.state.health = health.judged(before, result, check, started_at=container.state.started_at)
         self._index.note(container)
+        failpoint("health.recorded")
         if now.status != before.status:
             self._announce(container, f"health_status: {now.status}")
         self._schedule(watch, check.interval_now(now, age=time.time_ns() - container.state.started_at))
@@ -163,8 +166,7 @@ class HealthChecks:
         """Run the check once, whatever comes of it."""
         started = time.time_ns()
         try:
-            async with self._launching:
-                session = await self._launch(watch)
+            session = await self._launch(watch)
             code, told = await self._outcome(watch, session)
         except (WherryError, OSError) as error:
             code, told = health.FAILED, str(error)
@@ -179,8 +181,16 @@ class HealthChecks:
     async def _launch(self, watch: _Watch) -> Session:
         config = ExecConfig(cmd=list(watch.check.argv), attach_stdout=True, attach_stderr=True)
         watch.exec_id = await self._execs.create(watch.container.id, config, probe=True)
-        session = await self._execs.start(watch.exec_id, detach=False, tty=False)
+        async with self._launching:
+            starting = asyncio.ensure_future(self._execs.start(watch.exec_id, detach=False, tty=False))
+            try:
+                await asyncio.wait({starting}, timeout=LAUNCH_PATIENCE)
+            except asyncio.CancelledError:
+                starting.cancel()
+                raise
+        session = await starting
         assert session is not None
+        failpoint("health.launched")
         if not self._current(watch):  # paused or ended meanwhile
             self._execs.kill(watch.exec_id)
         return session

@@ -121,4 +121,5 @@ class Container(Struct, kw_only=True):
     state: State = field(default_factory=State)
     sandbox: Sandbox
     mounts: list[MountPoint] = field(default_factory=list)
+    unsettled: bool = False  # an update is recorded, and perhaps not yet the kernel's
     remove_volumes: bool = False  # of one in REMOVING: its anonymous volumes go with it

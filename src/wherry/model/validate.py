@@ -69,6 +69,16 @@ def validate(
     return warnings
 
 
+def validate_update(given: HostConfig, host: Host) -> list[str]:
+    """As `validate`, for what an update gives: resources and a restart policy. Raises InvalidParameter.
+
+    Of what is accepted and cannot be kept, the fields are cleared.
+    """
+    if given.restart_policy.name:  # without a name it is not given, whatever its count
+        _check_restart_policy(given.restart_policy)
+    return list(_check_resources(given, host, update=True))
+
+
 def is_container(mode: str) -> bool:
     """Whether a namespace mode names another container: "container:X"."""
     return mode.partition(":")[0] == "container"
@@ -189,15 +199,15 @@ def _discarded(what: str, consequence: str) -> str:
     return f"Your kernel does not support {what} or the cgroup is not mounted. {consequence}"
 
 
-def _check_resources(host: HostConfig, facts: Host) -> Iterator[str]:
-    yield from _check_memory(host, facts.cgroup_features)
-    yield from _check_oom_and_pids(host, facts.cgroup_features)
+def _check_resources(host: HostConfig, facts: Host, *, update: bool = False) -> Iterator[str]:
+    yield from _check_memory(host, facts.cgroup_features, update=update)
+    yield from _check_oom_and_pids(host, facts.cgroup_features, update=update)
     yield from _check_cpu(host, facts)
     _check_cpusets(host, facts)
     yield from _check_blkio(host, facts.cgroup_features)
 
 
-def _check_memory(host: HostConfig, features: frozenset[str]) -> Iterator[str]:
+def _check_memory(host: HostConfig, features: frozenset[str], *, update: bool = False) -> Iterator[str]:
     if host.memory_swappiness == -1:
         host.memory_swappiness = None
     if host.memory and host.memory < MINIMUM_MEMORY:
@@ -210,7 +220,7 @@ def _check_memory(host: HostConfig, features: frozenset[str]) -> Iterator[str]:
         yield _discarded("swap limit capabilities", "Memory limited without swap.")
     if 0 < host.memory_swap < host.memory:
         raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if host.memory == 0 and host.memory_swap > 0:
+    if host.memory == 0 and host.memory_swap > 0 and not update:
         raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit, see usage")
     if host.memory_swappiness is not None and "memory.swappiness" not in features:
         host.memory_swappiness = None
@@ -229,7 +239,7 @@ def _check_memory(host: HostConfig, features: frozenset[str]) -> Iterator[str]:
         yield _discarded("kernel memory limit capabilities", "Limitation discarded.")
 
 
-def _check_oom_and_pids(host: HostConfig, features: frozenset[str]) -> Iterator[str]:
+def _check_oom_and_pids(host: HostConfig, features: frozenset[str], *, update: bool = False) -> Iterator[str]:
     if host.oom_kill_disable is not None and "memory.oom_kill_disable" not in features:
         if host.oom_kill_disable:
             yield "Your kernel does not support OomKillDisable. OomKillDisable discarded."
@@ -240,7 +250,7 @@ def _check_oom_and_pids(host: HostConfig, features: frozenset[str]) -> Iterator[
             "this can result in the system running out of resources."
         )
     if host.pids_limit is not None and host.pids_limit <= 0:
-        host.pids_limit = None
+        host.pids_limit = 0 if update else None
     if host.pids_limit is not None and "pids" not in features:
         host.pids_limit = None
         yield _discarded("PIDs limit capabilities", "PIDs limit discarded.")

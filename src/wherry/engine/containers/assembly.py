@@ -13,6 +13,7 @@ from wherry.engine.containers.creating import Creator
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.live import Lives
 from wherry.engine.containers.log_limits import Trimmer
+from wherry.engine.containers.metering import Meter
 from wherry.engine.containers.needs import EventSink, ImageSource, NetworkPlane, SnapshotStore, VolumeStore
 from wherry.engine.containers.recovery import Recovery
 from wherry.engine.containers.removing import Remover
@@ -20,6 +21,8 @@ from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.service import Containers
 from wherry.engine.containers.starting import Starter
 from wherry.engine.containers.supervisor import Supervisor
+from wherry.engine.containers.tops import Tops
+from wherry.engine.containers.updating import Updater
 from wherry.engine.execs import Execs
 from wherry.engine.health import HealthChecks
 from wherry.linux import cgroups
@@ -41,10 +44,19 @@ class Neighbours:
     events: EventSink
 
 
+@dataclass(frozen=True)
+class Resources:
+    """What containers use and may use."""
+
+    meter: Meter
+    updater: Updater
+    tops: Tops
+
+
 @contextlib.asynccontextmanager
 async def open_containers(
     host: Host, index: Index, runtimes: Runtimes, neighbours: Neighbours, watcher: Watcher
-) -> AsyncIterator[tuple[Containers, Execs]]:
+) -> AsyncIterator[tuple[Containers, Execs, Resources]]:
     """Recover what a predecessor left, then serve; leaving stops watching, containers run on."""
     announce = announcer(neighbours.events)
     snapshots, networks, volumes = neighbours.snapshots, neighbours.networks, neighbours.volumes
@@ -87,12 +99,14 @@ async def open_containers(
     )
     recovery = Recovery(host, index, lives, supervisor, remover, runtimes, networks, volumes)
     warming = asyncio.create_task(asyncio.to_thread(bundles.warm_up))
+    resources = Resources(Meter(host, index), Updater(host, index, lives, announce), Tops(host, index, announce))
     await recovery.run()
     await execs.recover()
+    await resources.updater.recover()
     health.recover()
     await recovery.start_by_policy()
     try:
-        yield containers, execs
+        yield containers, execs, resources
     finally:
         await asyncio.gather(warming, return_exceptions=True)
         await trimmer.close()

@@ -74,11 +74,11 @@ class Creator:
         failpoint("create.marked")
         try:
             await self._make(container, working_dir=bool(config.working_dir))
+            container.state.status = after(container.state.status, Happening.MADE)
+            self._index.show(container)
         except BaseException:
             await self._remover.undo_creation(container)
             raise
-        container.state.status = after(container.state.status, Happening.MADE)
-        self._index.show(container)
         failpoint("create.shown")
         self._announce(container, "create")
         return Created(container.id, warnings)
@@ -125,11 +125,9 @@ class Creator:
     def _name_others_by_id(self, host: HostConfig) -> None:
         """`container:NAME` becomes `container:ID`, since a name can change hands.
 
-        Raises NotFound for the network of an unknown container, InvalidParameter for its other namespaces, as Docker.
+        Raises InvalidParameter for an unknown container: clients take a NotFound for the image and pull it.
         """
-        if validate.is_container(host.network_mode):
-            host.network_mode = f"container:{self._index.find(host.network_mode.partition(':')[2]).id}"
-        for field in ("pid_mode", "ipc_mode"):
+        for field in ("network_mode", "pid_mode", "ipc_mode"):
             kind, _, name = getattr(host, field).partition(":")
             if kind == "container":
                 setattr(host, field, f"container:{self._other(name).id}")
@@ -146,8 +144,6 @@ class Creator:
     def _sandbox(self, container_id: str, config: Config, host: HostConfig, networking: NetworkingConfig) -> Sandbox:
         """The network namespace to be; its address and ports are allocated at start."""
         if validate.is_container(host.network_mode):
-            other = self._index.find(host.network_mode.partition(":")[2])
-            host.network_mode = f"container:{other.id}"
             return Sandbox(id=container_id, mode=host.network_mode)
         return self._networks.new_sandbox(container_id, config, host, networking)
 
