@@ -82,7 +82,7 @@ class Bundles:
         points = [
             replace(point, source=sources[point.destination])
             if point.destination in sources
-            else _prepared(point, str(self._host.roots.data))
+            else prepared(point, str(self._host.roots.data))
             for point in container.mounts
         ]
         mapped = _mapped_devices(settings)
@@ -223,7 +223,7 @@ class _Root:
         os.close(self.fd)
 
 
-def _prepared(point: MountPoint, data_root: str) -> MountPoint:
+def prepared(point: MountPoint, data_root: str) -> MountPoint:
     """The mount point once its source can be mounted: a missing host folder of `-v` is made."""
     if point.type != "bind":
         return point
