@@ -75,6 +75,7 @@ class Story:
         )
         return {
             "images.commit.": self.commits,
+            "snapshots.prepare.mount-points": self.commits,
             **dict.fromkeys(("images.", "blobs.", "snapshots.unpack"), self.images),
             **dict.fromkeys(life, self.life),
             "volumes.": self.volumes,
@@ -104,6 +105,10 @@ class Story:
             eventually(lambda: engine.state("wt-made")["Status"] == "exited")
         with self.doing("image wt-made:1", "present"):
             assert http.post("/commit", container="wt-made", repo="wt-made", tag="1").status == 201
+        with self.doing("wt-on-top", "created"):  # the first container of a layer
+            engine.create(["true"], name="wt-on-top", Image="wt-made:1")
+        with self.doing("wt-on-top", "absent"):
+            assert http.delete("/containers/wt-on-top").status == 204
         with self.doing("image wt-made:1", "absent"):
             assert http.delete("/images/wt-made:1").status == 200
 

@@ -15,7 +15,7 @@ import pytest
 from tests.support.trees import inventory
 from tests.support.volume_store import Store, fill
 from wherry.engine.volumes import ANONYMOUS_LABEL
-from wherry.errors import Conflict, InvalidParameter, NotFound, WherryError
+from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure, WherryError
 from wherry.model.filters import Filters
 
 
@@ -38,6 +38,14 @@ async def test_create_is_idempotent(store: Store) -> None:
     status = os.stat(volume.mountpoint)
     assert (oct(status.st_mode), status.st_uid) == (oct(0o40755), 0)
     assert store.told() == [("create", "data")]
+
+
+async def test_a_volume_that_cannot_be_recorded_leaves_nothing(store: Store) -> None:
+    store.database.connection.execute("PRAGMA query_only = 1")
+    with pytest.raises(SystemFailure):
+        await store.volumes.create("data")
+    store.database.connection.execute("PRAGMA query_only = 0")
+    await store.volumes.create("data")
 
 
 async def test_anonymous_volumes(store: Store) -> None:

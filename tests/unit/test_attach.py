@@ -86,6 +86,74 @@ async def test_a_session_that_does_not_read_stalls_nobody(tmp_path: Path, monito
     await slow.close()
 
 
+async def test_a_session_too_far_behind_is_cut_and_told(tmp_path: Path, monitor: socket.socket) -> None:
+    hub = Hub(tmp_path / "gone", tty=False, stdin_once=False)  # no file can be made there
+    slow = hub.session(stdin=False, stdout=True, stderr=True)
+    other = hub.session(stdin=False, stdout=False, stderr=True)
+    hub.connect(tmp_path / "attach")
+    loop, count = asyncio.get_running_loop(), 2 * attach.IN_MEMORY // 8000
+    with await accept(monitor) as conmon:
+        for _ in range(count):
+            await loop.sock_sendall(conmon, b"\x02" + bytes(8000))
+        await loop.sock_sendall(conmon, b"\x03end")
+    *pieces, (stream, last) = await all_of(hub, slow)
+    assert len(pieces) == attach.IN_MEMORY // 8000
+    assert (stream, b"cut off" in last) == (2, True)
+    assert await collect(other) == [(2, b"end")]
+
+
+def test_a_backlog_has_an_end(tmp_path: Path) -> None:
+    backlog = Backlog(tmp_path, in_memory=10, lag=20)
+    for _ in range(3):
+        backlog.put(1, bytes(10))
+    with pytest.raises(OSError, match="wait for this client"):
+        backlog.put(1, b"x")
+    backlog.close()
+
+
+async def test_where_nobody_else_keeps_the_output_the_process_waits(tmp_path: Path, monitor: socket.socket) -> None:
+    hub = Hub(tmp_path / "gone", tty=False, stdin_once=True, waits=True)
+    slow = hub.session(stdin=False, stdout=True, stderr=True)
+    hub.connect(tmp_path / "attach")
+    loop, count = asyncio.get_running_loop(), 4 * attach.IN_MEMORY // 8000
+    conmon = await accept(monitor)
+
+    async def produce() -> None:
+        with conmon:
+            for number in range(count):
+                await loop.sock_sendall(conmon, b"\x02" + str(number).encode().ljust(8000))
+
+    producing = asyncio.create_task(produce())
+    _, waiting = await asyncio.wait({producing}, timeout=0.2)
+    assert waiting
+    taken = []
+    async for _, data in slow.output():
+        taken.append(int(data))
+        if len(taken) == count:
+            hub.end()
+    assert taken == list(range(count))
+    await producing
+
+
+async def test_who_waits_goes_on_when_the_slow_client_leaves(tmp_path: Path, monitor: socket.socket) -> None:
+    hub = Hub(tmp_path, tty=False, stdin_once=True, waits=True)
+    slow = hub.session(stdin=False, stdout=True, stderr=True)
+    hub.connect(tmp_path / "attach")
+    loop = asyncio.get_running_loop()
+    with await accept(monitor) as conmon:
+        sending = asyncio.create_task(loop.sock_sendall(conmon, b"\x02"))
+        for _ in range(2 * attach.IN_MEMORY // 8000):
+            await sending
+            sending = asyncio.create_task(loop.sock_sendall(conmon, b"\x02" + bytes(8000)))
+            if not (await asyncio.wait({sending}, timeout=0.05))[0]:
+                break
+        assert not sending.done()
+        await slow.close()
+        await sending
+    await hub.drained()
+    hub.end()
+
+
 async def test_input_and_its_end_reach_the_monitor(tmp_path: Path, monitor: socket.socket) -> None:
     hub = Hub(tmp_path, tty=False, stdin_once=True)
     session = hub.session(stdin=True, stdout=True, stderr=False)

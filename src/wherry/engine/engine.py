@@ -41,7 +41,7 @@ from wherry.model.host import DEFAULT_DATA, DEFAULT_RUN, Host, Roots
 from wherry.runtime.oci import Runtime
 from wherry.storage.blobs import Blobs
 from wherry.storage.database import Database, checkpoint
-from wherry.storage.dataroot import open_data_root
+from wherry.storage.dataroot import open_data_root, open_exec_root
 from wherry.storage.snapshots import OverlaySnapshots
 
 CHECKPOINT_SECONDS = 60.0
@@ -81,19 +81,19 @@ class Engine:
 
 @contextlib.asynccontextmanager
 async def open_engine(config: EngineConfig) -> AsyncIterator[Engine]:
-    """Take the data root, recover what a predecessor left, and serve. Leaving stops serving; containers run on.
+    """Take data and exec root, recover what a predecessor left, and serve. Leaving stops serving; containers run on.
 
-    Raises WherryError: the data root is another daemon's or of a newer Wherry, a setting cannot be, the host lacks
+    Raises WherryError: a root is another daemon's, the data root of a newer Wherry, a setting cannot be, the host lacks
     what nothing works without.
     """
     async with contextlib.AsyncExitStack() as stack:
         roots = Roots(config.data_root, config.exec_root)
         stack.callback(os.close, await asyncio.to_thread(open_data_root, roots.data))
+        stack.callback(os.close, await asyncio.to_thread(open_exec_root, roots.run))
         host = await asyncio.to_thread(hosts.probe, roots)
         stack.callback(_take_threads().shutdown, wait=False)
         runtimes = await asyncio.to_thread(_runtimes, host, config, stack)
-        for directory in (roots.run, roots.runtime_state):
-            directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        roots.runtime_state.mkdir(mode=0o711, parents=True, exist_ok=True)
         database = Database.open(roots.data / "wherry.db")
         stack.callback(database.close)
         stack.enter_context(_checkpoints(roots.data / "wherry.db"))

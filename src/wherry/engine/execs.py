@@ -191,7 +191,7 @@ class Execs:
             process_spec=bundle / "process.json",
             exec_attach=attach,
         )
-        hub = Hub(bundle, tty=made.config.tty, stdin_once=not made.config.tty)
+        hub = Hub(self._host.roots.data, tty=made.config.tty, stdin_once=not made.config.tty, waits=True)
         session = None
         if attach:
             config = made.config
@@ -244,6 +244,7 @@ class Execs:
     ) -> None:
         """Until its monitor has ended; then tell the exit code and clear up."""
         await self._ended(monitor)
+        hub.wait_no_more()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(hub.drained(), 2)
         try:

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct, field
 
 from wherry.engine.volume_mounts import VolumeMounts, has_device, unmount_below
-from wherry.errors import Conflict, InvalidParameter, NotFound
+from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from wherry.model.events import Event
 from wherry.model.failpoints import failpoint
 from wherry.model.filters import Filters
@@ -139,9 +139,14 @@ class Volumes:
         )
         _make_directories(volume)
         failpoint("volumes.create.made")
-        with self._database.transaction() as connection:
-            connection.execute("INSERT INTO volumes (name, record) VALUES (?, ?)", (name, msgspec.json.encode(volume)))
-            self._event("create", name)
+        try:
+            with self._database.transaction() as connection:
+                record = msgspec.json.encode(volume)
+                connection.execute("INSERT INTO volumes (name, record) VALUES (?, ?)", (name, record))
+                self._event("create", name)
+        except SystemFailure:
+            await asyncio.to_thread(_remove_tree, self._root / name)
+            raise
         self._volumes[name] = volume
         failpoint("volumes.create.recorded")
         return volume

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import logging
 import os
 import socket
 import tempfile
@@ -20,19 +22,25 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
+from wherry.linux.libc import punch_hole
+
+log = logging.getLogger(__name__)
+
 STDOUT, STDERR = 1, 2
 
 PACKET = 64 * 1024  # larger than any packet of conmon's
 INPUT_PIECE = 16 * 1024  # conmon reads 32 KB a time and a packet must not be cut
 IN_MEMORY = 1024 * 1024  # of one session's backlog
+LAG = 1024**3  # bytes that one session may be behind
 
 
 class Backlog:
     """A queue of (stream, bytes) that never blocks its writer: 1 MB in memory, the rest in an unlinked file."""
 
-    def __init__(self, folder: Path, *, in_memory: int = IN_MEMORY) -> None:
+    def __init__(self, folder: Path, *, in_memory: int = IN_MEMORY, lag: int = LAG) -> None:
         self._folder = folder
         self._limit = in_memory
+        self._lag = lag
         self._pieces: deque[tuple[int, bytes]] = deque()
         self._in_memory = 0
         self._file: BinaryIO | None = None
@@ -40,7 +48,13 @@ class Backlog:
         self._read_at = 0
         self._write_at = 0
 
+    @property
+    def full(self) -> bool:
+        """Whether the next piece may not fit into memory."""
+        return bool(self._spilled) or self._in_memory + PACKET > self._limit
+
     def put(self, stream: int, data: bytes) -> None:
+        """Raises OSError if the file cannot be written or would grow too long; the piece is not taken then."""
         if self._spilled or self._in_memory + len(data) > self._limit:
             self._spill(stream, data)
         else:
@@ -57,13 +71,18 @@ class Backlog:
             return None
         stream, length = self._spilled.popleft()
         data = os.pread(self._file.fileno(), length, self._read_at)
-        self._read_at += length
+        before, self._read_at = self._read_at, self._read_at + length
+        if before // IN_MEMORY != self._read_at // IN_MEMORY:
+            with contextlib.suppress(OSError):  # not every file system can
+                punch_hole(self._file.fileno(), 0, self._read_at)
         if not self._spilled:
             self._file.truncate(0)
             self._read_at = self._write_at = 0
         return stream, data
 
     def _spill(self, stream: int, data: bytes) -> None:
+        if self._write_at - self._read_at + len(data) > self._lag:
+            raise OSError(errno.EFBIG, f"more than {self._lag >> 20} MB wait for this client")
         if self._file is None:
             self._file = tempfile.TemporaryFile(dir=self._folder)
         os.pwrite(self._file.fileno(), data, self._write_at)
@@ -89,11 +108,26 @@ class Session:
         self._backlog = Backlog(hub.folder)
         self._changed = asyncio.Event()
         self._ended = False
+        self._last = b""
+
+    @property
+    def full(self) -> bool:
+        """Whether its client is behind by as much as is kept in memory."""
+        return self._backlog.full
 
     def feed(self, stream: int, data: bytes) -> None:
-        if stream in self._wanted:
-            self._backlog.put(stream, data)
+        if stream in self._wanted and not self._ended:
+            try:
+                self._backlog.put(stream, data)
+            except OSError as error:
+                self._cut(error)
             self._changed.set()
+
+    def _cut(self, error: OSError) -> None:
+        """Give up on a client that is too far behind; it is told behind what it still gets."""
+        log.warning("an attached client reads too slowly and is cut off: %s", error.strerror)
+        self._last = f"\r\n[cut off here: {error.strerror}]\r\n".encode()
+        self.end()
 
     def end(self) -> None:
         """No more output will come."""
@@ -105,8 +139,11 @@ class Session:
         while True:
             self._changed.clear()
             while (piece := self._backlog.get()) is not None:
+                self._hub.go_on()
                 yield piece
             if self._ended:
+                if self._last:
+                    yield STDOUT if self.tty else STDERR, self._last
                 return
             await self._changed.wait()
 
@@ -130,13 +167,16 @@ class Session:
 class Hub:
     """The meeting point of a monitor and its sessions; lives from the first attach on, across restarts.
 
-    Sessions may be opened before the process runs: they get its output from the first byte.
+    Sessions may be opened before the process runs: they get its output from the first byte. With `waits` the process
+    waits for the slowest of them, as one does whose output nobody else keeps.
     """
 
-    def __init__(self, folder: Path, *, tty: bool, stdin_once: bool) -> None:
+    def __init__(self, folder: Path, *, tty: bool, stdin_once: bool, waits: bool = False) -> None:
         self.folder = folder
         self.tty = tty
         self._stdin_once = stdin_once
+        self._waits = waits
+        self._waiting = False
         self._sessions: set[Session] = set()
         self._connection: socket.socket | None = None
         self._connected = asyncio.Event()
@@ -189,6 +229,23 @@ class Hub:
         stream, data = packet[0] - 1, packet[1:]
         for session in self._sessions:
             session.feed(stream, data)
+        if self._waits and self._behind():
+            self._waiting = True
+            asyncio.get_running_loop().remove_reader(connection.fileno())
+
+    def _behind(self) -> bool:
+        return any(session.full for session in self._sessions)
+
+    def go_on(self) -> None:
+        """Read on if nobody is too far behind any more."""
+        if self._waiting and self._connection is not None and not (self._waits and self._behind()):
+            self._waiting = False
+            asyncio.get_running_loop().add_reader(self._connection.fileno(), self._receive, self._connection)
+
+    def wait_no_more(self) -> None:
+        """The monitor has ended: what is still in its socket is little, and must be read before that is closed."""
+        self._waits = False
+        self.go_on()
 
     async def write(self, data: bytes) -> None:
         await self._connected.wait()
@@ -209,6 +266,7 @@ class Hub:
 
     def leave(self, session: Session) -> None:
         self._sessions.discard(session)
+        self.go_on()
         if not self.wanted:
             self._disconnect()
 
@@ -229,6 +287,7 @@ class Hub:
             asyncio.get_running_loop().remove_reader(self._connection.fileno())
             self._connection.close()
             self._connection = None
+            self._waiting = False
             self._connected.clear()
         self._drained.set()
 

@@ -28,14 +28,8 @@ def open_data_root(path: Path) -> int:
     Returns a file descriptor (close-on-exec) that owns an flock(2); blocking, some file operations.
     Raises SystemFailure if another daemon holds it, if it is somebody else's directory, or of another layout.
     """
+    descriptor = _hold(path, 0o700, "data root")
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.chmod(0o700)
-        descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise SystemFailure(f"data root {path}: {error.strerror}; choose another --data-root") from error
-    try:
-        _lock(descriptor, path)
         _check_layout(path)
     except BaseException:
         os.close(descriptor)
@@ -43,16 +37,28 @@ def open_data_root(path: Path) -> int:
     return descriptor
 
 
-def _lock(descriptor: int, path: Path) -> None:
+def open_exec_root(path: Path) -> int:
+    """As `open_data_root`, of a directory (mode 0711) without a layout: whoever holds it sweeps what is not its own."""
+    return _hold(path, 0o711, "exec root")
+
+
+def _hold(path: Path, mode: int, kind: str) -> int:
+    remedy = f"choose another --{kind.replace(' ', '-')}"
+    try:
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+        path.chmod(mode)
+        descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SystemFailure(f"{kind} {path}: {error.strerror}; {remedy}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-        raise SystemFailure(
-            f"data root {path} is in use by another daemon (PID {holder}): stop it or choose another --data-root"
-        ) from None
+        os.close(descriptor)
+        raise SystemFailure(f"{kind} {path} is in use by another daemon (PID {holder}): stop it or {remedy}") from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
 
 
 def _check_layout(path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from wherry.errors import SystemFailure
-from wherry.storage.dataroot import LAYOUT, open_data_root
+from wherry.storage.dataroot import LAYOUT, open_data_root, open_exec_root
 
 
 def test_a_new_root_is_private_and_says_its_layout(tmp_path: Path) -> None:
@@ -71,3 +71,12 @@ def test_a_file_in_the_way_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "root").touch()
     with pytest.raises(SystemFailure, match=r"data root .*/root: File exists"):
         open_data_root(tmp_path / "root")
+
+
+def test_an_exec_root_is_one_daemons_too(tmp_path: Path) -> None:
+    """The second would sweep what the first one runs."""
+    descriptor = open_exec_root(tmp_path / "run")
+    with pytest.raises(SystemFailure, match=r"exec root .* in use by another daemon .* another --exec-root"):
+        open_exec_root(tmp_path / "run")
+    os.close(descriptor)
+    os.close(open_exec_root(tmp_path / "run"))

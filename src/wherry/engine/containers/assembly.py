@@ -65,7 +65,7 @@ async def open_containers(
 
     def make_hub(container: Container) -> Hub:
         config = container.config
-        return Hub(host.roots.run, tty=config.tty, stdin_once=config.stdin_once and not config.tty)
+        return Hub(host.roots.data, tty=config.tty, stdin_once=config.stdin_once and not config.tty)
 
     lives = Lives(make_hub)
     bundles = Bundles(
