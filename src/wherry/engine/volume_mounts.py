@@ -71,6 +71,10 @@ class VolumeMounts:
         self._targets[volume.name] = target
         failpoint("volumes.mounted")
 
+    def holds(self, holder: str) -> bool:
+        """Whether it holds anything. Does not block."""
+        return any(holder in holders for holders in list(self._holders.values()))
+
     def release(self, holder: str) -> None:
         """The container holds no volume any more; idempotent."""
         for name in [name for name, holders in list(self._holders.items()) if holder in holders]:

@@ -95,6 +95,10 @@ class Volumes:
         """
         self._mounts.hold(self.get(name), container_id)
 
+    def holds(self, container_id: str) -> bool:
+        """Whether the container has the device of a volume mounted."""
+        return self._mounts.holds(container_id)
+
     def release(self, container_id: str) -> None:
         """Unmount what only this container held. Blocking, idempotent."""
         self._mounts.release(container_id)

@@ -55,6 +55,9 @@ class VolumeStore(Protocol):
     def hold(self, name: str, container_id: str) -> None:
         """Mount a volume's device until the container releases it (blocking)."""
 
+    def holds(self, container_id: str) -> bool:
+        """Whether the container has the device of a volume mounted."""
+
     def release(self, container_id: str) -> None:
         """Unmount what only this container held (blocking, idempotent)."""
 

@@ -161,6 +161,7 @@ class Supervisor:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(live.hub.drained(), DRAIN_SECONDS)
         await self._networks.deactivate(container)
+        await self._release_volumes(container)
         await self._trimmer.finish(container)
         failpoint("end.disconnected")
         restart = wants_restart(
@@ -185,7 +186,7 @@ class Supervisor:
         self._announce(container, "die", exitCode=str(outcome.exit_code), execDuration=str(ran_for))
         live.hub.end()
         live.ended.set()
-        live.cleanup = self.spawn(self._clear(container), f"remains of {container.id}")
+        live.cleanup = self.spawn(ending.clear(container, layout, runtime, self._host), f"remains of {container.id}")
         result = WaitResult(outcome.exit_code, outcome.error)
         live.resolve(result, "next-exit", *(() if restart else ("not-running",)))
         if restart:
@@ -194,11 +195,14 @@ class Supervisor:
         elif container.host.auto_remove and self.auto_remove is not None:
             await self.auto_remove(container)
 
-    async def _clear(self, container: Container) -> None:
-        """Remove what an ended run leaves on the host."""
-        layout = Layout(self._host.roots, container.id)
-        await ending.clear(container, layout, self._runtimes.of(container), self._host)
-        await asyncio.to_thread(self._volumes.release, container.id)
+    async def _release_volumes(self, container: Container) -> None:
+        """Before anybody hears of the end: whoever starts next with a volume finds its device as it then is."""
+        if not self._volumes.holds(container.id):
+            return
+        try:
+            await asyncio.to_thread(self._volumes.release, container.id)
+        except WherryError as error:
+            log.warning("a volume of container %s stays mounted: %s", container.id, error)
 
     def schedule_restart(self, container: Container, delay: float) -> None:
         """Start a RESTARTING container after `delay` seconds."""
