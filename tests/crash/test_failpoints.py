@@ -115,7 +115,8 @@ class Story:
     def life(self) -> None:
         engine, http, name = self.engine, self.engine.http, "wt-c1"
         with self.doing(name, "created"):
-            self.create(name, COUNTER, Binds=["wt-v1:/v", "/seeded"])
+            part = {"Type": "volume", "Source": "wt-v1", "Target": "/p", "VolumeOptions": {"Subpath": "."}}
+            self.create(name, COUNTER, Binds=["wt-v1:/v", "/seeded"], Mounts=[part])
         with self.doing(name, "running", "exited"):  # of a start that was undone its error tells
             engine.start(name)
         engine.exec(name, ["true"])
@@ -158,6 +159,19 @@ class Story:
             self.create("wt-seed", ["true"], Binds=["wt-v2:/seeded"])
         with self.doing("wt-seed", "absent"):
             assert self.engine.http.delete("/containers/wt-seed").status == 204
+        with self.doing("volume wt-v3", "present"):
+            options = {"type": "tmpfs", "device": "tmpfs"}
+            body = {"Name": "wt-v3", "DriverOpts": options}
+            assert self.engine.http.post("/volumes/create", body).status == 201
+        with self.doing("wt-dev", "created"):
+            self.create("wt-dev", ["true"], Binds=["wt-v3:/d"])
+        with self.doing("wt-dev", "exited", "running"):
+            self.engine.start("wt-dev")
+            self.engine.wait("wt-dev")
+        with self.doing("wt-dev", "absent"):
+            assert self.engine.http.delete("/containers/wt-dev").status == 204
+        with self.doing("volume wt-v3", "absent"):
+            assert self.engine.http.delete("/volumes/wt-v3").status == 204
         with self.doing("volume wt-v2", "absent"):
             assert self.engine.http.delete("/volumes/wt-v2").status == 204
 

@@ -535,6 +535,30 @@ COMMANDS: tuple[Command, ...] = (
         (),
     ),
     (
+        ("completion bash",),
+        "",
+        "Generate the autocompletion script for bash: source <({name} completion bash)",
+        (0, 0),
+        "completion:bash",
+        (),
+    ),
+    (
+        ("completion fish",),
+        "",
+        "Generate the autocompletion script for fish: {name} completion fish | source",
+        (0, 0),
+        "completion:fish",
+        (),
+    ),
+    (
+        ("completion zsh",),
+        "",
+        "Generate the autocompletion script for zsh: source <({name} completion zsh)",
+        (0, 0),
+        "completion:zsh",
+        (),
+    ),
+    (
         (
             "image history",
             "history",
@@ -826,6 +850,7 @@ COMMANDS: tuple[Command, ...] = (
 )
 
 GROUPS = {
+    "completion": "Generate the autocompletion script for a shell",
     "container": "Manage containers",
     "image": "Manage images",
     "network": "Manage networks",

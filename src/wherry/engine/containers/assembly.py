@@ -61,7 +61,7 @@ async def open_containers(
 ) -> AsyncIterator[tuple[Containers, Execs, Resources, Files]]:
     """Recover what a predecessor left, then serve; leaving stops watching, containers run on."""
     announce = announcer(neighbours.events)
-    snapshots, networks = neighbours.snapshots, neighbours.networks
+    snapshots, networks, volumes = neighbours.snapshots, neighbours.networks, neighbours.volumes
 
     def make_hub(container: Container) -> Hub:
         config = container.config
@@ -76,12 +76,12 @@ async def open_containers(
         takes_bpf=lambda container: runtimes.of(container).takes_bpf,
     )
     views = Views(host, index, lives, snapshots)
-    starter = Starter(host, runtimes, snapshots, networks, index.save, bundles.write, views.held)
+    starter = Starter(host, runtimes, snapshots, networks, volumes, index.save, bundles.write, views.held)
     execs = Execs(host, index, runtimes, bundles.write_process, announce)
     trimmer = Trimmer(host, watcher)
     health = HealthChecks(index, execs, announce)
-    supervisor = Supervisor(host, index, lives, starter, runtimes, networks, announce, health, trimmer)
-    remover = Remover(host, index, lives, supervisor, neighbours.images, snapshots, neighbours.volumes, announce)
+    supervisor = Supervisor(host, index, lives, starter, runtimes, networks, volumes, announce, health, trimmer)
+    remover = Remover(host, index, lives, supervisor, neighbours.images, snapshots, volumes, announce)
     supervisor.auto_remove = remover.remove_ended
     views.settled = supervisor.settled
     creator = Creator(
@@ -101,7 +101,7 @@ async def open_containers(
         announce,
         health,
     )
-    recovery = Recovery(host, index, lives, supervisor, remover, runtimes, networks)
+    recovery = Recovery(host, index, lives, supervisor, remover, runtimes, networks, volumes)
     warming = asyncio.create_task(asyncio.to_thread(bundles.warm_up))
     resources = Resources(Meter(host, index), Updater(host, index, lives, announce), Tops(host, index, announce))
     await recovery.run()

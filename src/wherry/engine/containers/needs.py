@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,6 +51,18 @@ class VolumeStore(Protocol):
     async def remove(self, name: str, *, force: bool = False) -> None: ...
     def seed(self, volume: Volume, source: Path) -> None:
         """Blocking."""
+
+    def hold(self, name: str, container_id: str) -> None:
+        """Mount a volume's device until the container releases it (blocking)."""
+
+    def holds(self, container_id: str) -> bool:
+        """Whether the container has the device of a volume mounted."""
+
+    def release(self, container_id: str) -> None:
+        """Unmount what only this container held (blocking, idempotent)."""
+
+    def adopt(self, holders: Mapping[str, Collection[str]]) -> None:
+        """At start: the containers that run, by volume (blocking)."""
 
 
 class Activation(Protocol):
