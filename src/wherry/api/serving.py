@@ -43,7 +43,7 @@ def routes(engine: Engine) -> list[Route]:
         *execs.routes(engine.execs),
         *images.routes(engine.images),
         *volumes.routes(engine.volumes),
-        *networks.routes(engine.networks, engine.containers.all, engine.containers.get),
+        *networks.routes(engine.networks, engine.containers.all, engine.containers.connector),
         *events.routes(engine.events),
         *unsupported.routes(engine.containers.get),
     ]

@@ -45,11 +45,6 @@ OPERATIONS: tuple[tuple[str, str, str], ...] = (
     ("GET", "/distribution/{image:.*}/json", "asking a registry about an image"),
     ("POST", "/auth", "logging in to a registry (login)"),
     ("GET", "/system/df", "disk usage (system df)"),
-    ("POST", "/networks/create", "creating networks"),
-    ("POST", "/networks/prune", "pruning networks"),
-    ("POST", "/networks/{network:.*}/connect", "connecting a container to a network"),
-    ("POST", "/networks/{network:.*}/disconnect", "disconnecting a container from a network"),
-    ("DELETE", "/networks/{network:.*}", "removing networks"),
     ("PUT", "/volumes/{volume:.*}", "updating cluster volumes"),
 )
 

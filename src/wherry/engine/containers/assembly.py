@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from wherry.engine.bundles import Bundles
 from wherry.engine.containers.announce import announcer
+from wherry.engine.containers.connecting import Connector
 from wherry.engine.containers.creating import Creator
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.live import Lives
@@ -67,11 +68,23 @@ async def open_containers(
     creator = Creator(
         host, index, neighbours.images, snapshots, neighbours.volumes, runtimes, networks, remover, announce
     )
+    connector = Connector(host, index, lives, networks)
     execs = Execs(host, index, runtimes, bundles.write_process, announce)
     containers = Containers(
-        host, index, lives, creator, supervisor, remover, runtimes, snapshots, neighbours.images, watcher, announce
+        host,
+        index,
+        lives,
+        creator,
+        supervisor,
+        remover,
+        runtimes,
+        snapshots,
+        neighbours.images,
+        watcher,
+        announce,
+        connector,
     )
-    recovery = Recovery(host, index, lives, supervisor, remover, runtimes, networks)
+    recovery = Recovery(host, index, lives, supervisor, remover, runtimes, networks, connector)
     warming = asyncio.create_task(asyncio.to_thread(bundles.warm_up))
     await recovery.run()
     await execs.recover()
