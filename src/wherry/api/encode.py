@@ -143,7 +143,7 @@ def networks(container: Container) -> dict[str, Any]:
         name: endpoint(
             found, requested=found.requested, alive=alive, started=started, names=dns_names(container, found)
         )
-        for name, found in sandbox.endpoints.items()
+        for name, found in sorted(sandbox.endpoints.items())
     }
     alone = NETWORK_OF_MODE.get(sandbox.mode)
     if alone and alone not in shown:

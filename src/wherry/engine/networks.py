@@ -75,7 +75,7 @@ class _Member:
     def tell(self) -> None:
         """Fill the endpoint in."""
         endpoint, record = self.endpoint, self.segment.record
-        endpoint.network_id, endpoint.endpoint_id, endpoint.named = record.id, self.id, True
+        endpoint.network_id, endpoint.endpoint_id = record.id, self.id
         endpoint.interface, endpoint.inner, endpoint.index = self.plug.interface, self.plug.inner, self.plug.index
         endpoint.gateway = "" if record.internal else record.gateway
         endpoint.address, endpoint.prefix_length = str(self.plug.address.ip), self.plug.address.network.prefixlen
@@ -478,6 +478,7 @@ class Networks:
         """An address and names in one network, taken back by `undo`."""
         sandbox = container.sandbox
         requested = endpoint.requested
+        endpoint.named = True
         address = segment.allocate(requested.ipam_config.ipv4_address if requested.ipam_config else "")
         undo.callback(segment.free, address.ip)
         number = sandbox.interfaces

@@ -92,7 +92,8 @@ def sandbox_for(
     mode = first.name if first else mode
     if alone := next((name for name in ("host", "none") if name == mode or name in endpoints), ""):
         if endpoints.keys() - {alone} or mode != alone:
-            raise InvalidParameter(f"a container in the network {alone} cannot be in others: {', '.join(endpoints)}")
+            others = ", ".join(dict.fromkeys(name for name in (mode, *endpoints) if name != alone))
+            raise InvalidParameter(f"a container in the network {alone} cannot be in others: {others}")
         return Sandbox(id=id, mode=alone)
     _check_macs(mode, config, endpoints)
     if mode in endpoints:  # its interface is eth0
