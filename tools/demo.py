@@ -78,10 +78,14 @@ def free_port() -> int:
 
 def epilogue(settings: Settings, address: str) -> Iterator[str]:
     host = "" if settings.socket == Settings.from_environment({}).socket else f" -H unix://{settings.socket}"
+    hints = {
+        f"wherry{host} ps": "what runs",
+        f"wherry{host} run -it --rm {starter.NAME} sh": "a shell in a container of its own",
+        f"wherry{host} logs {CONTAINER}": "what a container said",
+        f"docker -H unix://{settings.socket} ps": "the stock client on the same engine",
+        f"curl http://{address}/": "the page",
+        "./down": "undo all this (--data: images and containers too)",
+    }
+    width = max(map(len, hints))
     yield "\nTry next:"
-    yield f"  wherry{host} ps                                    what runs"
-    yield f"  wherry{host} run -it --rm {starter.NAME} sh     a shell in a container of its own"
-    yield f"  wherry{host} logs {CONTAINER}                    what a container said"
-    yield f"  docker -H unix://{settings.socket} ps   the stock client on the same engine"
-    yield f"  curl http://{address}/                     the page"
-    yield "  ./down                                       undo all this (--data: images and containers too)"
+    yield from (f"  {command:{width}}   {what}" for command, what in hints.items())

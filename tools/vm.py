@@ -31,7 +31,7 @@ KERNEL_PACKAGE = "linux-image-cloud-amd64"
 HOME = "/wherry"
 """Where the checkout is in the guest."""
 
-PROGRAMS = ("crun", "runc", "conmon", "tini-static", "nft", "modprobe")
+PROGRAMS = ("crun", "runc", "conmon", "tini-static", "env", "nft", "modprobe")
 LIBRARIES = ("libnftables.so.1", "libseccomp.so.2", "libgcc_s.so.1")
 """Those that are loaded by name at run time; the others are found by following them and the programs."""
 MODULES = ("net", "lib", "crypto", "arch/x86/crypto", "fs/overlayfs", "drivers/net/veth.ko", "drivers/block/loop.ko")
@@ -57,7 +57,9 @@ hostname wherry-vm
 tar -xf /dev/nvme0n2 -C {HOME}
 cd {HOME}
 .venv/bin/python3 -m pytest -p no:cacheprovider --color=no $(cat arguments)
-echo "WHERRY-VM-EXIT: $?"
+code=$?
+tail -n 60 /tmp/*/wherryd.log
+echo "WHERRY-VM-EXIT: $code"
 sync
 poweroff -f
 """
@@ -102,7 +104,7 @@ def boot(image: Image, arguments: Iterable[str], seconds: float) -> Outcome:
     with tempfile.NamedTemporaryFile(prefix="wherry-vm-", suffix=".tar") as sources:
         _write_sources(sources.name, " ".join(arguments))
         command: list[str] = [
-            *("qemu-system-x86_64", "-M", "q35", "-accel", os.environ.get("WHERRY_VM_ACCEL", "tcg,thread=multi")),
+            *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi"),
             *("-cpu", "max", "-smp", "2", "-m", "1024", "-nodefaults", "-no-user-config", "-display", "none"),
             *("-no-reboot", "-serial", "stdio", "-kernel", str(image.kernel)),
             *("-append", "console=ttyS0 quiet root=/dev/nvme0n1 rw rootwait init=/init panic=-1 mitigations=off"),

@@ -24,7 +24,7 @@ def session_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
         engine.tidy()
         engine.tidy_images()
         return
-    daemon = Wherryd(temporary_folder(), number=200)
+    daemon = Wherryd(temporary_folder())
     daemon.start()
     try:
         engine = Engine("wherry", daemon.socket)

@@ -53,6 +53,7 @@ def test_start_and_stop_when_there_is_nothing_to_do(engine: Engine) -> None:
     assert engine.http.post(f"/containers/{container}/start").status == 204
     answer = engine.http.post(f"/containers/{container}/start")
     assert (answer.status, answer.body) == (304, b"")
+    eventually(lambda: engine.logs(container)[0])
     assert engine.http.post(f"/containers/{container}/stop", t=5).status == 204
     assert engine.http.post(f"/containers/{container}/stop").status == 304
 

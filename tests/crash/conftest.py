@@ -44,7 +44,7 @@ class Box:
 
 @pytest.fixture(scope="session")
 def session_box() -> Iterator[Box]:
-    daemon = Wherryd(temporary_folder(), number=201)
+    daemon = Wherryd(temporary_folder())
     try:
         daemon.start()
         engine = Engine("wherry", daemon.socket)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,18 +25,15 @@ class DaemonFailed(Exception):
 
 
 class Wherryd:
-    """One data root and exec root, and at most one daemon process on them.
+    """One data root and exec root with a network for the bridge, and at most one daemon process on them."""
 
-    `number` (0..255) tells concurrent daemons of one host apart: it picks the bridge's network.
-    """
-
-    def __init__(self, folder: Path, number: int = 0) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.run = folder / "run"
         self.socket = self.run / "wherry.sock"
         self.log = folder / "wherryd.log"
-        self.gateway = f"172.31.{number}.1"
+        self._claim, self.gateway = _claim_gateway()
         self.process: subprocess.Popen[bytes] | None = None
         self.run.mkdir(parents=True, exist_ok=True)
 
@@ -118,20 +117,44 @@ class Wherryd:
 
     def dispose(self) -> None:
         """Stop it and take everything of its off the host; containers must be gone."""
-        bridge = self.bridge
         self.stop()
-        if bridge:
+        if bridge := self.bridge:
             clean_host([bridge])
         shutil.rmtree(self.folder)
+        self._claim.close()
 
     @property
     def bridge(self) -> str:
-        """The interface that has the daemon's bridge address (`ip -json address`), "" if none."""
-        shown = subprocess.run(["ip", "-json", "address"], check=True, capture_output=True)
-        for link in json.loads(shown.stdout):
-            if any(address.get("local") == self.gateway for address in link.get("addr_info", ())):
-                return str(link["ifname"])
-        return ""
+        """The interface that has the daemon's bridge address, "" if none."""
+        return _addresses().get(self.gateway, "")
+
+
+def _addresses() -> dict[str, str]:
+    """The interface of each address of this host."""
+    shown = subprocess.run(["ip", "-json", "address"], check=True, capture_output=True)
+    return {
+        address["local"]: link["ifname"]
+        for link in json.loads(shown.stdout)
+        for address in link.get("addr_info", ())
+        if "local" in address
+    }
+
+
+def _claim_gateway() -> tuple[socket.socket, str]:
+    """An address for a bridge that nobody has, held by a socket against other runs of the tests on this host."""
+    taken = _addresses()
+    for number in random.sample(range(256), 256):
+        gateway = f"172.31.{number}.1"
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0wherry-tests/{gateway}")
+        except OSError:
+            claim.close()
+            continue
+        if gateway not in taken:
+            return claim, gateway
+        claim.close()
+    raise AssertionError("no network is left in 172.31.0.0/16")
 
 
 def temporary_folder() -> Path:

@@ -131,7 +131,8 @@ def _rules(bridge: str) -> Iterator[str]:
             if (found := entry.get(kind)) and bridge and found["table"] == bridge:
                 yield from (f"{found['name']} {json.dumps(element)}" for element in found.get("elem", ()))
         if (rule := entry.get("rule")) and bridge and f'"{bridge}"' in json.dumps(rule.get("expr")):
-            yield f"{rule['family']} {rule['table']} {rule['chain']} {_without_counters(rule['expr'])}"
+            place = f"{rule['family']} {rule['table']} {rule['chain']}".replace(bridge, "BRIDGE")
+            yield f"{place} {_without_counters(rule['expr'])}".replace(f'"{bridge}"', "BRIDGE")
 
 
 def _without_counters(expressions: list[object]) -> str:

@@ -54,6 +54,13 @@ async def collect(session: Session) -> list[tuple[int, bytes]]:
     return [piece async for piece in session.output()]
 
 
+async def all_of(hub: Hub, session: Session) -> list[tuple[int, bytes]]:
+    """What a session gets when the engine ends it after the monitor has closed its side."""
+    await hub.drained()
+    hub.end()
+    return await collect(session)
+
+
 async def test_sessions_opened_before_the_start_see_the_first_byte(tmp_path: Path, monitor: socket.socket) -> None:
     hub = Hub(tmp_path, tty=False, stdin_once=False)
     both = hub.session(stdin=False, stdout=True, stderr=True)
@@ -62,7 +69,7 @@ async def test_sessions_opened_before_the_start_see_the_first_byte(tmp_path: Pat
     with await accept(monitor) as conmon:
         conmon.send(b"\x02out")
         conmon.send(b"\x03err")
-    assert await collect(both) == [(1, b"out"), (2, b"err")]
+    assert await all_of(hub, both) == [(1, b"out"), (2, b"err")]
     assert await collect(errors) == [(2, b"err")]
     assert not hub.connected
 
@@ -75,8 +82,7 @@ async def test_a_session_that_does_not_read_stalls_nobody(tmp_path: Path, monito
     with await accept(monitor) as conmon:
         for number in range(count):
             await loop.sock_sendall(conmon, b"\x02" + str(number).encode().ljust(8000))
-    await hub.drained()
-    assert [int(data) for _, data in await collect(slow)] == list(range(count))
+    assert [int(data) for _, data in await all_of(hub, slow)] == list(range(count))
     await slow.close()
 
 
@@ -98,7 +104,7 @@ async def test_input_and_its_end_reach_the_monitor(tmp_path: Path, monitor: sock
         assert await loop.sock_recv(conmon, 10) == b""
         conmon.send(b"\x02still here")
     assert received == b"x" * 100_000
-    assert await collect(session) == [(1, b"still here")]
+    assert await all_of(hub, session) == [(1, b"still here")]
 
 
 async def test_input_that_ended_before_the_start_is_ended_at_the_start(tmp_path: Path, monitor: socket.socket) -> None:
@@ -108,7 +114,7 @@ async def test_input_that_ended_before_the_start_is_ended_at_the_start(tmp_path:
     hub.connect(tmp_path / "attach")
     with await accept(monitor) as conmon:
         assert await asyncio.get_running_loop().sock_recv(conmon, 10) == b""
-    assert await collect(session) == []
+    assert await all_of(hub, session) == []
 
 
 async def test_the_last_session_to_leave_disconnects(tmp_path: Path, monitor: socket.socket) -> None:
@@ -134,3 +140,17 @@ async def test_a_socket_path_longer_than_an_address_connects(tmp_path: Path) -> 
         hub.connect(folder / "attach")
         assert hub.connected
     hub.end()
+
+
+async def test_sessions_end_only_when_the_engine_says_so(tmp_path: Path, monitor: socket.socket) -> None:
+    """A client that asks for the exit code when its stream has ended must find it."""
+    hub = Hub(tmp_path, tty=False, stdin_once=False)
+    session = hub.session(stdin=False, stdout=True, stderr=True)
+    hub.connect(tmp_path / "attach")
+    (await accept(monitor)).close()
+    await hub.drained()
+    collecting = asyncio.create_task(collect(session))
+    await asyncio.sleep(0.01)
+    assert not collecting.done()
+    hub.end()
+    assert await collecting == []

@@ -10,6 +10,7 @@ SAID = [
     ('exec: "nosuch": executable file not found in $PATH', "nosuch", "not found in $PATH", 127),
     ("executable file `/no/such` not found: No such file or directory", "/no/such", "no such file or directory", 127),
     ("open executable: Operation not permitted", "/etc", "is a directory", 126),
+    ("the path `/etc` is not a regular file: Operation not permitted", "/etc", "is a directory", 126),
     ("the path `/etc` exists but it is not executable", "/etc", "permission denied", 126),
     ("open executable: Permission denied", "/etc/passwd", "permission denied", 126),
     ('exec: "/etc/passwd": permission denied', "/etc/passwd", "permission denied", 126),

@@ -28,7 +28,7 @@ def test_host_ports_that_are_none(text: str) -> None:
     assert str(failure.value) == f'invalid port specification: "{text}"'
 
 
-@pytest.mark.parametrize("text", ["x", "80-81", "70000", "/tcp", ""])
+@pytest.mark.parametrize("text", ["x", "80-81", "70000", "70000/tcp", "/tcp", ""])
 def test_container_ports_that_are_none(text: str) -> None:
     with pytest.raises(InvalidParameter) as failure:
         parse_container_port(text)

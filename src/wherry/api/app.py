@@ -39,12 +39,13 @@ HEADERS = {
 class Call:
     """One request, as a handler sees it."""
 
-    __slots__ = ("http", "path", "query", "version")
+    __slots__ = ("http", "path", "query", "streaming", "version")
 
     def __init__(self, http: web.BaseRequest, version: tuple[int, ...], path: dict[str, str]) -> None:
         self.http = http
         self.version = version
         self.path = path  # the named parts of the route's path, percent-decoded
+        self.streaming = False  # headers of an answer have been sent
         self.query = Query(http.rel_url.raw_query_string)
 
     @property
@@ -82,6 +83,7 @@ class Call:
         response = web.StreamResponse(status=status, headers=HEADERS)
         response.content_type = content_type
         await response.prepare(self.http)
+        self.streaming = True
         return response
 
     async def last(self, response: web.StreamResponse, value: Any) -> web.StreamResponse:
@@ -134,14 +136,19 @@ class App:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         headers = {"Server": HEADERS["Server"]}
+        call: Call | None = None
         try:
             version, path = versions.split(request.rel_url.raw_path)
             handler, parts = self.find(request.method, path)
             headers = HEADERS
-            return await handler(Call(request, version, parts))
+            call = Call(request, version, parts)
+            return await handler(call)
         except ConnectionError:
             return Silent()
         except Exception as error:
+            if call is not None and call.streaming:  # too late for a status: the answer breaks off, as it must
+                message_of(error)
+                return Silent()
             return _failure(error, headers)
 
     def find(self, method: str, path: str) -> tuple[Handler, dict[str, str]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 
 import msgspec
 
@@ -23,6 +25,10 @@ STATUSES: dict[type[errors.WherryError], int] = {
 }
 
 
+HOST_TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors of system calls that are nobody's defect: the host has run out of something (errno(3))."""
+
+
 def status_of(error: BaseException) -> int:
     """The HTTP status of an error: by its kind; 500 for whatever is not an answer but a defect.
 
@@ -41,6 +47,9 @@ def message_of(error: BaseException) -> str:
     """What the user reads. A defect is logged with its traceback and named in short."""
     if isinstance(error, errors.WherryError):
         return str(error)
+    if isinstance(error, OSError) and error.errno in HOST_TROUBLES:
+        log.error("%s", error)
+        return f"{error.filename or 'the host'}: {os.strerror(error.errno).lower()}"
     log.error("unexpected failure", exc_info=error)
     return f"internal error: {type(error).__name__}: {error}"
 

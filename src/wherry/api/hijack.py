@@ -100,7 +100,7 @@ async def serve(call: Call, session: Session, keys: bytes, *, headers: dict[str,
     """Run a session over the caller's connection until the process's output ends, the client is gone or detaches."""
     try:
         stream = call.connection.take_over(takeover_head(call, session.tty, headers))
-        await pump(stream, session, keys)
+        await call.while_connected(pump(stream, session, keys))  # a stop of the daemon ends it too
     except ClientGone:
         pass
     finally:

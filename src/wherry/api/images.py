@@ -9,9 +9,10 @@ import msgspec
 from aiohttp import web
 
 from wherry.api.app import Call, Route
+from wherry.api.errors import message_of
 from wherry.engine.image_removal import Removed
 from wherry.engine.images import Images
-from wherry.errors import InvalidParameter, NotSupported, SystemFailure, WherryError
+from wherry.errors import InvalidParameter, NotSupported, SystemFailure
 from wherry.model.filters import Filters
 from wherry.model.image import Image, config_json
 from wherry.model.image_filters import Listed
@@ -144,8 +145,10 @@ async def _progress(call: Call, messages: AsyncIterator[dict[str, Any]]) -> web.
     try:
         async for message in messages:
             await response.write(_encode(message) + b"\r\n")
-    except WherryError as error:
-        text = str(error)
+    except ConnectionError:
+        raise
+    except Exception as error:
+        text = message_of(error)
         await response.write(_encode({"errorDetail": {"message": text}, "error": text}) + b"\r\n")
     await response.write_eof()
     return response

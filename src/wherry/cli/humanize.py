@@ -24,34 +24,18 @@ def bytes_size(size: float) -> str:
     return _scaled(float(size), 1024.0, _BINARY, 4)
 
 
-def _parsed(text: str, base: int) -> int:
-    """A size such as 32, 32k, 32kb, 32 kib, 1.5g. Raises ValueError("invalid size: '...'")."""
-    body = text.rstrip("bBiIkKmMgGtTpP ") if text else ""
-    suffix = text[len(body) :]
-    problem = f"invalid size: '{text}'"
-    number = body
-    if suffix[:1] == " ":
-        suffix = suffix[1:]
-    if not number or number.count(".") > 1 or not number.replace(".", "").isdecimal() or number[0] == ".":
-        raise ValueError(problem)
-    suffix = suffix.lower()
-    if suffix in ("", "b"):
-        power = 0
-    elif suffix[0] in "kmgtp" and suffix[1:] in ("", "b", "ib"):
-        power = "kmgtp".index(suffix[0]) + 1
-    else:
-        raise ValueError(f"invalid suffix: '{suffix}'" if suffix[0] not in "kmgtp" else problem)
-    return min(int(float(number) * base**power), (1 << 63) - 1)
-
-
 def ram_in_bytes(text: str) -> int:
-    """Memory: k is 1024. Raises ValueError."""
-    return _parsed(text, 1024)
-
-
-def from_human_size(text: str) -> int:
-    """Storage: k is 1000. Raises ValueError."""
-    return _parsed(text, 1000)
+    """A size such as 32, 32k, 32kb, 32 kib, 1.5g, where k is 1024. Raises ValueError."""
+    number = text.rstrip("bBiIkKmMgGtTpP ") if text else ""
+    suffix = text[len(number) :].removeprefix(" ").lower()
+    if not number or number.count(".") > 1 or not number.replace(".", "").isdecimal() or number[0] == ".":
+        raise ValueError(f"invalid size: '{text}'")
+    power = 0
+    if suffix not in ("", "b"):
+        if suffix[0] not in "kmgtp" or suffix[1:] not in ("", "b", "ib"):
+            raise ValueError(f"invalid suffix: '{suffix}'" if suffix[0] not in "kmgtp" else f"invalid size: '{text}'")
+        power = "kmgtp".index(suffix[0]) + 1
+    return min(int(float(number) * 1024**power), (1 << 63) - 1)
 
 
 def human_duration(seconds: float) -> str:

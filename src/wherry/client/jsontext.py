@@ -77,20 +77,6 @@ def _whole(scan: Callable[[str, int], tuple[Any, int]], text: str) -> Any:
     return value
 
 
-def documents(text: str) -> list[Any]:
-    """The values of a text that holds several, one after the other."""
-    import json
-
-    decoder, found, position = json.JSONDecoder(strict=False), [], 0
-    while position < len(text):
-        if text[position].isspace():
-            position += 1
-            continue
-        value, position = decoder.raw_decode(text, position)
-        found.append(value)
-    return found
-
-
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
 
 

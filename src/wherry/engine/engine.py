@@ -14,7 +14,8 @@ import contextlib
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wherry.engine.containers.assembly import Neighbours, open_containers
@@ -31,6 +32,7 @@ from wherry.engine.volumes import Volumes
 from wherry.errors import InvalidParameter, Unavailable
 from wherry.linux import host as hosts
 from wherry.linux.inotify import Watcher
+from wherry.linux.sealed import sealed_copy
 from wherry.model.host import DEFAULT_DATA, DEFAULT_RUN, Host, Roots
 from wherry.runtime.oci import Runtime
 from wherry.storage.blobs import Blobs
@@ -39,7 +41,8 @@ from wherry.storage.dataroot import open_data_root
 from wherry.storage.snapshots import OverlaySnapshots
 
 CHECKPOINT_SECONDS = 60.0
-FIRST_FIFO_START = (1, 8)  # crun versions tried: its first process waits on exec.fifo
+FIRST_FAMILIAR_CRUN = (1, 8)  # tried with 1.8.1 and 1.21
+THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ async def open_engine(config: EngineConfig) -> AsyncIterator[Engine]:
         roots = Roots(config.data_root, config.exec_root)
         stack.callback(os.close, await asyncio.to_thread(open_data_root, roots.data))
         host = await asyncio.to_thread(hosts.probe, roots)
-        runtimes = _runtimes(host, config)
+        stack.callback(_take_threads().shutdown, wait=False)
+        runtimes = await asyncio.to_thread(_runtimes, host, config, stack)
         for directory in (roots.run, roots.runtime_state):
             directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         database = Database.open(roots.data / "wherry.db")
@@ -104,15 +108,25 @@ async def open_engine(config: EngineConfig) -> AsyncIterator[Engine]:
         yield Engine(host, facts, images, volumes, networks, containers, execs, events)
 
 
-def _runtimes(host: Host, config: EngineConfig) -> Runtimes:
+def _take_threads() -> ThreadPoolExecutor:
+    """Threads for what blocks: more than Python's default on a small machine, where unpacking could take them all."""
+    executor = ThreadPoolExecutor(THREADS, thread_name_prefix="engine")
+    asyncio.get_running_loop().set_default_executor(executor)
+    return executor
+
+
+def _runtimes(host: Host, config: EngineConfig, stack: contextlib.AsyncExitStack) -> Runtimes:
     """The host's runtimes and the configured ones. Raises Unavailable without any, InvalidParameter for the default."""
     state = host.roots.runtime_state
     found: dict[str, Runtime] = {}
     for name, path in (("crun", host.binaries.crun), ("runc", host.binaries.runc)):
         if path is not None:
-            crun = name == "crun"
-            fifo = crun and host.crun_version >= FIRST_FIFO_START
-            found[name] = Runtime(name, path, state, fifo_start=fifo, takes_bpf=crun)
+            found[name] = Runtime(name, path, state)
+    if "crun" in found and host.crun_version >= FIRST_FAMILIAR_CRUN:
+        sealed = sealed_copy(found["crun"].path)
+        stack.callback(os.close, sealed)
+        program = Path(f"/proc/{os.getpid()}/fd/{sealed}")
+        found["crun"] = replace(found["crun"], program=program, familiar=True, takes_bpf=True)
     found |= {name: Runtime(name, path, state) for name, path in config.runtimes.items()}
     if not found:
         raise Unavailable("neither crun nor runc is installed: apt-get install crun")

@@ -13,6 +13,8 @@ Everything happens on the event loop's thread.
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 import time
 from collections.abc import AsyncGenerator
 
@@ -22,6 +24,8 @@ from wherry.model.event_filters import event_holds
 from wherry.model.events import Event
 from wherry.model.filters import Filters
 from wherry.storage.database import Database
+
+log = logging.getLogger(__name__)
 
 KEPT = 65_536
 _TRIM_EVERY = 256  # one small delete now and then, never a long one
@@ -53,7 +57,14 @@ class Events:
         in the loop's next turn, when the transaction is over.
         """
         values = (event.time_ns, _encode(event))
-        sequence = self._connection.execute("INSERT INTO events (time_ns, record) VALUES (?, ?)", values).lastrowid or 0
+        try:
+            added = self._connection.execute("INSERT INTO events (time_ns, record) VALUES (?, ?)", values)
+        except sqlite3.OperationalError as error:
+            if self._connection.in_transaction:
+                raise
+            log.error("event %s of %s %s is not recorded: %s", event.action, event.type, event.id, error)
+            return
+        sequence = added.lastrowid or 0
         if sequence % _TRIM_EVERY == 0:
             self._trim(sequence)
         for waiting in self._waiting:

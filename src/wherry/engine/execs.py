@@ -13,20 +13,22 @@ from pathlib import Path
 
 from wherry.engine.containers.announce import Announcer
 from wherry.engine.containers.index import Index
+from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.starting import monitor_identity
 from wherry.engine.terminal import resize_terminal
 from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure
-from wherry.linux import processes
+from wherry.linux import cgroups, processes
 from wherry.model.config import ExecConfig
 from wherry.model.container import Container, ProcessIdentity
 from wherry.model.failpoints import failpoint
-from wherry.model.host import Host
+from wherry.model.host import CgroupLayout, Host
 from wherry.model.ids import new_id
 from wherry.model.states import Status
 from wherry.runtime.attach import Hub, Session
 from wherry.runtime.conmon import MONITOR_PID_FILE, Launch, Monitor, RuntimeRefused
-from wherry.runtime.oci import start_failure
+from wherry.runtime.entering import entering
+from wherry.runtime.oci import Runtime, start_failure
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +135,11 @@ class Execs:
 
     async def _run(self, container: Container, made: Exec, *, attach: bool) -> Session | None:
         bundle = self._host.roots.exec_bundle(made.id)
-        await asyncio.to_thread(self._prepare, container, made, bundle)
+        try:
+            runtime = await asyncio.to_thread(self._prepare, container, made, bundle)
+        except BaseException:
+            await asyncio.to_thread(shutil.rmtree, bundle, ignore_errors=True)
+            raise
         launch = Launch(
             container_id=container.id,
             bundle=bundle,
@@ -151,7 +157,7 @@ class Execs:
             config = made.config
             session = hub.session(stdin=config.attach_stdin, stdout=config.attach_stdout, stderr=config.attach_stderr)
         try:
-            made.pid = await self._launch(container, launch, hub, attach=attach)
+            made.pid = await self._launch(launch, runtime, hub, attach=attach)
         except RuntimeRefused as refused:
             await self._discard(bundle, hub)
             raise start_failure(str(refused), (made.config.cmd or [""])[0], verb="exec") from None
@@ -164,16 +170,22 @@ class Execs:
         self._keep(self._follow(container, made, launch, hub, monitor))
         return session
 
-    def _prepare(self, container: Container, made: Exec, bundle: Path) -> None:
+    def _prepare(self, container: Container, made: Exec, bundle: Path) -> Runtime:
+        """The files of one exec, and the runtime to run it with (blocking)."""
         (bundle / "exit").mkdir(parents=True, mode=0o700)
         self._write_process(container, made.config, bundle / "process.json")
         failpoint("exec.prepared")
+        runtime = self._runtimes.of(container)
+        if not runtime.familiar or self._host.cgroups is CgroupLayout.V2:
+            return runtime
+        tasks = cgroups.tasks_files(Layout(self._host.roots, container.id).cgroup)
+        return entering(runtime, container.id, tasks, bundle)
 
-    async def _launch(self, container: Container, launch: Launch, hub: Hub, *, attach: bool) -> int:
+    async def _launch(self, launch: Launch, runtime: Runtime, hub: Hub, *, attach: bool) -> int:
         binary = self._host.binaries.conmon
         if binary is None:
             raise SystemFailure("conmon is not installed: apt-get install conmon")
-        async with Monitor(launch, binary, self._runtimes.of(container)) as monitor:
+        async with Monitor(launch, binary, runtime) as monitor:
             failpoint("exec.spawned")
             monitor.go()
             if attach:

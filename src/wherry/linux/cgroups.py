@@ -26,6 +26,12 @@ def hierarchies() -> list[Path]:
     return []
 
 
+def tasks_files(path: str) -> list[Path]:
+    """The `tasks` file of a cgroup in each v1 hierarchy that has it: who writes 0 there enters."""
+    found = (hierarchy / path.lstrip("/") / "tasks" for hierarchy in hierarchies())
+    return [file for file in found if file.exists()]
+
+
 def oom_kills(layout: CgroupLayout, path: str) -> int:
     """How many processes of the cgroup the kernel has killed for want of memory; 0 where that is not known."""
     if layout is CgroupLayout.V2:
@@ -49,12 +55,18 @@ def children(layout: CgroupLayout, parent: str) -> set[str]:
     return found
 
 
-def remove(layout: CgroupLayout, path: str) -> None:
-    """Remove an empty cgroup and its empty descendants, in every hierarchy; one still busy stays."""
+def remove(layout: CgroupLayout, path: str) -> bool:
+    """Remove an empty cgroup and its empty descendants, in every hierarchy; False if one is busy and stays."""
+    gone = True
     for directory in paths(layout, path):
         for inner, _, _ in os.walk(directory, topdown=False):
-            with contextlib.suppress(OSError):
+            try:
                 os.rmdir(inner)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                gone = False
+    return gone
 
 
 def remove_if_empty(layout: CgroupLayout, path: str) -> None:

@@ -183,8 +183,8 @@ class Hub:
             return
         except OSError:
             packet = b""
-        if not packet:
-            self.end()
+        if not packet:  # sessions end when the process's end is known to everybody: see `end`
+            self._disconnect()
             return
         stream, data = packet[0] - 1, packet[1:]
         for session in self._sessions:

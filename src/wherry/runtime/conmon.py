@@ -58,7 +58,9 @@ class Launch:
     def argv(self, conmon: Path, runtime: Runtime) -> list[str]:
         words = [ENV, "-C", str(self.bundle)] if self.limited else []
         words += [str(conmon), "--api-version", "1", "-c", self.container_id, "-u", self.container_id]
-        words += ["-n", self.container_id, "-r", str(runtime.path), "--runtime-arg", f"--root={runtime.state}"]
+        words += ["-n", self.container_id, "-r", str(runtime.executable)]
+        for argument in (*runtime.arguments, f"--root={runtime.state}"):
+            words += ["--runtime-arg", argument]
         words += ["-b", str(self.bundle), "-p", str(self.pid_file), "-P", str(self.monitor_pid_file)]
         words += ["--exit-dir", str(self.exit_dir), "--full-attach", "--no-sync-log", "--log-level", "error"]
         words += ["-l", "none" if self.log is None else f"k8s-file:{self.log}"]
@@ -128,7 +130,8 @@ class Monitor:
     def go(self) -> None:
         """Let it start the runtime; for an exec once more, when its output may flow."""
         self._told = True
-        os.write(self._start, b"0")
+        with contextlib.suppress(BrokenPipeError):  # it is gone: `created` tells why
+            os.write(self._start, b"0")
 
     async def created(self) -> int:
         """PID of the container's or exec's first process. Raises RuntimeRefused."""

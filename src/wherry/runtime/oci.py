@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +18,28 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 
 @dataclass(frozen=True)
 class Runtime:
-    """One runtime program and the directory in which it keeps its state."""
+    """One runtime program and the directory in which it keeps its state.
+
+    `program` is what is executed where that is not `path` itself. `familiar` is crun of a version whose internals have
+    been tried: its first process waits on STATE/ID/exec.fifo, and STATE/ID with the cgroup is all that `delete` removes
+    of a container that has ended. `takes_bpf`: it accepts a compiled seccomp filter as an annotation.
+    """
 
     name: str
     path: Path
     state: Path
-    fifo_start: bool = False  # its init waits on STATE/ID/exec.fifo: crun's internals, tried by version
-    takes_bpf: bool = False  # it accepts a compiled seccomp filter as the annotation run.oci.seccomp_bpf_data
+    program: Path | None = None
+    arguments: tuple[str, ...] = ()  # of the program, before everything else
+    familiar: bool = False
+    takes_bpf: bool = False
+
+    @property
+    def executable(self) -> Path:
+        return self.program or self.path
 
     async def start(self, container_id: str) -> None:
         """Let the created container's process run. Raises SystemFailure."""
-        if self.fifo_start and self._open_gate(container_id):
+        if self.familiar and self._open_gate(container_id):
             return
         await self._must("start", container_id)
 
@@ -58,6 +70,10 @@ class Runtime:
         if (self.state / container_id).exists():
             await self._call("delete", "--force", container_id)
 
+    def forget(self, container_id: str) -> None:
+        """Of a familiar runtime: drop the state of a container that has ended and whose cgroup is gone (blocking)."""
+        shutil.rmtree(self.state / container_id, ignore_errors=True)
+
     async def status(self, container_id: str) -> str | None:
         """`creating`, `created`, `running`, `stopped`, `paused`; None if the runtime does not know it."""
         finished = await self._call("state", container_id)
@@ -66,7 +82,9 @@ class Runtime:
         return str(json.loads(finished.output)["status"])
 
     async def _call(self, *words: str) -> processes.Finished:
-        return await processes.run([str(self.path), "--root", str(self.state), *words], environment=ENVIRONMENT)
+        return await processes.run(
+            [str(self.executable), *self.arguments, "--root", str(self.state), *words], environment=ENVIRONMENT
+        )
 
     async def _must(self, *words: str) -> None:
         finished = await self._call(*words)
@@ -75,6 +93,8 @@ class Runtime:
             raise SystemFailure(f"{self.name} {' '.join(words)}: {said or f'exit code {finished.code}'}")
 
 
+# crun 1.8.1, crun 1.21, runc
+_DIRECTORY = ("open executable: operation not permitted", "is not a regular file", "is a directory")
 _WRONG_DIRECTORY = re.compile(r"chdir `([^`]*)`: (.+)")  # crun's words
 
 
@@ -106,7 +126,7 @@ def _in_dockers_words(said: str, argv0: str) -> tuple[str, int]:
         return f"{command}: executable file not found in $PATH", 127
     if "not found" in lower or "no such file or directory" in lower:
         return f"{command}: stat {argv0}: no such file or directory", 127
-    if "open executable: operation not permitted" in lower or "is a directory" in lower:  # crun's and runc's words
+    if any(words in lower for words in _DIRECTORY):
         return f"{command}: is a directory", 126
     if "permission denied" in lower or "not executable" in lower:
         return f"{command}: permission denied", 126

@@ -46,10 +46,18 @@ class Database:
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield self.connection
+            self.connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            self._roll_back()
+            reason = "no space left on device" if error.sqlite_errorcode == sqlite3.SQLITE_FULL else str(error)
+            raise SystemFailure(f"the engine's records cannot be written: {reason}") from error
         except BaseException:
-            self.connection.execute("ROLLBACK")
+            self._roll_back()
             raise
-        self.connection.execute("COMMIT")
+
+    def _roll_back(self) -> None:
+        if self.connection.in_transaction:  # some failures have rolled back already (sqlite.org/lang_transaction.html)
+            self.connection.execute("ROLLBACK")
 
     def close(self) -> None:
         self.connection.close()

@@ -11,7 +11,7 @@ from tests.support.engine import Engine
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Wherryd]:
     daemon = Wherryd(temporary_folder())
-    daemon.start()
+    daemon.start("--debug")
     yield daemon
     daemon.stop()
 

@@ -55,10 +55,15 @@ async def end_orphan(container: Container, runtime: Runtime, host: Host) -> None
 
 async def clear(container: Container, layout: Layout, runtime: Runtime, host: Host) -> None:
     """Remove the runtime's state, the cgroup, the mount and the bundle of an ended run."""
-    await runtime.delete(container.id)
-    await asyncio.to_thread(_clear, layout, host)
+    if not await asyncio.to_thread(_clear_directly, container, layout, runtime, host):
+        await runtime.delete(container.id)
+        await asyncio.to_thread(cgroups.remove, host.cgroups, layout.cgroup)
+    await asyncio.to_thread(clear_bundle, layout)
 
 
-def _clear(layout: Layout, host: Host) -> None:
-    cgroups.remove(host.cgroups, layout.cgroup)
-    clear_bundle(layout)
+def _clear_directly(container: Container, layout: Layout, runtime: Runtime, host: Host) -> bool:
+    """Do what the runtime's `delete` would, without starting a process for it; False where that is not enough."""
+    if not runtime.familiar or not cgroups.remove(host.cgroups, layout.cgroup):
+        return False
+    runtime.forget(container.id)
+    return True

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import bisect
+import logging
 from collections.abc import Iterator
 
 import msgspec
 
-from wherry.errors import Conflict, InvalidParameter, NotFound
+from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from wherry.model.container import Container
 from wherry.model.ids import NAME, NAME_RULE, random_name
 from wherry.storage.database import Database
+
+log = logging.getLogger(__name__)
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Container).decode
@@ -109,6 +112,16 @@ class Index:
         with self._database.transaction() as connection:
             connection.execute("UPDATE containers SET record = ? WHERE id = ?", (_encode(container), container.id))
 
+    def note(self, container: Container) -> None:
+        """Write what has happened already, whether or not it can be written: a full disk changes no fact.
+
+        The next daemon finds the facts by itself.
+        """
+        try:
+            self.save(container)
+        except SystemFailure as error:
+            log.error("container %s: %s", container.id, error)
+
     def rename(self, container: Container, name: str) -> None:
         self.check_free(name)
         del self._by_name[container.name]
@@ -116,8 +129,14 @@ class Index:
         self.show(container)
 
     def hide(self, container: Container) -> None:
-        """Let a record be found no more and free its name; it stays in the database until `forget`."""
-        self._write(container, f"#{container.id}")
+        """Let a record be found no more and free its name; it stays in the database until `forget`.
+
+        On a full disk too: removing is what makes room.
+        """
+        try:
+            self._write(container, f"#{container.id}")
+        except SystemFailure as error:
+            log.error("removal of container %s: %s", container.id, error)
         if self._by_id.pop(container.id, None) is not None:
             del self._sorted[bisect.bisect_left(self._sorted, container.id)]
             del self._by_name[container.name]

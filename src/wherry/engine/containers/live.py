@@ -29,23 +29,24 @@ class Live:
     cleanup: asyncio.Task[None] | None = None  # of the last run's leftovers
     restart: asyncio.Task[None] | None = None  # sleeping until the next start
     restart_delay: float = 0.0
-    waiters: list[tuple[str, asyncio.Future[WaitResult]]] = field(default_factory=list)
+    waiters: dict[asyncio.Future[WaitResult], str] = field(default_factory=dict)
 
     def wait(self, condition: str) -> asyncio.Future[WaitResult]:
         """A future for `next-exit` or `removed`."""
         future: asyncio.Future[WaitResult] = asyncio.get_running_loop().create_future()
-        self.waiters.append((condition, future))
+        self.waiters[future] = condition
+        future.add_done_callback(self._gone)
         return future
+
+    def _gone(self, future: asyncio.Future[WaitResult]) -> None:
+        """Answered, or its client has left."""
+        self.waiters.pop(future, None)
 
     def resolve(self, result: WaitResult, *conditions: str) -> None:
         """Tell those who wait for one of the conditions."""
-        kept: list[tuple[str, asyncio.Future[WaitResult]]] = []
-        for condition, future in self.waiters:
-            if condition not in conditions:
-                kept.append((condition, future))
-            elif not future.done():
+        for future, condition in list(self.waiters.items()):
+            if condition in conditions and not future.done():
                 future.set_result(result)
-        self.waiters = kept
 
 
 class Lives:

@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import logging
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -33,6 +34,9 @@ from wherry.model.restart import wants_start_with_engine
 from wherry.model.states import Happening, Status, after
 
 log = logging.getLogger(__name__)
+
+
+_SEALED = re.compile(rb"/proc/\d+/fd/\d+")  # a runtime's program as a former daemon named it: see `linux.sealed`
 
 
 class Recovery:
@@ -116,13 +120,13 @@ class Recovery:
                 return False
             state.status = after(state.status, Happening.STARTED)
             state.finished_at = 0
-            self._index.save(container)
+            self._index.note(container)
         if not (state.status.alive and processes.alive(state.monitor, boot)):
             return False
         paused = await self._status(container) == "paused"
         if paused != (state.status is Status.PAUSED):  # killed between the runtime's deed and the record
             state.status = after(state.status, Happening.PAUSE if paused else Happening.UNPAUSE)
-            self._index.save(container)
+            self._index.note(container)
         return True
 
     async def _status(self, container: Container) -> str | None:
@@ -161,7 +165,7 @@ class Recovery:
         state.exit_code = 128
         state.error = "the engine ended while it started this container: start it again"
         container.sandbox.netns = ""
-        self._index.save(container)
+        self._index.note(container)
 
     def _find_monitors(self) -> dict[str, list[int]]:
         """PIDs of monitors and runtimes at work on a bundle of ours, by container ID (blocking)."""
@@ -170,7 +174,7 @@ class Recovery:
         programs.add(os.fsencode(self._host.binaries.conmon or ""))
         found: dict[str, list[int]] = {}
         for pid, words in processes.command_lines():
-            if words[0] not in programs:
+            if words[0] not in programs and not _SEALED.fullmatch(words[0]):
                 continue
             for flag, value in itertools.pairwise(words):
                 if flag in (b"-b", b"--bundle") and value.startswith(prefix):

@@ -21,6 +21,7 @@ from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.supervisor import Supervisor
 from wherry.engine.terminal import resize_terminal
 from wherry.errors import Conflict, InvalidParameter, NotModified, NotSupported, SystemFailure, WherryError
+from wherry.linux import cgroups
 from wherry.linux.inotify import Watcher
 from wherry.model import signals
 from wherry.model.config import Config, HostConfig, NetworkingConfig
@@ -85,6 +86,7 @@ class Containers:
     async def create(
         self, name: str, config: Config, host: HostConfig, networking: NetworkingConfig, platform: str = ""
     ) -> Created:
+        self._supervisor.spawn(asyncio.to_thread(cgroups.warm_up, self._host.cgroups), "warming the cgroup lock")
         return await self._creator.create(name, config, host, networking, platform)
 
     async def start(self, ref: str) -> None:
@@ -147,7 +149,7 @@ class Containers:
         """Signal a live container. `final`: it is meant to end, so no policy restarts it and a frozen one is thawed."""
         if final and not container.state.stopped_by_user:
             container.state.stopped_by_user = True
-            self._index.save(container)
+            self._index.note(container)
         if number == signal.SIGKILL and container.host.pid_mode == "host":
             await self._runtimes.of(container).kill_all(container.id, number)
         with contextlib.suppress(NotModified):  # it is ending by itself right now
@@ -199,7 +201,7 @@ class Containers:
             self._must_run(container)
             await self._runtimes.of(container).pause(container.id)
             container.state.status = after(container.state.status, Happening.PAUSE)
-            self._index.save(container)
+            self._index.note(container)
         self._announce(container, "pause")
 
     async def unpause(self, ref: str) -> None:
@@ -213,7 +215,7 @@ class Containers:
     async def _thaw(self, container: Container) -> None:
         await self._runtimes.of(container).resume(container.id)
         container.state.status = after(container.state.status, Happening.UNPAUSE)
-        self._index.save(container)
+        self._index.note(container)
 
     def _must_run(self, container: Container) -> None:
         if not container.state.status.alive:

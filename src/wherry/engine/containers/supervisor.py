@@ -69,9 +69,9 @@ class Supervisor:
         state.run += 1
         state.error = ""
         state.process = state.monitor = None
-        self._index.save(container)
-        failpoint("start.marked")
         try:
+            self._index.save(container)
+            failpoint("start.marked")
             self._join_sandbox(container)
             await self._starter.start(container, live.hub)
         except BaseException as error:
@@ -82,9 +82,12 @@ class Supervisor:
         state.finished_at = 0
         state.oom_killed = False
         state.stopped_by_user = False
-        self._index.save(container)
+        self._index.note(container)
         failpoint("start.running")
         live.ended.clear()
+        if live.hub.wanted:  # who has attached since the process was let go
+            with contextlib.suppress(OSError):
+                live.hub.connect(Layout(self._host.roots, container.id).launch(container).attach_socket)
         self.watch(container)
         self._announce(container, "start")
 
@@ -96,7 +99,7 @@ class Supervisor:
         state.error = str(error)
         state.started_at = state.started_at if state.finished_at else 0
         container.sandbox.netns = ""
-        self._index.save(container)
+        self._index.note(container)
         live.hub.end()
         live.resolve(WaitResult(state.exit_code), "next-exit", "not-running")
 
@@ -165,7 +168,7 @@ class Supervisor:
         state.error = outcome.error
         state.process = state.monitor = None
         container.sandbox.netns = ""
-        self._index.save(container)
+        self._index.note(container)
         failpoint("end.recorded")
         if outcome.oom_killed:
             self._announce(container, "oom")
@@ -206,7 +209,7 @@ class Supervisor:
             live.restart.cancel()
             live.restart = None
         state.status = after(state.status, Happening.GIVE_UP)
-        self._index.save(container)
+        self._index.note(container)
         live.resolve(WaitResult(state.exit_code, state.error), "not-running")
 
     async def settled(self, container: Container) -> None:
