@@ -208,11 +208,15 @@ class Engine:
         self.import_image(base_tar(), "wt-base", "latest", "ENV PATH=/bin", 'CMD ["sh"]')
 
     def tidy(self) -> None:
-        """Remove every container and volume of the tests."""
+        """Remove every container, network and volume of the tests."""
         for container in self.http.get("/containers/json", all=1).json():
             names = container.get("Names") or []
             if container["Image"].startswith(PREFIX) or any(name.startswith("/" + PREFIX) for name in names):
                 self.remove(container["Id"])
+        for network in self.http.get("/networks").json():
+            if network["Name"].startswith(PREFIX):
+                answer = self.http.delete(f"/networks/{network['Id']}")
+                assert answer.status in (204, 403, 404), answer.body
         for volume in self.http.get("/volumes").json()["Volumes"] or []:
             if volume["Name"].startswith(PREFIX):
                 answer = self.http.delete(f"/volumes/{volume['Name']}", force=1)
