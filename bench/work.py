@@ -16,6 +16,7 @@ from bench.http import Connection
 from bench.processes import weigh
 
 MANY = 20  # containers in "start 20" and "rm -f 20"
+MEASURED = 50  # containers in "stats"
 OWN_CLIENT = Item("own-client", "wherry ps beside python3 -c pass", "ms", 3.0)
 
 
@@ -39,7 +40,7 @@ class Plan:
 
 
 Report = Callable[[Item, str, float], None]
-ALL = ("run", "alone", "exec", "many", "rate", "idle", "client")
+ALL = ("run", "alone", "exec", "many", "rate", "stats", "idle", "client")
 
 
 class Work:
@@ -122,6 +123,21 @@ class Work:
                 if number:
                     self.report(item, name, runs / (time.perf_counter() - began))
 
+    def stats(self) -> None:
+        """Readings of fifty containers: with the stock client, and one after the other without waiting a second."""
+        for engine in self.engines.values():
+            engine.keep_idle(MEASURED)
+        self._repeat(
+            Item("stats-client", f"stats --no-stream of {MEASURED}, client", "ms", 0.5),
+            lambda engine: _timed(lambda: engine.client("stats", "--no-stream", *engine.idle)),
+        )
+        self._repeat(
+            Item("stats-alone", f"{MEASURED} one-shot readings: engine alone", "ms", 0.5),
+            lambda engine: _timed(lambda: [_read_once(engine, container) for container in engine.idle]),
+        )
+        for engine in self.engines.values():
+            engine.remove_all()
+
     def idle(self) -> None:
         """Memory of all engine processes, and ps, with so many idle containers."""
         goals = dict(zip((0, 20, 200), (0.5, 0.35, 0.25), strict=True))
@@ -177,6 +193,10 @@ def _run_once(engine: Engine) -> None:
     if ended["StatusCode"] != 0:
         raise RuntimeError(f"{engine.name}: true ended with {ended}")
     engine.api.call("DELETE", f"/containers/{container}")
+
+
+def _read_once(engine: Engine, container: str) -> None:
+    engine.api.call("GET", f"/containers/{container}/stats?stream=0&one-shot=1")
 
 
 def _exec_once(engine: Engine, container: str) -> None:

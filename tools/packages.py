@@ -20,6 +20,7 @@ ENGINE = {
     "libseccomp2": "compiling the seccomp profile",
     "mount": "settling cgroups",
     "nftables": "looking at the firewall",
+    "procps": "listing a container's processes (top)",
     "python3-venv": "an environment of our own",
     "runc": "the runtime where crun cannot run",
     "tini": "run --init (it brings a static one)",

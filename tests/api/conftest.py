@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +20,12 @@ PEER = os.environ.get("PEER_DOCKER_HOST", "")
 def session_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     if request.param == "docker":
         engine = Engine("docker", Path(PEER.removeprefix("unix://")))
-        engine.prepare()
-        yield engine
-        engine.tidy()
-        engine.tidy_images()
+        with Path("/tmp/wt-peer.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # one run at a time: names are the same in all
+            engine.prepare()
+            yield engine
+            engine.tidy()
+            engine.tidy_images()
         return
     daemon = Wherryd(temporary_folder())
     daemon.start()

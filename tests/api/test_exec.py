@@ -27,6 +27,15 @@ def test_stdin_half_close(engine: Engine, container: str, upgrade: bool) -> None
         assert connection.output() == (b"3\nlate\n", b"")
 
 
+def test_the_head_comes_before_the_process_starts(engine: Engine, container: str) -> None:
+    """docker-py drops what it reads together with the headers."""
+    for _ in range(10):
+        identity = engine.exec_create(container, ["echo", "out"])
+        with engine.http.hijack(f"/exec/{identity}/start", {"Detach": False, "Tty": False}) as connection:
+            assert connection.came_with_head == b""
+            assert connection.output() == (b"out\n", b"")
+
+
 def test_much_output(engine: Engine, container: str) -> None:
     for _ in range(3):
         code, out, err = engine.exec(container, ["head", "-c", "1000000", "/dev/zero"])

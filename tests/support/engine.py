@@ -205,14 +205,11 @@ class Engine:
         """Forget what an interrupted run left and make the base image."""
         self.tidy()
         self.tidy_images()
-        self.import_image(base_tar(), "wt-base", "latest", "ENV PATH=/bin", 'CMD ["sh"]')
+        self.import_image(base_tar(), *BASE.split(":"), "ENV PATH=/bin", 'CMD ["sh"]')
 
     def tidy(self) -> None:
         """Remove every container, network and volume of the tests."""
-        for container in self.http.get("/containers/json", all=1).json():
-            names = container.get("Names") or []
-            if container["Image"].startswith(PREFIX) or any(name.startswith("/" + PREFIX) for name in names):
-                self.remove(container["Id"])
+        self.tidy_containers()
         for network in self.http.get("/networks").json():
             if network["Name"].startswith(PREFIX):
                 answer = self.http.delete(f"/networks/{network['Id']}")
@@ -221,6 +218,12 @@ class Engine:
             if volume["Name"].startswith(PREFIX):
                 answer = self.http.delete(f"/volumes/{volume['Name']}", force=1)
                 assert answer.status == 204, answer.body
+
+    def tidy_containers(self) -> None:
+        for container in self.http.get("/containers/json", all=1).json():
+            names = container.get("Names") or []
+            if container["Image"].startswith(PREFIX) or any(name.startswith("/" + PREFIX) for name in names):
+                self.remove(container["Id"])
 
     def tidy_images(self) -> None:
         for image in self.http.get("/images/json").json():

@@ -179,6 +179,7 @@ class Hijacked:
     def __init__(self, wire: _Wire, status: int, headers: Mapping[str, str]) -> None:
         self.status = status
         self.headers = headers
+        self.came_with_head = wire.buffer  # output read together with the headers
         self._wire = wire
 
     def __enter__(self) -> Hijacked:

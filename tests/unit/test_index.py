@@ -105,6 +105,18 @@ def test_records_survive(tmp_path: Path) -> None:
     assert (again.name, again.state.exit_code) == ("other", 7)
 
 
+def test_a_rename_that_cannot_be_written_changes_nothing(index: Index) -> None:
+    made = container("ab" * 32, "one")
+    index.show(made)
+    index._database.connection.execute("PRAGMA query_only = 1")
+    with pytest.raises(SystemFailure):
+        index.rename(made, "other")
+    index._database.connection.execute("PRAGMA query_only = 0")
+    assert index.find("one") is made
+    index.choose_name("other")
+    index.hide(made)
+
+
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     Database.open(tmp_path / "db").close()
     with sqlite3.connect(tmp_path / "db") as connection:

@@ -12,6 +12,7 @@ SAID = [
     ("open executable: Operation not permitted", "/etc", "is a directory", 126),
     ("the path `/etc` is not a regular file: Operation not permitted", "/etc", "is a directory", 126),
     ("the path `/etc` exists but it is not executable", "/etc", "permission denied", 126),
+    ("open executable: Operation not permitted", "", "executable file not found in $PATH", 127),
     ("open executable: Permission denied", "/etc/passwd", "permission denied", 126),
     ('exec: "/etc/passwd": permission denied', "/etc/passwd", "permission denied", 126),
     ("chdir `/nowhere`: No such file or directory", "true", "no such file or directory", 126),

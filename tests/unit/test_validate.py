@@ -21,7 +21,7 @@ from wherry.model.config import (
     VolumeOptions,
 )
 from wherry.model.host import CGROUP_FEATURES, Binaries, CgroupLayout, Host, Roots
-from wherry.model.validate import MASKED_PATHS, adapt, image_warnings, validate
+from wherry.model.validate import MASKED_PATHS, adapt, validate
 
 MB = 1024 * 1024
 
@@ -188,7 +188,6 @@ def test_what_the_real_engine_calls_a_failure(settings: dict[str, Any], message:
         {"cgroup": "x"},
         {"annotations": {"run.oci.handler": "x"}},
         {"mounts": [Mount("volume", "v", "/m", volume_options=VolumeOptions(subpath="x"))]},
-        {"log_config": LogConfig("json-file", {"mode": "non-blocking"})},
     ],
 )
 def test_what_is_not_done_is_refused(settings: dict[str, Any]) -> None:
@@ -200,16 +199,6 @@ def test_links_of_an_endpoint_are_refused_too() -> None:
     networking = NetworkingConfig({"n": EndpointConfig(links=["a:b"])})
     with pytest.raises(NotSupported):
         validate(Config(), HostConfig(), networking, a_host(), exists=lambda path: True, runtimes=())
-
-
-def test_health_checks_are_refused_but_for_none() -> None:
-    with pytest.raises(NotSupported, match="health checks"):
-        check(Config(healthcheck=Healthcheck(["CMD", "true"])))
-    assert check(Config(healthcheck=Healthcheck(["NONE"]))) == []
-    images = Healthcheck(["CMD", "true"])
-    assert len(image_warnings(Config(), images)) == 1
-    assert image_warnings(Config(healthcheck=Healthcheck(["NONE"])), images) == []
-    assert image_warnings(Config(), None) == []
 
 
 def test_a_plain_container_is_accepted_without_a_word() -> None:

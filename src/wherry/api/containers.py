@@ -13,6 +13,7 @@ from wherry.api import decode, encode, hijack
 from wherry.api.app import Call, Route
 from wherry.api.services import ContainersService, ExecsService
 from wherry.errors import InvalidParameter, NotFound, NotSupported, SystemFailure, WherryError
+from wherry.model import log_attributes
 from wherry.model.config import HostConfig, NetworkingConfig
 from wherry.model.container import Container
 from wherry.model.filters import ContainerQuery, Filters
@@ -174,7 +175,8 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         if record.host.log_config.type == "none":
             raise NotSupported("configured logging driver does not support reading")
         tty = record.config.tty
-        timestamps, details = call.query.boolean("timestamps"), call.query.boolean("details")
+        timestamps = call.query.boolean("timestamps")
+        details = _details(record) if call.query.boolean("details") else b""
         multiplexed = not tty and call.version >= (1, 42)
         response = await call.stream(hijack.MULTIPLEXED if multiplexed else hijack.RAW)
 
@@ -259,10 +261,18 @@ def _log_options(call: Call) -> LogOptions:
     )
 
 
-def _log_line(entry: LogEntry, timestamps: bool, details: bool) -> bytes:
-    """One entry as sent; Docker puts the details of a log driver, of which there are none, before a space."""
+def _details(record: Container) -> bytes:
+    """What stands before each line with `details`: the attributes, of which there may be none, and a space."""
+    try:
+        return log_attributes.encoded(log_attributes.attributes(record)).encode() + b" "
+    except InvalidParameter as error:
+        raise SystemFailure(str(error)) from None
+
+
+def _log_line(entry: LogEntry, timestamps: bool, details: bytes) -> bytes:
+    """One entry as sent."""
     stamp = rfc3339_fixed(entry.time_ns).encode() + b" " if timestamps else b""
-    return stamp + (b" " if details else b"") + entry.data
+    return stamp + details + entry.data
 
 
 async def _awaited(future: asyncio.Future[T]) -> T:

@@ -7,6 +7,7 @@ say how Docker's source spells the types where a Python annotation cannot tell.
 
 from __future__ import annotations
 
+import json
 import re
 import types
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import msgspec
 from wherry.api import gojson
 from wherry.errors import InvalidParameter
 from wherry.model import config as shapes
-from wherry.model.config import Config, HostConfig, NetworkingConfig
+from wherry.model.config import Config, HostConfig, NetworkingConfig, UpdateConfig
 
 T = TypeVar("T")
 MAX_BODY = 8 << 20  # bytes of JSON; the largest real bodies are a few kilobytes
@@ -145,7 +146,22 @@ def body(kind: type[T], content_type: str | None, data: bytes, *, optional: bool
         return kind()
     if not data.strip():
         raise InvalidParameter("invalid JSON: got EOF while reading request body")
-    return convert(kind, gojson.loads(data))
+    return convert(kind, _parsed(data))
+
+
+def _parsed(data: bytes) -> Any:
+    value = gojson.loads(data)
+    if b"\\u0000" in data and (text := _with_nul(value)) is not None:
+        raise InvalidParameter(f"invalid JSON: {json.dumps(text)}: no text may contain a NUL character")
+    return value
+
+
+def _with_nul(value: Any) -> str | None:
+    """A string with a NUL in it, which programs and system calls would cut there."""
+    if isinstance(value, str):
+        return value if "\0" in value else None
+    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next((text for part in parts if (text := _with_nul(part)) is not None), None)
 
 
 def create_body(
@@ -158,7 +174,7 @@ def create_body(
     check_content_type(content_type, data)
     if not data.strip():
         raise InvalidParameter("invalid JSON: got EOF while reading request body")
-    value = gojson.loads(data)
+    value = _parsed(data)
     if value is None:
         return None, None, None
     if not isinstance(value, dict):
@@ -245,9 +261,13 @@ def _fields(kind: type[Any]) -> dict[str, _Field]:
 
 def _describe(kind: type[Any]) -> Iterator[tuple[str, _Field]]:
     hints = get_type_hints(kind)
+    owner = HostConfig if issubclass(kind, HostConfig) else kind
     for field in msgspec.structs.fields(kind):
-        embedded = "Resources." if kind is HostConfig and field.name in RESOURCES else ""
-        read = _converter(hints[field.name], FIELDS.get((kind, field.name), ""))
+        resource = owner is HostConfig and field.name in RESOURCES
+        if kind is UpdateConfig and not resource and field.name != "restart_policy":
+            continue  # an unknown key to Docker
+        embedded = "Resources." if resource else ""
+        read = _converter(hints[field.name], FIELDS.get((owner, field.name), ""))
         yield field.encode_name.lower(), _Field(field.name, embedded + field.encode_name, read)
 
 

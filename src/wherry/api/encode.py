@@ -11,6 +11,8 @@ import msgspec
 
 from wherry.model.config import Config, EndpointConfig, HostConfig
 from wherry.model.container import Container, Endpoint, MountPoint, PublishedPort
+from wherry.model.health import NONE as NO_CHECK
+from wherry.model.health import Health
 from wherry.model.networks import PREDEFINED
 from wherry.model.timestamps import rfc3339_nano
 
@@ -44,7 +46,8 @@ def status_text(container: Container, now_ns: int) -> str:
     state = container.state
     match shown_status(container):
         case "running":
-            return f"Up {human_duration(now_ns - state.started_at)}"
+            health = f" ({state.health.text})" if state.health is not None else ""
+            return f"Up {human_duration(now_ns - state.started_at)}{health}"
         case "paused":
             return f"Up {human_duration(now_ns - state.started_at)} (Paused)"
         case "restarting":
@@ -315,7 +318,8 @@ class View:
 
     @property
     def health(self) -> str:
-        return "none"
+        health = self.record.state.health
+        return health.status if health is not None else NO_CHECK
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -389,7 +393,7 @@ def inspect(
 def state_of(container: Container) -> dict[str, Any]:
     state = container.state
     status = shown_status(container)
-    return {
+    shown = {
         "Status": status,
         "Running": running(container),
         "Paused": status == "paused",
@@ -401,6 +405,23 @@ def state_of(container: Container) -> dict[str, Any]:
         "Error": state.error,
         "StartedAt": rfc3339_nano(state.started_at),
         "FinishedAt": rfc3339_nano(state.finished_at),
+    }
+    return shown if state.health is None else shown | {"Health": health_of(state.health)}
+
+
+def health_of(health: Health) -> dict[str, Any]:
+    return {
+        "Status": health.status,
+        "FailingStreak": health.failing_streak,
+        "Log": [
+            {
+                "Start": rfc3339_nano(result.start),
+                "End": rfc3339_nano(result.end),
+                "ExitCode": result.exit_code,
+                "Output": result.output,
+            }
+            for result in health.log
+        ],
     }
 
 

@@ -9,9 +9,8 @@ from aiohttp import web
 
 from wherry.api import hijack
 from wherry.api.app import HEADERS, Call, Route
-from wherry.api.errors import message_of
 from wherry.api.services import Exec, ExecsService
-from wherry.errors import InvalidParameter, NotFound, SystemFailure
+from wherry.errors import InvalidParameter, SystemFailure
 from wherry.model.config import ExecConfig
 
 
@@ -46,14 +45,8 @@ def routes(execs: ExecsService) -> list[Route]:
         if wanted.detach:
             await execs.start(found.id, detach=True, tty=wanted.tty, console_size=size)
             return call.empty(200)
-        try:
-            session = await execs.start(found.id, detach=False, tty=wanted.tty, console_size=size)
-        except NotFound:
-            raise
-        except Exception as error:
-            return await hijack.say(call, message_of(error), tty=wanted.tty, headers=HEADERS)
-        assert session is not None
-        return await hijack.serve(call, session, keys, headers=HEADERS)
+        starting = execs.start(found.id, detach=False, tty=wanted.tty, console_size=size)
+        return await hijack.serve_new(call, starting, keys, tty=found.config.tty, headers=HEADERS)
 
     async def resize(call: Call) -> web.StreamResponse:
         height, width = call.query.required_integer("h"), call.query.required_integer("w")

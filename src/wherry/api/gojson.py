@@ -15,6 +15,7 @@ import msgspec
 from wherry.errors import InvalidParameter
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half of an escaped pair: no text, and nothing can encode it
 _LITERALS = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _DIGITS = frozenset(b"0123456789")
@@ -45,7 +46,8 @@ def loads(data: bytes) -> Any:
         raise InvalidParameter(f"invalid JSON: {bad}") from None
     if _SPACE.fullmatch(data, end) is None:
         raise InvalidParameter("unexpected content after JSON")
-    return json.loads(data[:end].decode(errors="replace"), strict=False)
+    value = json.loads(data[:end].decode(errors="replace"), strict=False)
+    return json.loads(_SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
 
 
 def _scan(data: bytes) -> int:

@@ -6,6 +6,7 @@ Source of the protocol: the API description of POST /containers/{id}/attach ("Hi
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from aiohttp import hdrs
 
 from wherry.api.app import Call
 from wherry.api.errors import message_of, status_of
-from wherry.api.server import ClientGone, Silent
+from wherry.api.server import ClientGone, RawStream, Silent
 from wherry.api.services import Session
 from wherry.errors import InvalidParameter
 
@@ -98,23 +99,38 @@ async def refuse(call: Call, error: Exception) -> Silent:
 
 async def serve(call: Call, session: Session, keys: bytes, *, headers: dict[str, str] | None = None) -> Silent:
     """Run a session over the caller's connection until the process's output ends, the client is gone or detaches."""
+    stream = call.connection.take_over(takeover_head(call, session.tty, headers))
+    return await _carry(call, stream, session, keys)
+
+
+async def serve_new(
+    call: Call, start: Awaitable[Session | None], keys: bytes, *, tty: bool, headers: dict[str, str]
+) -> Silent:
+    """Take the connection over, then start a process and run its session; why it could not start is told on the stream.
+
+    The head is sent first, as by the real engine: clients that buffer what they read of it (docker-py) would lose
+    output that came along.
+    """
+    stream = call.connection.take_over(takeover_head(call, tty, headers))
     try:
-        stream = call.connection.take_over(takeover_head(call, session.tty, headers))
+        session = await start
+    except Exception as error:
+        text = message_of(error).encode() + b"\r\n"
+        with suppress(ClientGone):
+            await stream.write(text if tty else frame(1, text))
+            await stream.finish()
+        return Silent()
+    assert session is not None
+    return await _carry(call, stream, session, keys)
+
+
+async def _carry(call: Call, stream: RawStream, session: Session, keys: bytes) -> Silent:
+    try:
         await call.while_connected(pump(stream, session, keys))  # a stop of the daemon ends it too
     except ClientGone:
         pass
     finally:
         await session.close()
-    return Silent()
-
-
-async def say(call: Call, message: str, *, tty: bool, headers: dict[str, str]) -> Silent:
-    """Take the connection over only to tell that the process could not be started."""
-    text = message.encode() + b"\r\n"
-    with suppress(ClientGone):
-        stream = call.connection.take_over(takeover_head(call, tty, headers))
-        await stream.write(text if tty else frame(1, text))
-        await stream.finish()
     return Silent()
 
 

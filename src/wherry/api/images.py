@@ -20,7 +20,7 @@ from wherry.model.reference import parse, parse_target
 from wherry.model.timestamps import SECOND, ZERO, rfc3339_nano
 
 _encode = msgspec.json.Encoder().encode
-_NO_SHARED_SIZE = _NO_COUNT = -1
+NOT_COUNTED = -1
 
 
 def routes(images: Images) -> list[Route]:
@@ -33,7 +33,16 @@ def routes(images: Images) -> list[Route]:
                 filters = Filters({**filters.fields, "reference": (*filters.get("reference"), legacy)})
         listed = images.select(filters, all=call.query.boolean("all"))
         shared = call.query.boolean("shared-size")
-        return call.json([_summary(item, images, shared, call.version) for item in listed])
+        return call.json(
+            [
+                summary(
+                    item,
+                    call.version,
+                    shared_size=images.shared_size(item.image) if shared else NOT_COUNTED,
+                )
+                for item in listed
+            ]
+        )
 
     async def inspect(call: Call) -> web.StreamResponse:
         return call.json(_inspection(images.resolve(call.path["name"]), images, call.version))
@@ -158,24 +167,33 @@ def _removed(item: Removed) -> dict[str, str]:
     return {"Untagged": item.untagged} if item.untagged else {"Deleted": item.deleted}
 
 
-def _summary(item: Listed, images: Images, shared: bool, version: tuple[int, ...]) -> dict[str, Any]:
+def summary(
+    item: Listed,
+    version: tuple[int, ...],
+    *,
+    containers: int = NOT_COUNTED,
+    shared_size: int = NOT_COUNTED,
+    size: int | None = None,
+) -> dict[str, Any]:
+    """ImageSummary. `size` is what it takes where that is not the size of its files."""
     image = item.image
-    summary = {
-        "Containers": _NO_COUNT,
+    taken = image.size if size is None else size
+    shown = {
+        "Containers": containers,
         "Created": image.created_ns // SECOND,
         "Id": image.id,
         "Labels": image.config.labels,
         "ParentId": image.parent,
         "RepoDigests": item.repo_digests,
         "RepoTags": item.repo_tags,
-        "SharedSize": images.shared_size(image) if shared else _NO_SHARED_SIZE,
-        "Size": image.size,
+        "SharedSize": shared_size,
+        "Size": taken,
     }
     if version < (1, 43) and not item.repo_tags and not item.repo_digests:
-        summary |= {"RepoDigests": ["<none>@<none>"], "RepoTags": ["<none>:<none>"]}
+        shown |= {"RepoDigests": ["<none>@<none>"], "RepoTags": ["<none>:<none>"]}
     if version < (1, 44):
-        summary["VirtualSize"] = image.size
-    return summary
+        shown["VirtualSize"] = taken
+    return shown
 
 
 def _inspection(image: Image, images: Images, version: tuple[int, ...]) -> dict[str, Any]:

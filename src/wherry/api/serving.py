@@ -6,7 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
-from wherry.api import containers, events, execs, images, networks, system, unsupported, volumes
+from wherry.api import containers, disk_usage, events, execs, images, networks, resources, system, unsupported, volumes
 from wherry.api.app import App, Route
 from wherry.api.server import Listener
 from wherry.engine.engine import Engine
@@ -40,9 +40,13 @@ def routes(engine: Engine) -> list[Route]:
     return [
         *system.routes(engine.facts),
         *containers.routes(engine.containers, engine.execs, ImageNames(engine.images), engine.host),
+        *resources.routes(
+            engine.containers.get, engine.resources.meter, engine.resources.updater, engine.resources.tops
+        ),
         *execs.routes(engine.execs),
         *images.routes(engine.images),
         *volumes.routes(engine.volumes),
+        *disk_usage.routes(engine.disk_usage, ImageNames(engine.images).id_of),
         *networks.routes(engine.networks, engine.containers.all, engine.containers.connector),
         *events.routes(engine.events),
         *unsupported.routes(engine.containers.get),

@@ -19,12 +19,9 @@ NO_MANAGER = (
 
 # Method, path, and the operation as its user knows it. With {container} the container must exist first.
 OPERATIONS: tuple[tuple[str, str, str], ...] = (
-    ("GET", "/containers/{container:.*}/top", "listing a container's processes (top)"),
-    ("GET", "/containers/{container:.*}/stats", "container statistics (stats)"),
     ("GET", "/containers/{container:.*}/changes", "listing changed files (diff)"),
     ("GET", "/containers/{container:.*}/export", "exporting a container's files (export)"),
     ("GET", "/containers/{container:.*}/attach/ws", "attaching by WebSocket"),
-    ("POST", "/containers/{container:.*}/update", "changing a container's resources (update)"),
     ("HEAD", "/containers/{container:.*}/archive", "copying files (cp)"),
     ("GET", "/containers/{container:.*}/archive", "copying files (cp)"),
     ("PUT", "/containers/{container:.*}/archive", "copying files (cp)"),
@@ -33,18 +30,14 @@ OPERATIONS: tuple[tuple[str, str, str], ...] = (
     ("DELETE", "/containers/{container:.*}/checkpoints/{checkpoint}", "checkpoints"),
     ("POST", "/commit", "making an image of a container (commit)"),
     ("POST", "/build", "building images (build)"),
-    ("POST", "/build/prune", "pruning the build cache"),
     ("POST", "/build/cancel", "cancelling a build"),
     ("POST", "/session", "build sessions (BuildKit)"),
     ("POST", "/grpc", "build sessions (BuildKit)"),
     ("POST", "/images/create", "pulling images (pull)"),
     ("POST", "/images/{image:.*}/push", "pushing images (push)"),
-    ("GET", "/images/{image:.*}/history", "the history of an image"),
     ("GET", "/images/search", "searching images (search)"),
-    ("POST", "/images/prune", "pruning images"),
     ("GET", "/distribution/{image:.*}/json", "asking a registry about an image"),
     ("POST", "/auth", "logging in to a registry (login)"),
-    ("GET", "/system/df", "disk usage (system df)"),
     ("PUT", "/volumes/{volume:.*}", "updating cluster volumes"),
 )
 

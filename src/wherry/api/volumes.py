@@ -29,7 +29,7 @@ def routes(volumes: Volumes) -> list[Route]:
 
     async def list_volumes(call: Call) -> web.StreamResponse:
         found = volumes.select(Filters.decode(call.query.text("filters")))
-        return call.json({"Volumes": [_shown(volume) for volume in found], "Warnings": None})
+        return call.json({"Volumes": [shown(volume) for volume in found], "Warnings": None})
 
     async def create(call: Call) -> web.StreamResponse:
         options = await call.body(CreateOptions, optional=True)
@@ -41,10 +41,10 @@ def routes(volumes: Volumes) -> list[Route]:
         volume = await volumes.create(
             options.name, driver=options.driver, options=options.driver_opts, labels=options.labels
         )
-        return call.json(_shown(volume), 201)
+        return call.json(shown(volume), 201)
 
     async def inspect(call: Call) -> web.StreamResponse:
-        return call.json(_shown(volumes.get(call.path["name"])))
+        return call.json(shown(volumes.get(call.path["name"])))
 
     async def remove(call: Call) -> web.StreamResponse:
         await volumes.remove(call.path["name"], force=call.query.boolean("force"))
@@ -66,7 +66,8 @@ def routes(volumes: Volumes) -> list[Route]:
     ]
 
 
-def _shown(volume: Volume) -> dict[str, Any]:
+def shown(volume: Volume) -> dict[str, Any]:
+    """A volume as the API shows it, without its usage."""
     return {
         "CreatedAt": rfc3339_nano(volume.created_at // SECOND * SECOND),
         "Driver": volume.driver,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 USAGE_CODE = 125
 
 # Where flags end at the first argument, because what follows is a command for the container.
-_UNMIXED = ("container run", "container create", "container exec")
+_UNMIXED = ("container run", "container create", "container exec", "container top")
 
 
 def spellings(path: str) -> list[str]:

@@ -208,7 +208,7 @@ def _mode(flag: str, text: str, word: str, *allowed: str) -> str:
 def _host(flags: Flags) -> dict[str, Any]:
     security, masked, readonly = _security(flags.items("security-opt"))
     devices, requests = _devices(flags.items("device"))
-    restart = _restart(flags.text("restart", "no"))
+    restart = restart_policy(flags.text("restart", "no"))
     if flags.on("rm") and restart["Name"] not in ("", "no"):
         raise BadOption("conflicting options: cannot specify both --restart and --rm")
     driver, options = flags.text("log-driver"), _pairs(flags.items("log-opt"))
@@ -304,7 +304,7 @@ def _resources(flags: Flags) -> dict[str, Any]:
     }
 
 
-def _restart(text: str) -> dict[str, Any]:
+def restart_policy(text: str) -> dict[str, Any]:
     if not text:
         return {"Name": "", "MaximumRetryCount": 0}
     name, colon, count = text.partition(":")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from wherry.model.durations import format_duration as format_duration
+
 _UNITS = {
     "ns": 1,
     "us": 1_000,
@@ -48,29 +50,6 @@ def parse_duration(text: str) -> int:
         if total > 1 << 63:
             raise invalid
     return -total if text[0] == "-" else total
-
-
-def format_duration(nanoseconds: int) -> str:
-    """time.Duration.String(): "1h0m0s", "1.5s", "20ms", "0s"."""
-    if nanoseconds == 0:
-        return "0s"
-    sign, rest = ("-", -nanoseconds) if nanoseconds < 0 else ("", nanoseconds)
-    if rest < 1_000_000_000:
-        for unit, scale in (("ms", 1_000_000), ("µs", 1_000), ("ns", 1)):
-            if rest >= scale:
-                return f"{sign}{_decimals(rest, scale)}{unit}"
-    minutes, rest = divmod(rest, 60_000_000_000)
-    hours, minutes = divmod(minutes, 60)
-    seconds = _decimals(rest, 1_000_000_000) + "s"
-    if hours:
-        return f"{sign}{hours}h{minutes}m{seconds}"
-    return f"{sign}{minutes}m{seconds}" if minutes else sign + seconds
-
-
-def _decimals(value: int, scale: int) -> str:
-    whole, fraction = divmod(value, scale)
-    digits = str(fraction).rjust(len(str(scale)) - 1, "0").rstrip("0")
-    return f"{whole}.{digits}" if digits and fraction else str(whole)
 
 
 def moment(text: str, now: float | None = None) -> str:

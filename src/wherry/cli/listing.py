@@ -39,11 +39,15 @@ class Listing:
         """Print `items` by the --format `form`; `columns` make the default table, `quiet` is the field of -q."""
         if quiet and form in ("", "table"):
             sys.stdout.write("".join([f"{self.fields[quiet](item)}\n" for item in items]))
-        elif form in ("", "table"):
-            rows = [[str(self.fields[name](item)) for name in columns] for item in items]
-            sys.stdout.write(tabular.table([self.headers[name] for name in columns], rows))
         else:
-            sys.stdout.write(self.formatted(items, form))
+            sys.stdout.write(self.text(items, columns, form))
+
+    def text(self, items: list[Any], columns: list[str], form: str = "") -> str:
+        """What `show` prints, without -q."""
+        if form not in ("", "table"):
+            return self.formatted(items, form)
+        rows = [[str(self.fields[name](item)) for name in columns] for item in items]
+        return tabular.table([self.headers[name] for name in columns], rows)
 
     def probe(self, form: str) -> set[str]:
         """The fields that a --format names, found by running it on an empty entry. Raises Failure for a bad one."""

@@ -380,6 +380,22 @@ COMMANDS: tuple[Command, ...] = (
     ),
     (
         (
+            "container stats",
+            "stats",
+        ),
+        "[OPTIONS] [CONTAINER...]",
+        "Display a live stream of container(s) resource usage statistics",
+        (0, -1),
+        "stats",
+        (
+            ("all", "a", "bool", "Show all containers (default shows just running)"),
+            ("format", "", "string", FORMAT_TABLE),
+            ("no-stream", "", "bool", "Disable streaming stats and only pull the first result"),
+            ("no-trunc", "", "bool", "Do not truncate output"),
+        ),
+    ),
+    (
+        (
             "container stop",
             "stop",
         ),
@@ -394,6 +410,17 @@ COMMANDS: tuple[Command, ...] = (
     ),
     (
         (
+            "container top",
+            "top",
+        ),
+        "CONTAINER [ps OPTIONS]",
+        "Display the running processes of a container",
+        (1, -1),
+        "top",
+        (),
+    ),
+    (
+        (
             "container unpause",
             "unpause",
         ),
@@ -405,6 +432,37 @@ COMMANDS: tuple[Command, ...] = (
     ),
     (
         (
+            "container update",
+            "update",
+        ),
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Update configuration of one or more containers",
+        (1, -1),
+        "update",
+        (
+            (
+                "blkio-weight",
+                "",
+                "uint16",
+                "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)",
+            ),
+            ("cpu-period", "", "int", "Limit CPU CFS (Completely Fair Scheduler) period"),
+            ("cpu-quota", "", "int", "Limit CPU CFS (Completely Fair Scheduler) quota"),
+            ("cpu-rt-period", "", "int", "Limit the CPU real-time period in microseconds"),
+            ("cpu-rt-runtime", "", "int", "Limit the CPU real-time runtime in microseconds"),
+            ("cpu-shares", "c", "int", "CPU shares (relative weight)"),
+            ("cpus", "", "decimal", "Number of CPUs"),
+            ("cpuset-cpus", "", "string", "CPUs in which to allow execution (0-3, 0,1)"),
+            ("cpuset-mems", "", "string", "MEMs in which to allow execution (0-3, 0,1)"),
+            ("memory", "m", "bytes", "Memory limit"),
+            ("memory-reservation", "", "bytes", "Memory soft limit"),
+            ("memory-swap", "", "bytes/swap", "Swap limit equal to memory plus swap: -1 to enable unlimited swap"),
+            ("pids-limit", "", "int", "Tune container pids limit (set -1 for unlimited)"),
+            ("restart", "", "string", "Restart policy to apply when a container exits"),
+        ),
+    ),
+    (
+        (
             "container wait",
             "wait",
         ),
@@ -413,6 +471,22 @@ COMMANDS: tuple[Command, ...] = (
         (1, -1),
         "lifecycle:wait",
         (),
+    ),
+    (
+        (
+            "image history",
+            "history",
+        ),
+        "[OPTIONS] IMAGE",
+        "Show the history of an image",
+        (1, 1),
+        "history",
+        (
+            ("format", "", "string", FORMAT_TABLE),
+            ("human", "H", "bool", "Print sizes and dates in human readable format (default true)"),
+            ("no-trunc", "", "bool", "Don't truncate output"),
+            ("quiet", "q", "bool", "Only show image IDs"),
+        ),
     ),
     (
         (
@@ -629,6 +703,17 @@ COMMANDS: tuple[Command, ...] = (
         (("force", "f", "bool", "Do not error if the network does not exist"),),
     ),
     (
+        ("system df",),
+        "[OPTIONS]",
+        "Show {name} disk usage",
+        (0, 0),
+        "df",
+        (
+            ("format", "", "string", FORMAT_TABLE),
+            ("verbose", "v", "bool", "Show detailed information on space usage"),
+        ),
+    ),
+    (
         (
             "system events",
             "events",
@@ -654,6 +739,19 @@ COMMANDS: tuple[Command, ...] = (
         (0, 0),
         "info",
         (("format", "f", "string", FORMAT),),
+    ),
+    (
+        ("system prune",),
+        "[OPTIONS]",
+        "Remove unused data",
+        (0, 0),
+        "prune:system",
+        (
+            ("all", "a", "bool", "Remove all unused images not just dangling ones"),
+            ("filter", "", "filter", 'Provide filter values (e.g. "label=<key>=<value>")'),
+            ("force", "f", "bool", "Do not prompt for confirmation"),
+            ("volumes", "", "bool", "Prune anonymous volumes"),
+        ),
     ),
     (
         ("version",),
@@ -746,11 +844,10 @@ GLOBAL_FLAGS: tuple[Flag, ...] = (
 # Commands that docker has and this program will have.
 LATER = frozenset(
     (
-        *"build builder buildx checkpoint commit compose config context cp diff export history login logout".split(),
-        *"manifest node plugin pull push search secret service stack stats swarm top trust update".split(),
-        *(f"container {name}" for name in "commit cp diff export stats top update".split()),
-        *(f"image {name}" for name in "build history pull push".split()),
-        *(f"system {name}" for name in "df prune".split()),
+        *"build builder buildx checkpoint commit compose config context cp diff export login logout".split(),
+        *"manifest node plugin pull push search secret service stack swarm trust".split(),
+        *(f"container {name}" for name in "commit cp diff export".split()),
+        *(f"image {name}" for name in "build pull push".split()),
         "volume update",
     )
 )

@@ -108,6 +108,20 @@ class Engine:
             raise self._refusal(response, path)
         return response
 
+    def open_each(self, paths: list[str], query: dict[str, Any]) -> list[Response | EngineError]:
+        """GET every path over a connection of its own: all are asked before any answer is read. A refusal is an
+        answer here. Raises ConnectionFailed, ProtocolError."""
+        version, words = self.negotiate(), query_string(query)
+        connections = []
+        for path in paths:
+            connections.append(Connection(self.host))
+            connections[-1].send("GET", f"/v{version}{path}{words}", {})
+        answers: list[Response | EngineError] = []
+        for path, connection in zip(paths, connections, strict=True):
+            response = connection.receive("GET")
+            answers.append(self._refusal(response, path) if response.status >= 400 else response)
+        return answers
+
     def call(
         self, method: str, path: str, query: dict[str, Any] | None = None, *, json: Any = None, body: Any = None
     ) -> Any:

@@ -17,14 +17,14 @@ from msgspec.structs import replace
 
 from wherry.engine import etc_files
 from wherry.engine.containers.layout import Layout
+from wherry.engine.working_dir import make_working_dir
 from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure, WherryError
-from wherry.linux import devices, propagation, safepath, seccomp, users
+from wherry.linux import devices, propagation, seccomp, users
 from wherry.model import security
 from wherry.model.config import ExecConfig, HostConfig
 from wherry.model.container import Container, MountPoint
 from wherry.model.devices import Device
 from wherry.model.host import Host
-from wherry.model.mounts import clean
 from wherry.model.users import ResolvedUser
 from wherry.runtime import spec
 from wherry.runtime.spec import EtcFiles, SpecInputs
@@ -123,7 +123,7 @@ class Bundles:
         """Look the user up and make the working directory, inside the root filesystem."""
         with _Root(layout.rootfs) as root:
             if container.config.working_dir:
-                _make_working_dir(root.fd, container.config.working_dir)
+                make_working_dir(root.fd, container.config.working_dir)
             return users.resolve(root.fd, container.config.user, container.host.group_add)
 
     def _seccomp(self, container: Container) -> tuple[spec.Json | None, dict[str, str]]:
@@ -208,24 +208,6 @@ class _Root:
 
     def __exit__(self, *_: object) -> None:
         os.close(self.fd)
-
-
-def _make_working_dir(root_fd: int, asked: str) -> None:
-    path = clean(asked)  # an image may say anything
-    try:
-        os.close(safepath.open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY))
-    except FileNotFoundError:
-        pass
-    except NotADirectoryError:
-        raise SystemFailure(f"Cannot mkdir: {path} is not a directory") from None
-    except OSError as error:
-        raise SystemFailure(f"Cannot mkdir: {path}: {error.strerror}") from None
-    else:
-        return
-    try:
-        os.close(safepath.make_dirs_in_root(root_fd, path))
-    except OSError as error:
-        raise SystemFailure(f"Cannot mkdir: {path}: {error.strerror}") from None
 
 
 def _prepared(point: MountPoint, data_root: str) -> MountPoint:

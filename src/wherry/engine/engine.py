@@ -18,10 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from wherry.engine.containers.assembly import Neighbours, open_containers
+from wherry.engine.containers.assembly import Neighbours, Resources, open_containers
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.service import Containers
+from wherry.engine.disk_usage import DiskUsage
 from wherry.engine.events import Events
 from wherry.engine.execs import Execs
 from wherry.engine.facts import Facts, Program
@@ -68,7 +69,9 @@ class Engine:
     networks: Networks
     containers: Containers
     execs: Execs
+    resources: Resources
     events: Events
+    disk_usage: DiskUsage
 
 
 @contextlib.asynccontextmanager
@@ -103,9 +106,12 @@ async def open_engine(config: EngineConfig) -> AsyncIterator[Engine]:
         stack.push_async_callback(networks.close)
         await images.recover({record.id for record in index.load()})
         neighbours = Neighbours(images, snapshots, volumes, networks, events)
-        containers, execs = await stack.enter_async_context(open_containers(host, index, runtimes, neighbours, watcher))
+        containers, execs, resources = await stack.enter_async_context(
+            open_containers(host, index, runtimes, neighbours, watcher)
+        )
         facts = await asyncio.to_thread(_facts, config, host, runtimes, index, images, networks, events)
-        yield Engine(host, facts, images, volumes, networks, containers, execs, events)
+        usage = DiskUsage(images, volumes, snapshots, containers.all)
+        yield Engine(host, facts, images, volumes, networks, containers, execs, resources, events, usage)
 
 
 def _take_threads() -> ThreadPoolExecutor:

@@ -7,8 +7,9 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wherry.engine.containers.announce import Announcer
@@ -33,6 +34,7 @@ from wherry.runtime.oci import Runtime, start_failure
 log = logging.getLogger(__name__)
 
 FAILED = 126  # exit code of an exec that could not be started, whatever the reason, as in Docker
+PROBE_MARK = "probe"  # in the bundle of a health check's exec
 KEPT = 1000  # ended execs that can still be inspected
 
 WriteProcess = Callable[[Container, ExecConfig, Path], None]
@@ -50,6 +52,9 @@ class Exec:
     running: bool = False
     exit_code: int | None = None
     pid: int = 0
+    process: ProcessIdentity | None = None
+    probe: bool = False  # of a health check: it must not outlive who waits for it
+    ended: asyncio.Event = field(default_factory=asyncio.Event)  # set once the exit code is known
 
 
 class Execs:
@@ -71,7 +76,22 @@ class Execs:
         for exec_id in await asyncio.to_thread(_names, self._host.roots.exec_bundle("")):
             bundle = self._host.roots.exec_bundle(exec_id)
             monitor = monitor_identity(bundle / MONITOR_PID_FILE, self._host.boot_id)
-            self._keep(self._clear_after(monitor, bundle))
+            if (bundle / PROBE_MARK).exists():
+                self._keep(self._end_probe(monitor, bundle))
+            else:
+                self._keep(self._clear_after(monitor, bundle))
+
+    async def _end_probe(self, monitor: ProcessIdentity | None, bundle: Path) -> None:
+        """Nobody would notice that a former daemon's probe takes too long: end it, it is asked anew."""
+        boot = self._host.boot_id
+        if monitor is not None and _is_monitor_of(monitor.pid, bundle):
+            for _ in range(10):  # the monitor may be just about to start it
+                processes.kill_group(_process_of(monitor, bundle / "pid", boot), boot)
+                if await processes.wait_gone(monitor, boot, seconds=0.2):
+                    break
+            else:
+                processes.send_signal(monitor, signal.SIGKILL, boot)
+        await asyncio.to_thread(shutil.rmtree, bundle, ignore_errors=True)
 
     async def _clear_after(self, monitor: ProcessIdentity | None, bundle: Path) -> None:
         await self._ended(monitor)
@@ -82,13 +102,16 @@ class Execs:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def create(self, ref: str, config: ExecConfig) -> str:
-        """Raises InvalidParameter without a command, Conflict if the container does not run."""
+    async def create(self, ref: str, config: ExecConfig, *, probe: bool = False) -> str:
+        """`probe`: of a health check, ended with the daemon; the caller forgets it.
+
+        Raises InvalidParameter without a command, Conflict if the container does not run.
+        """
         container = self._index.find(ref)
         if not config.cmd:
             raise InvalidParameter("No exec command specified")
         _must_run(container)
-        made = Exec(new_id(), container.id, config)
+        made = Exec(new_id(), container.id, config, probe=probe)
         self._forget_old()
         self._execs[made.id] = made
         self._announce(container, f"exec_create: {_told(made)}", execID=made.id)
@@ -131,7 +154,24 @@ class Execs:
             return await self._run(container, made, attach=not detach)
         except BaseException:
             made.exit_code = FAILED
+            made.ended.set()
             raise
+
+    def kill(self, exec_id: str) -> None:
+        """SIGKILL its process and what that process started in its own group; one that does not run is fine."""
+        found = self._execs.get(exec_id)
+        if found is not None and found.running:
+            processes.kill_group(found.process, self._host.boot_id)
+
+    async def ended(self, exec_id: str) -> int:
+        """The exit code of a started one, once it is known."""
+        made = self.get(exec_id)
+        await made.ended.wait()
+        assert made.exit_code is not None
+        return made.exit_code
+
+    def forget(self, exec_id: str) -> None:
+        self._execs.pop(exec_id, None)
 
     async def _run(self, container: Container, made: Exec, *, attach: bool) -> Session | None:
         bundle = self._host.roots.exec_bundle(made.id)
@@ -164,6 +204,7 @@ class Execs:
         except BaseException:
             await self._discard(bundle, hub)
             raise
+        made.process = processes.identify(made.pid, self._host.boot_id)
         made.running = True
         self._announce(container, f"exec_start: {_told(made)}", execID=made.id)
         monitor = monitor_identity(launch.monitor_pid_file, self._host.boot_id)
@@ -173,6 +214,8 @@ class Execs:
     def _prepare(self, container: Container, made: Exec, bundle: Path) -> Runtime:
         """The files of one exec, and the runtime to run it with (blocking)."""
         (bundle / "exit").mkdir(parents=True, mode=0o700)
+        if made.probe:
+            (bundle / PROBE_MARK).touch()
         self._write_process(container, made.config, bundle / "process.json")
         failpoint("exec.prepared")
         runtime = self._runtimes.of(container)
@@ -209,6 +252,7 @@ class Execs:
             made.exit_code = 137
             log.warning("exec %s: its monitor was killed, its exit code is not known", made.id)
         made.running = False
+        made.ended.set()
         self._announce(container, "exec_die", execID=made.id, exitCode=str(made.exit_code))
         await self._discard(launch.bundle, hub)
 
@@ -245,6 +289,20 @@ def _told(made: Exec) -> str:
     """The command as events tell it: the program, a space, and the arguments if there are any."""
     program, *arguments = made.config.cmd or [""]
     return f"{program} {' '.join(arguments)}"
+
+
+def _is_monitor_of(pid: int, bundle: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return os.fsencode(bundle) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return False
+
+
+def _process_of(monitor: ProcessIdentity, pid_file: Path, boot: str) -> ProcessIdentity | None:
+    """The process that a monitor looks after, if it is there and really its child."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        pid = int(pid_file.read_text())
+        return processes.identify(pid, boot) if processes.parent(pid) == monitor.pid else None
+    return None
 
 
 def _names(directory: Path) -> list[str]:

@@ -177,6 +177,29 @@ class Images:
         pairs = zip(chain_ids(image.diff_ids), image.layer_sizes, strict=True)
         return sum(size for chain_id, size in pairs if chain_id in others)
 
+    def occupied(self) -> int:
+        """Bytes on disk of all layers and of the blobs they came from. Blocking."""
+        return self._snapshots.layers_occupied() + self._blobs.occupied()
+
+    def occupied_by(self, image: Image) -> tuple[int, int]:
+        """Bytes on disk of an image, and of those the bytes in layers that other images have too. Blocking."""
+        others = {
+            chain_id
+            for other in list(self._records.images.values())
+            if other.id != image.id
+            for chain_id in chain_ids(other.diff_ids)
+        }
+        whole, shared = self._blobs.occupied(image.id), 0
+        for chain_id, diff_id in zip(chain_ids(image.diff_ids), image.diff_ids, strict=True):
+            size = self._layer_occupied(chain_id, diff_id)
+            whole += size
+            shared += size if chain_id in others else 0
+        return whole, shared
+
+    def _layer_occupied(self, chain_id: str, diff_id: str) -> int:
+        blob = self._records.blobs.get(diff_id)
+        return self._snapshots.layer_occupied(chain_id) + (self._blobs.occupied(blob.digest) if blob else 0)
+
     def history(self, ref: str) -> list[HistoryEntry]:
         """How the image was made, newest step first. Raises NotFound, InvalidParameter."""
         image = self.resolve(ref)
@@ -510,7 +533,7 @@ class Images:
                 names = self._records.references(image.id)
                 if dangling and (any(not name.digest for name in names) or self._records.children(image.id)):
                     continue
-                sizes = dict(zip(chain_ids(image.diff_ids), image.layer_sizes, strict=True))
+                sizes = await asyncio.to_thread(self._layer_sizes, image)
                 for ref in [name.familiar for name in names] or [image.id]:
                     removal = Removal(self._records, self._in_use, False, True)
                     try:
@@ -524,6 +547,11 @@ class Images:
             Event(time_ns=time.time_ns(), type="image", action="prune", id="", attributes={"reclaimed": str(reclaimed)})
         )
         return Pruned(done, reclaimed)
+
+    def _layer_sizes(self, image: Image) -> dict[str, int]:
+        """Bytes on disk by layer. Blocking."""
+        pairs = zip(chain_ids(image.diff_ids), image.diff_ids, strict=True)
+        return {chain_id: self._layer_occupied(chain_id, diff_id) for chain_id, diff_id in pairs}
 
     async def release(self, image_id: str = "") -> None:
         """After a container of this image is removed: give back what only it still needed of a deleted image.

@@ -20,8 +20,8 @@ from wherry.model.events import Event
 from wherry.model.failpoints import failpoint
 from wherry.model.filters import Filters
 from wherry.storage.database import Database
-from wherry.storage.snapshots import tree_size
 from wherry.storage.trees import copy_attributes, copy_tree
+from wherry.storage.usage import disk_usage
 
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -171,7 +171,7 @@ class Volumes:
                 continue
             if not filters.labels("label", labels) or ("label!" in filters and filters.labels("label!", labels)):
                 continue
-            reclaimed += await asyncio.to_thread(tree_size, volume.mountpoint)
+            reclaimed += await asyncio.to_thread(disk_usage, volume.mountpoint)
             if not self._in_use(volume.name):
                 await self._remove(volume)
                 names.append(volume.name)
@@ -183,8 +183,12 @@ class Volumes:
         return Pruned(names, reclaimed)
 
     def size(self, volume: Volume) -> int:
-        """Bytes of its files. Blocking."""
-        return tree_size(volume.mountpoint)
+        """Bytes on disk of its files. Blocking."""
+        return disk_usage(volume.mountpoint)
+
+    def users(self, name: str) -> int:
+        """How many containers have it."""
+        return len(self._in_use(name))
 
     def seed(self, volume: Volume, source: Path) -> None:
         """Fill an empty volume with what the image has at the mount's destination: owners, modes, xattrs, links.

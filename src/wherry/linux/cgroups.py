@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from wherry.errors import SystemFailure
 from wherry.model.host import CgroupLayout
+from wherry.model.updates import Write
 
 ROOT = Path("/sys/fs/cgroup")
 
@@ -95,3 +98,54 @@ def _own_cgroup(layout: CgroupLayout) -> Path:
         if layout is not CgroupLayout.V2 and controllers == "pids":
             return ROOT / "pids" / path.lstrip("/")
     raise FileNotFoundError("no cgroup of this process")
+
+
+def processes(layout: CgroupLayout, path: str) -> set[int]:
+    """PIDs in the cgroup and the cgroups below it (cgroups(7), cgroup.procs); empty where there is no such cgroup."""
+    found: set[int] = set()
+    for directory, _, files in os.walk(_folder(layout, "pids", path)):
+        if "cgroup.procs" in files:
+            with contextlib.suppress(OSError):
+                found.update(map(int, Path(directory, "cgroup.procs").read_text().split()))
+    return found
+
+
+def current(layout: CgroupLayout, path: str, controller: str, file: str) -> str:
+    """What a file of the cgroup says, "" where it cannot be read."""
+    with contextlib.suppress(OSError):
+        return (_folder(layout, controller, path) / file).read_text().strip()
+    return ""
+
+
+def write(layout: CgroupLayout, path: str, plan: Sequence[Write]) -> None:
+    """Write values into the cgroup's files; if the kernel refuses one, take back those before it.
+
+    Raises SystemFailure that names value, file and reason.
+    """
+    done: list[Write] = []
+    for step in plan:
+        before = current(layout, path, step.controller, step.file)
+        file = _folder(layout, step.controller, path) / step.file
+        try:
+            _put(file, step.value)
+        except OSError as error:
+            for earlier in reversed([known for known in done if known.value]):
+                with contextlib.suppress(OSError):
+                    _put(_folder(layout, earlier.controller, path) / earlier.file, earlier.value)
+            reason = (error.strerror or str(error)).lower()
+            raise SystemFailure(f'failed to write "{step.value}": write {file}: {reason}') from None
+        done.append(Write(step.controller, step.file, before))
+
+
+def _put(file: Path, value: str) -> None:
+    """In one write(2) and without making the file: a cgroup that is gone stays gone."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, value.encode())
+    finally:
+        os.close(descriptor)
+
+
+def _folder(layout: CgroupLayout, controller: str, path: str) -> Path:
+    relative = path.lstrip("/")
+    return ROOT / relative if layout is CgroupLayout.V2 else ROOT / controller / relative

@@ -72,6 +72,36 @@ def send_signal(identity: ProcessIdentity | None, number: int, boot: str) -> boo
     return True
 
 
+def kill_group(identity: ProcessIdentity | None, boot: str) -> bool:
+    """SIGKILL that process and all of its process group, unless that is our own; False if it is gone.
+
+    A runtime gives each exec a session, and so a group, of its own; its leader may have ended (setpgid(2)).
+    """
+    pidfd = open_pidfd(identity, boot) if identity is not None else None
+    if pidfd is None or identity is None:
+        return False
+    try:
+        group = os.getpgid(identity.pid)
+        if group == os.getpgrp():
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        else:
+            os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(pidfd)
+    return True
+
+
+def parent(pid: int) -> int | None:
+    """PID of a process's parent (proc_pid_stat(5), field 4); None if it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(stat[stat.rindex(b")") + 2 :].split()[1])
+
+
 async def readable(fd: int) -> None:
     """Return when a descriptor is readable; a pidfd becomes so when its process has ended (pidfd_open(2))."""
     loop = asyncio.get_running_loop()

@@ -211,6 +211,10 @@ class HostConfig(Struct, rename="pascal", kw_only=True):
     init: bool | None = None
 
 
+class UpdateConfig(HostConfig, rename="pascal", kw_only=True):
+    """The body of POST /containers/{id}/update: the resources of a HostConfig, and its restart policy."""
+
+
 class ExecConfig(Struct, rename="pascal", kw_only=True):
     """What to run in a running container: the body of POST /containers/{id}/exec."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from wherry.model.config import Config, EndpointConfig, HostConfig
+from wherry.model.health import Health
 from wherry.model.states import Status
 
 
@@ -33,6 +34,7 @@ class State(Struct, kw_only=True):
     restart_count: int = 0
     stopped_by_user: bool = False  # a stop or kill asked for: restart policies leave it alone
     run: int = 0  # counts starts
+    health: Health | None = None  # of one with a health check, since its first start
 
     @property
     def shown(self) -> Status:
@@ -123,4 +125,5 @@ class Container(Struct, kw_only=True):
     state: State = field(default_factory=State)
     sandbox: Sandbox
     mounts: list[MountPoint] = field(default_factory=list)
+    unsettled: bool = False  # an update is recorded, and perhaps not yet the kernel's
     remove_volumes: bool = False  # of one in REMOVING: its anonymous volumes go with it

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from wherry.errors import InvalidParameter, NotSupported
+from wherry.errors import InvalidParameter
 from wherry.model.config import LogConfig
 
 OURS = frozenset({"", "json-file", "local"})
@@ -18,8 +18,9 @@ _KNOWN = {
     "local": frozenset({"max-file", "max-size", "compress"}),
 }
 _COMMON = frozenset({"mode", "max-buffer-size"})
-_NOT_DONE = frozenset({"labels", "labels-regex", "env", "env-regex", "tag"})
 
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 _SIZE = re.compile(r"(\d+)(?:\.(\d+))? ?([kmgtp]?)(?:i?b)?\Z", re.IGNORECASE | re.ASCII)
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
@@ -46,7 +47,10 @@ def parse_size(text: str) -> int:
 
 
 def validate(log: LogConfig) -> None:
-    """Raises InvalidParameter in Docker's words for an unknown driver or option, NotSupported for one not done.
+    """Raises InvalidParameter in Docker's words for an unknown driver or option.
+
+    `mode=non-blocking` is what this engine always does, without losing anything: the monitor writes to a file, and no
+    reader holds it up; so the size of a buffer changes nothing. `compress` bounds the same: see `wherry.storage.logs`.
 
     What the values come to is found out at start, as in Docker: see `limits`.
     """
@@ -65,10 +69,10 @@ def validate(log: LogConfig) -> None:
         raise InvalidParameter(f"logger: logging mode not supported: {mode}")
     if "max-buffer-size" in options and mode != "non-blocking":
         raise InvalidParameter("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
-    if mode == "non-blocking":
-        raise NotSupported("log option mode=non-blocking is not supported by this engine yet")
-    for name in sorted(_NOT_DONE & options.keys()):
-        raise NotSupported(f"log option {name} is not supported by this engine yet")
+    try:
+        parse_size(options.get("max-buffer-size", "0"))
+    except InvalidParameter as error:
+        raise InvalidParameter(f"error parsing option max-buffer-size: {error}") from None
 
 
 def limits(log: LogConfig) -> LogLimits:
@@ -87,9 +91,11 @@ def limits(log: LogConfig) -> LogLimits:
         files = int(written)
         if files < 1:
             raise InvalidParameter("max-file cannot be less than 1")
-    compress = options.get("compress", "false").lower()
-    if compress in ("true", "1", "t"):
-        raise NotSupported("log option compress=true is not supported by this engine yet")
-    if compress not in ("false", "0", "f"):
-        raise InvalidParameter(f'strconv.ParseBool: parsing "{options["compress"]}": invalid syntax')
+    compress = options.get("compress", "true" if log.type == "local" else "false")
+    if compress not in _TRUE | _FALSE:
+        raise InvalidParameter(f'strconv.ParseBool: parsing "{compress}": invalid syntax')
+    if compress in _TRUE and log.type == "local" and files == 1:
+        raise InvalidParameter("compression cannot be enabled when max file count is 1")
+    if compress in _TRUE and log.type != "local" and (files < 2 or not size):
+        raise InvalidParameter("compress cannot be true when max-file is less than 2 or max-size is not set")
     return LogLimits(True, size, files)

@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Callable, Collection, Iterator
 
 from wherry.errors import InvalidParameter, NotSupported, SystemFailure
-from wherry.model import capabilities, cpusets, logging_options, mounts, security, signals
+from wherry.model import capabilities, cpusets, log_attributes, logging_options, mounts, security, signals
 from wherry.model.config import Config, Healthcheck, HostConfig, NetworkingConfig, RestartPolicy
 from wherry.model.host import CgroupLayout, Host
 from wherry.model.mounts import parse_volumes_from
@@ -63,9 +63,20 @@ def validate(
     _check_host_config(host_config, host, exists)
     warnings = [*_check_resources(host_config, host), *_check_platform(host_config, runtimes)]
     logging_options.validate(host_config.log_config)
+    log_attributes.validate(host_config.log_config)
     warnings += _check_security(host_config, host)
     _refuse_what_is_not_done(config, host_config, networking, host)
     return warnings
+
+
+def validate_update(given: HostConfig, host: Host) -> list[str]:
+    """As `validate`, for what an update gives: resources and a restart policy. Raises InvalidParameter.
+
+    Of what is accepted and cannot be kept, the fields are cleared.
+    """
+    if given.restart_policy.name:  # without a name it is not given, whatever its count
+        _check_restart_policy(given.restart_policy)
+    return list(_check_resources(given, host, update=True))
 
 
 def is_container(mode: str) -> bool:
@@ -188,15 +199,15 @@ def _discarded(what: str, consequence: str) -> str:
     return f"Your kernel does not support {what} or the cgroup is not mounted. {consequence}"
 
 
-def _check_resources(host: HostConfig, facts: Host) -> Iterator[str]:
-    yield from _check_memory(host, facts.cgroup_features)
-    yield from _check_oom_and_pids(host, facts.cgroup_features)
+def _check_resources(host: HostConfig, facts: Host, *, update: bool = False) -> Iterator[str]:
+    yield from _check_memory(host, facts.cgroup_features, update=update)
+    yield from _check_oom_and_pids(host, facts.cgroup_features, update=update)
     yield from _check_cpu(host, facts)
     _check_cpusets(host, facts)
     yield from _check_blkio(host, facts.cgroup_features)
 
 
-def _check_memory(host: HostConfig, features: frozenset[str]) -> Iterator[str]:
+def _check_memory(host: HostConfig, features: frozenset[str], *, update: bool = False) -> Iterator[str]:
     if host.memory_swappiness == -1:
         host.memory_swappiness = None
     if host.memory and host.memory < MINIMUM_MEMORY:
@@ -209,7 +220,7 @@ def _check_memory(host: HostConfig, features: frozenset[str]) -> Iterator[str]:
         yield _discarded("swap limit capabilities", "Memory limited without swap.")
     if 0 < host.memory_swap < host.memory:
         raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if host.memory == 0 and host.memory_swap > 0:
+    if host.memory == 0 and host.memory_swap > 0 and not update:
         raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit, see usage")
     if host.memory_swappiness is not None and "memory.swappiness" not in features:
         host.memory_swappiness = None
@@ -228,7 +239,7 @@ def _check_memory(host: HostConfig, features: frozenset[str]) -> Iterator[str]:
         yield _discarded("kernel memory limit capabilities", "Limitation discarded.")
 
 
-def _check_oom_and_pids(host: HostConfig, features: frozenset[str]) -> Iterator[str]:
+def _check_oom_and_pids(host: HostConfig, features: frozenset[str], *, update: bool = False) -> Iterator[str]:
     if host.oom_kill_disable is not None and "memory.oom_kill_disable" not in features:
         if host.oom_kill_disable:
             yield "Your kernel does not support OomKillDisable. OomKillDisable discarded."
@@ -239,7 +250,7 @@ def _check_oom_and_pids(host: HostConfig, features: frozenset[str]) -> Iterator[
             "this can result in the system running out of resources."
         )
     if host.pids_limit is not None and host.pids_limit <= 0:
-        host.pids_limit = None
+        host.pids_limit = 0 if update else None
     if host.pids_limit is not None and "pids" not in features:
         host.pids_limit = None
         yield _discarded("PIDs limit capabilities", "PIDs limit discarded.")
@@ -359,8 +370,6 @@ def _refuse(given: object, what: str) -> None:
 
 def _refuse_what_is_not_done(config: Config, host: HostConfig, networking: NetworkingConfig, facts: Host) -> None:
     """The list of what is known and not done. `docs/differences.md` has it for people."""
-    test = (config.healthcheck.test if config.healthcheck else None) or ["NONE"]
-    _refuse(test[0] != "NONE", "health checks (--health-cmd) are")
     _refuse(host.links, "links (--link) are")
     endpoints = (networking.endpoints_config or {}).values()
     _refuse(any(endpoint and endpoint.links for endpoint in endpoints), "links (--link) are")
@@ -384,15 +393,6 @@ def _refuse_what_is_not_done(config: Config, host: HostConfig, networking: Netwo
         _refuse(any(mode and mode.label for mode in modes), "relabelling of mounts for SELinux (:z, :Z) is")
     for spec in host.volumes_from or ():
         parse_volumes_from(spec)
-
-
-def image_warnings(config: Config, image_healthcheck: Healthcheck | None) -> list[str]:
-    """What the image asks for that is not done: its containers run all the same."""
-    test = (image_healthcheck.test if image_healthcheck else None) or ["NONE"]
-    own = (config.healthcheck.test if config.healthcheck else None) or []
-    if test[0] == "NONE" or own == ["NONE"]:
-        return []
-    return ["The image has a health check, which this engine does not run yet. Use --no-healthcheck to say so."]
 
 
 def adapt(host_config: HostConfig, host: Host, default_runtime: str) -> None:

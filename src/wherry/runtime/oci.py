@@ -122,7 +122,7 @@ def _in_dockers_words(said: str, argv0: str) -> tuple[str, int]:
         return f'chdir to cwd ("{directory[1]}") set in config.json failed: {directory[2].lower()}', 126
     if "mount" in lower or not (argv0 in said or "exec" in lower):
         return said, 128
-    if "not found" in lower and "/" not in argv0:
+    if "/" not in argv0 and ("not found" in lower or not argv0):
         return f"{command}: executable file not found in $PATH", 127
     if "not found" in lower or "no such file or directory" in lower:
         return f"{command}: stat {argv0}: no such file or directory", 127

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from wherry.errors import InvalidParameter, NotFound
 from wherry.model.failpoints import failpoint
+from wherry.storage.usage import BLOCK, disk_usage
 
 
 class Blobs:
@@ -47,6 +48,15 @@ class Blobs:
             return self.path(digest).stat().st_size
         except FileNotFoundError:
             raise NotFound(f"blob {digest} not found") from None
+
+    def occupied(self, digest: str | None = None) -> int:
+        """Bytes on disk of one blob, 0 if it is not there, or of all."""
+        if digest is None:
+            return disk_usage(self._root)
+        try:
+            return self.path(digest).stat().st_blocks * BLOCK
+        except FileNotFoundError:
+            return 0
 
     def open(self, digest: str) -> BinaryIO:
         """Raises NotFound."""

@@ -10,6 +10,7 @@ import shutil
 import stat
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from wherry.model.image import next_chain_id
 from wherry.model.mount_plans import OverlayPlan
 from wherry.storage.layers import unpack
 from wherry.storage.tar import Source
+from wherry.storage.usage import disk_usage
 
 
 class Layer(msgspec.Struct, frozen=True):
@@ -79,6 +81,15 @@ class Snapshots(Protocol):
     def usage(self, key: str) -> int:
         """Bytes that the snapshot's own files take. Raises NotFound."""
 
+    def occupied(self, key: str) -> int:
+        """Bytes on disk of the snapshot's own files. Raises NotFound."""
+
+    def layer_occupied(self, chain_id: str) -> int:
+        """Bytes on disk of a layer, 0 if there is none."""
+
+    def layers_occupied(self) -> int:
+        """Bytes on disk of all layers."""
+
     def remove(self, key: str) -> None:
         """Remove a snapshot that is not mounted; harmless if there is none."""
 
@@ -124,6 +135,7 @@ class OverlaySnapshots:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._empty.mkdir(mode=0o755, exist_ok=True)
         self._known: dict[str, Layer] = {}
+        self._occupied: dict[str, int] = {}  # bytes on disk of the layers that were asked about
         self._lock = threading.Lock()  # between "it is there" and standing on it, nobody takes a layer away
 
     def unpack(self, stream: Source, parent: str, diff_id: str = "", *, verified: bool = False) -> str:
@@ -197,6 +209,21 @@ class OverlaySnapshots:
     def usage(self, key: str) -> int:
         self.chain_of(key)
         return tree_size(str(self._active_path(key) / "upper"))
+
+    def occupied(self, key: str) -> int:
+        self.chain_of(key)
+        return disk_usage(self._active_path(key) / "upper", directories=False)
+
+    def layer_occupied(self, chain_id: str) -> int:
+        if chain_id not in self._occupied:
+            found = disk_usage(self._layer_path(chain_id))
+            if not self._has(chain_id):
+                return 0
+            self._occupied[chain_id] = found
+        return self._occupied[chain_id]
+
+    def layers_occupied(self) -> int:
+        return sum(self.layer_occupied(chain_id) for chain_id in self.chains())
 
     def remove(self, key: str) -> None:
         _remove_trees(self._take(self._active_path(key)))
@@ -276,6 +303,7 @@ class OverlaySnapshots:
 
     def _take_chain(self, chain_id: str) -> list[Path]:
         self._known.pop(chain_id, None)
+        self._occupied.pop(chain_id, None)
         return self._take(self._layer_path(chain_id))
 
     def _take(self, path: Path) -> list[Path]:
@@ -315,12 +343,15 @@ def tree_size(root: str) -> int:
     seen: set[tuple[int, int]] = set()
     pending = [root]
     while pending:
-        with os.scandir(pending.pop()) as entries:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(pending.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
                     continue
-                found = entry.stat(follow_symlinks=False)
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # a container is at work here
+                    continue
                 if found.st_nlink > 1:
                     if (found.st_dev, found.st_ino) in seen:
                         continue

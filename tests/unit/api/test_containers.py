@@ -307,10 +307,10 @@ async def test_list_and_inspect(tmp_path: Path) -> None:
 
 async def test_what_is_not_done_says_so(tmp_path: Path) -> None:
     async with serving(tmp_path, fake_with(container())) as client:
-        answer = await client.get("/containers/web/top")
+        answer = await client.get("/containers/web/checkpoints")
         assert answer.status == 501
-        assert "(top) is not supported" in (await answer.json())["message"]
-        assert await status_of(client, "GET", "/containers/ghost/top") == 404
+        assert "checkpoints is not supported" in (await answer.json())["message"]
+        assert await status_of(client, "GET", "/containers/ghost/checkpoints") == 404
         assert await status_of(client, "GET", "/swarm") == 503
         assert await (await client.get("/plugins")).json() == []
 

@@ -202,6 +202,20 @@ def test_text_that_is_not_utf8_is_repaired() -> None:
     assert config == Config(image="a�")
 
 
+def test_half_of_a_surrogate_pair_is_repaired() -> None:
+    config, _, _ = decode.create_body(JSON, rb'{"Image":"a\ud800b \ud83d\ude00 \\ud800"}')
+    assert config == Config(image="a\ufffdb \U0001f600 \\ud800")
+
+
+@pytest.mark.parametrize(
+    "part", ['"Env":["A=\\u0000b"]', '"HostConfig":{"Binds":["/a\\u0000:/b"]}', '"Labels":{"\\u0000":""}']
+)
+def test_text_with_a_nul_is_refused(part: str) -> None:
+    with pytest.raises(InvalidParameter, match="no text may contain a NUL"):
+        decode.create_body(JSON, f'{{"Image":"a",{part}}}'.encode())
+    assert decode.create_body(JSON, rb'{"Image":"\\u0000"}')[0] == Config(image="\\u0000")
+
+
 VALUES = st.recursive(
     st.none()
     | st.booleans()

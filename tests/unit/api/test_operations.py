@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from wherry.api import containers, events, execs, images, networks, system, unsupported, volumes
+from wherry.api import containers, disk_usage, events, execs, images, networks, resources, system, unsupported, volumes
 from wherry.api.app import App, Route
 from wherry.errors import NotFound
 
@@ -23,11 +23,13 @@ def done() -> list[Route]:
     return [
         *system.routes(nothing),
         *containers.routes(nothing, nothing, nothing, nothing),
+        *resources.routes(nothing, nothing, nothing, nothing),
         *execs.routes(nothing),
         *images.routes(nothing),
         *volumes.routes(nothing),
         *networks.routes(nothing, nothing, nothing),
         *events.routes(nothing),
+        *disk_usage.routes(nothing, nothing),
     ]
 
 

@@ -66,8 +66,8 @@ def test_flags_after_the_image_are_the_containers() -> None:
             "Run 'wherry ps --help' for more information",
             1,
         ),
-        (["stats"], "wherry: 'wherry stats' is not there yet", 1),
-        (["container", "top", "x"], "wherry: 'wherry container top' is not there yet", 1),
+        (["trust"], "wherry: 'wherry trust' is not there yet", 1),
+        (["container", "cp", "x"], "wherry: 'wherry container cp' is not there yet", 1),
     ],
 )
 def test_words_of_usage_errors(words: list[str], text: str, code: int) -> None:

@@ -43,7 +43,7 @@ def fields(whole: bool, now: float) -> dict[str, Any]:
     def unique(row: Row) -> str:
         if row["SharedSize"] == -1:
             return "N/A"
-        return human_size(row["Size"] - row["SharedSize"], 3)
+        return human_size(row["Size"] - row["SharedSize"])
 
     return {
         "Containers": lambda row: "N/A" if row["Containers"] == -1 else str(row["Containers"]),
@@ -52,7 +52,7 @@ def fields(whole: bool, now: float) -> dict[str, Any]:
         "Digest": lambda row: row["digest"],
         "ID": lambda row: row["Id"] if whole else short_id(row["Id"]),
         "Repository": lambda row: row["repository"],
-        "SharedSize": lambda row: size(row["SharedSize"]),
+        "SharedSize": lambda row: size(row["SharedSize"], 4),
         "Size": lambda row: size(row["Size"]),
         "Tag": lambda row: row["tag"],
         "UniqueSize": unique,

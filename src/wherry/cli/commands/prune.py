@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from wherry.cli.errors import Failure
 from wherry.cli.humanize import human_size
 from wherry.cli.listing import filters
 
@@ -19,6 +20,56 @@ def confirmed(context: Context, warning: str) -> bool:
     if context.flags.on("force"):
         return True
     sys.stdout.write(f"WARNING! {warning}\nAre you sure you want to continue? [y/N] ")
+    return _yes()
+
+
+def system(context: Context) -> int:
+    """All of them, one after another, as the engine's parts go: containers first, since they hold the rest."""
+    flags = context.flags
+    everything, with_volumes = flags.on("all"), flags.on("volumes")
+    wanted = flags.pairs("filter")
+    if with_volumes and "until" in wanted:
+        raise Failure('ERROR: The "until" filter is not supported with "--volumes"')
+    if not flags.on("force"):
+        sys.stdout.write(_warning(everything, with_volumes, wanted))
+        if not _yes():
+            return 0
+    freed = 0
+    for kind, title, key in (
+        ("containers", "Deleted Containers:", "ContainersDeleted"),
+        ("networks", "Deleted Networks:", "NetworksDeleted"),
+        *([("volumes", "Deleted Volumes:", "VolumesDeleted")] if with_volumes else []),
+    ):
+        found = _prune(context, kind, wanted)
+        _report(title, found.get(key) or [], None)
+        freed += found.get("SpaceReclaimed", 0)
+    found = _prune(context, "images", {**wanted, "dangling": ["false" if everything else "true"]})
+    _report("Deleted Images:", _deleted_images(found), None)
+    freed += found.get("SpaceReclaimed", 0)
+    query = {"all": everything or None, "filters": filters(wanted) or {}}
+    found = context.engine.post("/build/prune", query) or {}
+    _report("Deleted build cache objects:", found.get("CachesDeleted") or [], None)
+    freed += found.get("SpaceReclaimed", 0)
+    print(f"Total reclaimed space: {human_size(freed)}")
+    return 0
+
+
+def _warning(everything: bool, with_volumes: bool, wanted: dict[str, list[str]]) -> str:
+    items = ["all stopped containers", "all networks not used by at least one container"]
+    if with_volumes:
+        items.append("all anonymous volumes not used by at least one container")
+    items.append(
+        "all images without at least one container associated to them" if everything else "all dangling images"
+    )
+    items.append("all build cache" if everything else "unused build cache")
+    lines = ["WARNING! This will remove:", *[f"  - {item}" for item in items], ""]
+    if wanted:
+        given = sorted(f"{key}={value}" for key, values in wanted.items() for value in values)
+        lines += ["  Items to be pruned will be filtered with:", *[f"  - {item}" for item in given], ""]
+    return "\n".join([*lines, "Are you sure you want to continue? [y/N] "])
+
+
+def _yes() -> bool:
     sys.stdout.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -52,12 +103,15 @@ def images(context: Context) -> int:
         return 0
     wanted = {**context.flags.pairs("filter"), "dangling": ["false" if everything else "true"]}
     found = _prune(context, "images", wanted)
-    lines = [
+    _report("Deleted Images:", _deleted_images(found), found.get("SpaceReclaimed", 0))
+    return 0
+
+
+def _deleted_images(found: dict[str, Any]) -> list[str]:
+    return [
         f"untagged: {item['Untagged']}" if item.get("Untagged") else f"deleted: {item['Deleted']}"
         for item in found.get("ImagesDeleted") or ()
     ]
-    _report("Deleted Images:", lines, found.get("SpaceReclaimed", 0))
-    return 0
 
 
 def networks(context: Context) -> int:
@@ -70,6 +124,8 @@ def networks(context: Context) -> int:
 
 def volumes(context: Context) -> int:
     everything = context.flags.on("all")
+    if everything and "all" in context.flags.pairs("filter"):
+        raise Failure("conflicting options: cannot specify both --all and --filter all=1")
     which = "all local volumes" if everything else "anonymous local volumes"
     if not confirmed(context, f"This will remove {which} not used by at least one container."):
         return 0

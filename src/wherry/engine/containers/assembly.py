@@ -14,6 +14,7 @@ from wherry.engine.containers.creating import Creator
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.live import Lives
 from wherry.engine.containers.log_limits import Trimmer
+from wherry.engine.containers.metering import Meter
 from wherry.engine.containers.needs import EventSink, ImageSource, NetworkPlane, SnapshotStore, VolumeStore
 from wherry.engine.containers.recovery import Recovery
 from wherry.engine.containers.removing import Remover
@@ -21,7 +22,10 @@ from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.service import Containers
 from wherry.engine.containers.starting import Starter
 from wherry.engine.containers.supervisor import Supervisor
+from wherry.engine.containers.tops import Tops
+from wherry.engine.containers.updating import Updater
 from wherry.engine.execs import Execs
+from wherry.engine.health import HealthChecks
 from wherry.linux import cgroups
 from wherry.linux.inotify import Watcher
 from wherry.linux.seccomp import Profiles
@@ -41,10 +45,19 @@ class Neighbours:
     events: EventSink
 
 
+@dataclass(frozen=True)
+class Resources:
+    """What containers use and may use."""
+
+    meter: Meter
+    updater: Updater
+    tops: Tops
+
+
 @contextlib.asynccontextmanager
 async def open_containers(
     host: Host, index: Index, runtimes: Runtimes, neighbours: Neighbours, watcher: Watcher
-) -> AsyncIterator[tuple[Containers, Execs]]:
+) -> AsyncIterator[tuple[Containers, Execs, Resources]]:
     """Recover what a predecessor left, then serve; leaving stops watching, containers run on."""
     announce = announcer(neighbours.events)
     snapshots, networks = neighbours.snapshots, neighbours.networks
@@ -62,14 +75,16 @@ async def open_containers(
         takes_bpf=lambda container: runtimes.of(container).takes_bpf,
     )
     starter = Starter(host, runtimes, snapshots, networks, index.save, bundles.write)
-    supervisor = Supervisor(host, index, lives, starter, runtimes, networks, announce)
+    execs = Execs(host, index, runtimes, bundles.write_process, announce)
+    trimmer = Trimmer(host, watcher)
+    health = HealthChecks(index, execs, announce)
+    supervisor = Supervisor(host, index, lives, starter, runtimes, networks, announce, health, trimmer)
     remover = Remover(host, index, lives, supervisor, neighbours.images, snapshots, neighbours.volumes, announce)
     supervisor.auto_remove = remover.remove_ended
     creator = Creator(
         host, index, neighbours.images, snapshots, neighbours.volumes, runtimes, networks, remover, announce
     )
     connector = Connector(host, index, lives, networks)
-    execs = Execs(host, index, runtimes, bundles.write_process, announce)
     containers = Containers(
         host,
         index,
@@ -83,18 +98,22 @@ async def open_containers(
         watcher,
         announce,
         connector,
+        health,
     )
     recovery = Recovery(host, index, lives, supervisor, remover, runtimes, networks, connector)
     warming = asyncio.create_task(asyncio.to_thread(bundles.warm_up))
+    resources = Resources(Meter(host, index), Updater(host, index, lives, announce), Tops(host, index, announce))
     await recovery.run()
     await execs.recover()
-    trimming = asyncio.create_task(Trimmer(host, index).run())
+    await resources.updater.recover()
+    health.recover()
     await recovery.start_by_policy()
     try:
-        yield containers, execs
+        yield containers, execs, resources
     finally:
-        trimming.cancel()
-        await asyncio.gather(trimming, warming, return_exceptions=True)
+        await asyncio.gather(warming, return_exceptions=True)
+        await trimmer.close()
+        await health.close()
         await execs.close()
         await supervisor.close()
         cgroups.remove_if_empty(host.cgroups, host.roots.cgroup_parent)

@@ -16,7 +16,8 @@ from wherry.engine.containers.removing import Remover
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.starting import clear_bundle
 from wherry.engine.volumes import Volume
-from wherry.errors import InvalidParameter, NotFound
+from wherry.engine.working_dir import make_working_dir
+from wherry.errors import InvalidParameter, NotFound, SystemFailure
 from wherry.linux import mounts, safepath
 from wherry.model import platforms, validate
 from wherry.model.config import Config, HostConfig, NetworkingConfig
@@ -72,12 +73,12 @@ class Creator:
         self._index.keep(container)
         failpoint("create.marked")
         try:
-            await self._make(container)
+            await self._make(container, working_dir=bool(config.working_dir))
+            container.state.status = after(container.state.status, Happening.MADE)
+            self._index.show(container)
         except BaseException:
             await self._remover.undo_creation(container)
             raise
-        container.state.status = after(container.state.status, Happening.MADE)
-        self._index.show(container)
         failpoint("create.shown")
         self._announce(container, "create")
         return Created(container.id, warnings)
@@ -94,7 +95,6 @@ class Creator:
         _check_platform(platform, image, config.image)
         name = self._index.choose_name(name)
         merged = merge(config, image.config)
-        warnings += validate.image_warnings(config, image.config.healthcheck)
         validate.adapt(host, self._host, self._runtimes.default)
         self._name_others_by_id(host)
         container_id = new_id()
@@ -125,11 +125,9 @@ class Creator:
     def _name_others_by_id(self, host: HostConfig) -> None:
         """`container:NAME` becomes `container:ID`, since a name can change hands.
 
-        Raises NotFound for the network of an unknown container, InvalidParameter for its other namespaces, as Docker.
+        Raises InvalidParameter for an unknown container: clients take a NotFound for the image and pull it.
         """
-        if validate.is_container(host.network_mode):
-            host.network_mode = f"container:{self._index.find(host.network_mode.partition(':')[2]).id}"
-        for field in ("pid_mode", "ipc_mode"):
+        for field in ("network_mode", "pid_mode", "ipc_mode"):
             kind, _, name = getattr(host, field).partition(":")
             if kind == "container":
                 setattr(host, field, f"container:{self._other(name).id}")
@@ -146,13 +144,14 @@ class Creator:
     def _sandbox(self, container_id: str, config: Config, host: HostConfig, networking: NetworkingConfig) -> Sandbox:
         """The network namespace to be; its address and ports are allocated at start."""
         if validate.is_container(host.network_mode):
-            other = self._index.find(host.network_mode.partition(":")[2])
-            host.network_mode = f"container:{other.id}"
             return Sandbox(id=container_id, mode=host.network_mode)
         return self._networks.new_sandbox(container_id, config, host, networking)
 
-    async def _make(self, container: Container) -> None:
-        """Volumes, then the writable snapshot, then what the image has at the volumes' places."""
+    async def _make(self, container: Container, *, working_dir: bool) -> None:
+        """Volumes, then the writable snapshot, then what the image has at the volumes' places.
+
+        `working_dir`: one was asked for, so it is made now; that of the image is looked at when the container starts.
+        """
         labels_of = {
             mount.target: mount.volume_options for mount in container.host.mounts or () if mount.volume_options
         }
@@ -172,37 +171,51 @@ class Creator:
             mount.source = volume.mountpoint
             volumes[mount.destination] = volume
         failpoint("create.volumes-made")
-        await asyncio.to_thread(self._make_files, container, volumes)
+        await asyncio.to_thread(self._make_files, container, volumes, working_dir)
         failpoint("create.files-made")
 
-    def _make_files(self, container: Container, volumes: dict[str, Volume]) -> None:
+    def _make_files(self, container: Container, volumes: dict[str, Volume], working_dir: bool) -> None:
         self._snapshots.prepare(container.id, container.chain_id)
         Layout(self._host.roots, container.id).durable.mkdir(parents=True, exist_ok=True, mode=0o700)
         no_copy = {mount.destination for mount in container.mounts if mount.no_copy}
         seeded = {place: volume for place, volume in volumes.items() if place not in no_copy}
-        if seeded and container.chain_id:
-            self._seed(container, seeded)
+        if container.chain_id and (seeded or working_dir):
+            self._look_inside(container, seeded, working_dir)
 
-    def _seed(self, container: Container, volumes: dict[str, Volume]) -> None:
-        """Copy what the image has at each volume's place into the volume, if that is new and empty."""
+    def _look_inside(self, container: Container, volumes: dict[str, Volume], working_dir: bool) -> None:
+        """Make the working directory; copy what the image has at each volume's place into it, if it is new and empty.
+
+        Raises SystemFailure where the image has a file in their place.
+        """
         layout = Layout(self._host.roots, container.id)
         layout.rootfs.mkdir(parents=True, mode=0o700)
         mounts.mount_overlay(self._snapshots.mount_plan(container.id, volatile=False), layout.rootfs)
         try:
             root = os.open(layout.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
+                if working_dir:
+                    make_working_dir(root, container.config.working_dir)
+                anonymous = {mount.destination for mount in container.mounts if mount.anonymous}
                 for place, volume in volumes.items():
-                    self._seed_one(root, place, volume)
+                    path = f"{layout.rootfs}/{place.lstrip('/')}"
+                    problem = (
+                        f"cannot mount volume over existing file, file exists {path}"
+                        if place in anonymous
+                        else f"source {path} is not directory"
+                    )
+                    self._seed_one(root, place, volume, problem)
             finally:
                 os.close(root)
         finally:
             clear_bundle(layout)
 
-    def _seed_one(self, root: int, place: str, volume: Volume) -> None:
+    def _seed_one(self, root: int, place: str, volume: Volume, problem: str) -> None:
         try:
             source = safepath.open_in_root(root, place, os.O_PATH | os.O_DIRECTORY)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return
+        except NotADirectoryError:
+            raise SystemFailure(problem) from None
         try:
             self._volumes.seed(volume, Path(f"/proc/self/fd/{source}"))
         finally:

@@ -124,9 +124,14 @@ class Index:
 
     def rename(self, container: Container, name: str) -> None:
         self.check_free(name)
-        del self._by_name[container.name]
-        container.name = name
-        self.show(container)
+        old, container.name = container.name, name
+        try:
+            self._write(container, name)
+        except SystemFailure:
+            container.name = old
+            raise
+        del self._by_name[old]
+        self._by_name[name] = container.id
 
     def hide(self, container: Container) -> None:
         """Let a record be found no more and free its name; it stays in the database until `forget`.

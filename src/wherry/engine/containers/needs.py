@@ -32,6 +32,7 @@ class SnapshotStore(Protocol):
     def prepare(self, key: str, chain_id: str) -> None: ...
     def mount_plan(self, key: str, *, volatile: bool) -> OverlayPlan: ...
     def usage(self, key: str) -> int: ...
+    def occupied(self, key: str) -> int: ...
     def remove(self, key: str) -> None: ...
     def keys(self) -> set[str]: ...
 
@@ -77,6 +78,22 @@ class NetworkPlane(Protocol):
     async def activate(self, container: Container) -> Activation: ...
     async def deactivate(self, container: Container) -> None: ...
     async def recover(self, alive: Iterable[Sandbox]) -> None: ...
+
+
+class HealthWatch(Protocol):
+    """Who looks after the health of containers that have a check; the others it leaves alone.
+
+    The first three change `state.health` at most; the caller saves the record.
+    """
+
+    def begin(self, container: Container) -> None:
+        """It has been started."""
+
+    def suspend(self, container: Container) -> None:
+        """It is paused or has ended."""
+
+    def resume(self, container: Container) -> None:
+        """It runs on: it is paused no more."""
 
 
 class EventSink(Protocol):

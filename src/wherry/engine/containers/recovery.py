@@ -28,6 +28,7 @@ from wherry.engine.containers.starting import clear_bundle, monitor_identity
 from wherry.engine.containers.supervisor import Supervisor
 from wherry.errors import WherryError
 from wherry.linux import cgroups, processes
+from wherry.model import health
 from wherry.model.container import Container
 from wherry.model.host import Host
 from wherry.model.restart import wants_start_with_engine
@@ -120,6 +121,7 @@ class Recovery:
                 return False
             state.status = after(state.status, Happening.STARTED)
             state.finished_at = 0
+            state.health = health.started(state.health) if state.health is not None else None
             self._index.note(container)
         if not (state.status.alive and processes.alive(state.monitor, boot)):
             return False

@@ -14,7 +14,7 @@ from wherry.engine.containers.creating import Created, Creator
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.live import Lives, WaitResult
-from wherry.engine.containers.needs import ImageSource, SnapshotStore
+from wherry.engine.containers.needs import HealthWatch, ImageSource, SnapshotStore
 from wherry.engine.containers.pruning import prune_selection
 from wherry.engine.containers.removing import Remover
 from wherry.engine.containers.runtimes import Runtimes
@@ -63,6 +63,7 @@ class Containers:
         watcher: Watcher,
         announce: Announcer,
         connector: Connector,
+        health: HealthWatch,
     ) -> None:
         self.connector = connector
         self._host = host
@@ -76,6 +77,7 @@ class Containers:
         self._images = images
         self._watcher = watcher
         self._announce = announce
+        self._health = health
 
     def get(self, ref: str) -> Container:
         return self._index.find(ref)
@@ -122,9 +124,7 @@ class Containers:
     async def _stop(self, container: Container, grace: int | None, signal_name: str | None) -> None:
         live = self._lives.of(container)
         async with live.lock:
-            if container.state.status is Status.RESTARTING:
-                container.state.stopped_by_user = True
-                await self._supervisor.give_up_restart(container)
+            if await self._stays_down(container):
                 return
             if not container.state.status.alive:
                 raise NotModified(f"container {container.id} is not running")
@@ -138,6 +138,14 @@ class Containers:
             await self._send(container, number, final=True)
         if not await _within(ended, None if grace < 0 else grace):
             await self._kill_and_wait(container, ended)
+
+    async def _stays_down(self, container: Container) -> bool:
+        """If it waits to be restarted, it is not going to be; False if it does not wait."""
+        if container.state.status is not Status.RESTARTING:
+            return False
+        container.state.stopped_by_user = True
+        await self._supervisor.give_up_restart(container)
+        return True
 
     async def _kill_and_wait(self, container: Container, ended: asyncio.Future[WaitResult]) -> None:
         async with self._lives.of(container).lock:
@@ -182,9 +190,7 @@ class Containers:
             raise InvalidParameter(f"cannot kill container: {ref}: {error}") from None
         live = self._lives.of(container)
         async with live.lock:
-            if container.state.status is Status.RESTARTING:
-                container.state.stopped_by_user = True
-                await self._supervisor.give_up_restart(container)
+            if await self._stays_down(container):
                 return
             if not container.state.status.alive:
                 raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
@@ -201,6 +207,7 @@ class Containers:
             self._must_run(container)
             await self._runtimes.of(container).pause(container.id)
             container.state.status = after(container.state.status, Happening.PAUSE)
+            self._health.suspend(container)
             self._index.note(container)
         self._announce(container, "pause")
 
@@ -215,6 +222,7 @@ class Containers:
     async def _thaw(self, container: Container) -> None:
         await self._runtimes.of(container).resume(container.id)
         container.state.status = after(container.state.status, Happening.UNPAUSE)
+        self._health.resume(container)
         self._index.note(container)
 
     def _must_run(self, container: Container) -> None:
@@ -338,7 +346,7 @@ class Containers:
             if not idle or not selected(container):
                 continue
             with contextlib.suppress(WherryError):
-                size = await asyncio.to_thread(self._snapshots.usage, container.id)
+                size = await asyncio.to_thread(self._snapshots.occupied, container.id)
                 await self.remove(container.id)
                 pruned.append(container.id)
                 reclaimed += size

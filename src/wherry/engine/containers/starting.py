@@ -24,6 +24,7 @@ from wherry.linux import cgroups, mounts, processes
 from wherry.model.container import Container, ProcessIdentity
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
+from wherry.model.log_attributes import attributes
 from wherry.model.logging_options import limits
 from wherry.runtime.attach import Hub
 from wherry.runtime.conmon import Launch, Monitor, RuntimeRefused
@@ -153,6 +154,7 @@ class Starter:
 def _check_log(container: Container) -> None:
     try:
         limits(container.host.log_config)
+        attributes(container)
     except InvalidParameter as error:
         raise SystemFailure(
             f"failed to create task for container: failed to initialize logging driver: {error}"

@@ -13,8 +13,8 @@ from wherry.engine.containers.announce import Announcer
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.live import Live, Lives, WaitResult
-from wherry.engine.containers.log_limits import trim_log
-from wherry.engine.containers.needs import NetworkPlane
+from wherry.engine.containers.log_limits import Trimmer
+from wherry.engine.containers.needs import HealthWatch, NetworkPlane
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.starting import Starter
 from wherry.errors import Conflict, NotFound, NotModified, StartFailed, WherryError
@@ -42,6 +42,8 @@ class Supervisor:
         runtimes: Runtimes,
         networks: NetworkPlane,
         announce: Announcer,
+        health: HealthWatch,
+        trimmer: Trimmer,
     ) -> None:
         self._host = host
         self._index = index
@@ -50,6 +52,8 @@ class Supervisor:
         self._runtimes = runtimes
         self._networks = networks
         self._announce = announce
+        self._health = health
+        self._trimmer = trimmer
         self._tasks: set[asyncio.Task[None]] = set()
         self.recovered = asyncio.Event()  # until then nothing is started: the sweep would take it for a remnant
         self.auto_remove: Callable[[Container], Awaitable[None]] | None = None
@@ -82,6 +86,7 @@ class Supervisor:
         state.finished_at = 0
         state.oom_killed = False
         state.stopped_by_user = False
+        self._health.begin(container)
         self._index.note(container)
         failpoint("start.running")
         live.ended.clear()
@@ -125,6 +130,7 @@ class Supervisor:
             self.spawn(self._ended(container), f"end of container {container.id}")
             return
         live.pidfd = pidfd
+        self._trimmer.watch(container)
         asyncio.get_running_loop().add_reader(pidfd, self._monitor_ended, container)
 
     def _monitor_ended(self, container: Container) -> None:
@@ -153,7 +159,7 @@ class Supervisor:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(live.hub.drained(), DRAIN_SECONDS)
         await self._networks.deactivate(container)
-        await trim_log(container, layout)
+        await self._trimmer.finish(container)
         failpoint("end.disconnected")
         restart = wants_restart(
             container.host.restart_policy,
@@ -168,6 +174,7 @@ class Supervisor:
         state.error = outcome.error
         state.process = state.monitor = None
         container.sandbox.netns = ""
+        self._health.suspend(container)
         self._index.note(container)
         failpoint("end.recorded")
         if outcome.oom_killed:
