@@ -77,10 +77,11 @@ def test_a_snapshot_stacks_its_chain_with_the_top_first(snapshots: Snapshots) ->
     top = unpack(snapshots, TOP, base)
     snapshots.prepare("key", top)
     plan = snapshots.mount_plan("key", volatile=True)
-    assert plan.lower == (*snapshots.view_plan(top).lower[:1], *snapshots.view_plan(base).lower)
+    layers = (*snapshots.view_plan(top).lower[:1], *snapshots.view_plan(base).lower)
+    assert plan.lower[-2:] == layers  # above them only the mount points, if the driver keeps them so
     assert plan.upper and plan.work and plan.upper != plan.work and plan.volatile
     view = snapshots.view_plan(top)
-    assert (view.lower, view.upper, view.work) == (plan.lower, None, None)
+    assert (view.lower, view.upper, view.work) == (layers, None, None)
     assert snapshots.chain_of("key") == top
     assert snapshots.usage("key") == 0
 
@@ -88,7 +89,21 @@ def test_a_snapshot_stacks_its_chain_with_the_top_first(snapshots: Snapshots) ->
 def test_an_empty_root(snapshots: Snapshots) -> None:
     snapshots.prepare("key", "")
     assert snapshots.chain_of("key") == ""
-    assert len(snapshots.mount_plan("key", volatile=False).lower) == 1
+    assert snapshots.mount_plan("key", volatile=False).lower
+
+
+def test_what_nothing_was_written_to_has_no_changes(snapshots: Snapshots) -> None:
+    base = unpack(snapshots, BASE)
+    snapshots.prepare("key", base)
+    assert snapshots.changes("key") == []
+    assert b"".join(snapshots.diff("key")) == bytes(1024)
+
+
+def test_changes_of_nothing(snapshots: Snapshots) -> None:
+    with pytest.raises(NotFound):
+        snapshots.changes("missing")
+    with pytest.raises(NotFound):
+        next(snapshots.diff("missing"))
 
 
 def test_a_key_is_taken_once(snapshots: Snapshots) -> None:

@@ -56,7 +56,8 @@ class Story:
 
     def tell(self, name: str) -> None:
         """The chapters in which the failpoint may come."""
-        chapters = [self.images, self.life, self.policies, self.volumes, self.long_log, self.health, self.networks]
+        chapters = [self.images, self.commits, self.life, self.policies, self.volumes, self.long_log, self.health]
+        chapters.append(self.networks)
         first = next((chapter for prefix, chapter in self._where().items() if name.startswith(prefix)), None)
         for chapter in [first] if first else chapters:
             chapter()
@@ -76,6 +77,7 @@ class Story:
         own = tuple(f"networks.{verb}." for verb in ("create", "connect", "disconnect", "remove"))
         return {
             **dict.fromkeys(own, self.networks),
+            "images.commit.": self.commits,
             **dict.fromkeys(("images.", "blobs.", "snapshots.unpack"), self.images),
             **dict.fromkeys(life, self.life),
             "volumes.": self.volumes,
@@ -95,6 +97,18 @@ class Story:
             assert http.delete("/images/wt-crash:1").status == 200
         with self.doing("image wt-tag:1", "absent"):
             assert http.delete("/images/wt-tag:1").status == 200
+
+    def commits(self) -> None:
+        engine, http = self.engine, self.engine.http
+        with self.doing("wt-made", "exited", "created", "running"):
+            self.create("wt-made", ["sh", "-c", "echo x > /new"])
+            engine.start("wt-made")
+            engine.wait("wt-made")
+            eventually(lambda: engine.state("wt-made")["Status"] == "exited")
+        with self.doing("image wt-made:1", "present"):
+            assert http.post("/commit", container="wt-made", repo="wt-made", tag="1").status == 201
+        with self.doing("image wt-made:1", "absent"):
+            assert http.delete("/images/wt-made:1").status == 200
 
     def life(self) -> None:
         engine, http, name = self.engine, self.engine.http, "wt-c1"

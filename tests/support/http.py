@@ -306,6 +306,7 @@ class Client:
         self,
         method: str,
         path: str,
+        /,
         *,
         json: Any = None,
         body: Body = None,
@@ -319,19 +320,19 @@ class Client:
         finally:
             wire.close()
 
-    def get(self, path: str, **query: Any) -> Response:
+    def get(self, path: str, /, **query: Any) -> Response:
         return self.request("GET", path, **query)
 
-    def head(self, path: str, **query: Any) -> Response:
+    def head(self, path: str, /, **query: Any) -> Response:
         return self.request("HEAD", path, **query)
 
     def post(self, path: str, json: Any = None, *, body: Body = None, **query: Any) -> Response:
         return self.request("POST", path, json=json, body=body, **query)
 
-    def delete(self, path: str, **query: Any) -> Response:
+    def delete(self, path: str, /, **query: Any) -> Response:
         return self.request("DELETE", path, **query)
 
-    def stream(self, method: str, path: str, *, json: Any = None, body: Body = None, **query: Any) -> Stream:
+    def stream(self, method: str, path: str, /, *, json: Any = None, body: Body = None, **query: Any) -> Stream:
         """Returns when the headers have come."""
         wire = self._send(method, path, query, json, body, {})
         try:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 
 from wherry.errors import Conflict, InvalidParameter, NotFound
+from wherry.model.filechanges import Change
 from wherry.model.image import next_chain_id
 from wherry.model.mount_plans import OverlayPlan
 from wherry.storage.snapshots import Layer
@@ -56,6 +57,14 @@ class MemorySnapshots:
     def usage(self, key: str) -> int:
         self.chain_of(key)
         return 0
+
+    def changes(self, key: str) -> list[Change]:
+        self.chain_of(key)
+        return []
+
+    def diff(self, key: str) -> Generator[bytes, None, None]:
+        self.chain_of(key)
+        yield bytes(1024)
 
     def remove(self, key: str) -> None:
         self._active.pop(key, None)

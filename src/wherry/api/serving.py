@@ -6,7 +6,19 @@ import socket
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
-from wherry.api import containers, disk_usage, events, execs, images, networks, resources, system, unsupported, volumes
+from wherry.api import (
+    containers,
+    disk_usage,
+    events,
+    execs,
+    files,
+    images,
+    networks,
+    resources,
+    system,
+    unsupported,
+    volumes,
+)
 from wherry.api.app import App, Route
 from wherry.api.server import Listener
 from wherry.engine.engine import Engine
@@ -44,6 +56,7 @@ def routes(engine: Engine) -> list[Route]:
             engine.containers.get, engine.resources.meter, engine.resources.updater, engine.resources.tops
         ),
         *execs.routes(engine.execs),
+        *files.routes(engine.files, engine.commits),
         *images.routes(engine.images),
         *volumes.routes(engine.volumes),
         *disk_usage.routes(engine.disk_usage, ImageNames(engine.images).id_of),

@@ -19,16 +19,10 @@ NO_MANAGER = (
 
 # Method, path, and the operation as its user knows it. With {container} the container must exist first.
 OPERATIONS: tuple[tuple[str, str, str], ...] = (
-    ("GET", "/containers/{container:.*}/changes", "listing changed files (diff)"),
-    ("GET", "/containers/{container:.*}/export", "exporting a container's files (export)"),
     ("GET", "/containers/{container:.*}/attach/ws", "attaching by WebSocket"),
-    ("HEAD", "/containers/{container:.*}/archive", "copying files (cp)"),
-    ("GET", "/containers/{container:.*}/archive", "copying files (cp)"),
-    ("PUT", "/containers/{container:.*}/archive", "copying files (cp)"),
     ("GET", "/containers/{container:.*}/checkpoints", "checkpoints"),
     ("POST", "/containers/{container:.*}/checkpoints", "checkpoints"),
     ("DELETE", "/containers/{container:.*}/checkpoints/{checkpoint}", "checkpoints"),
-    ("POST", "/commit", "making an image of a container (commit)"),
     ("POST", "/build", "building images (build)"),
     ("POST", "/build/cancel", "cancelling a build"),
     ("POST", "/session", "build sessions (BuildKit)"),

@@ -44,9 +44,14 @@ class Invocation:
         self.root = root
 
 
+def usage_of(usage: str, path: str) -> str:
+    """The rest of a usage line; some commands have a second one."""
+    return usage.replace("{name}", program.NAME).replace("{path}", path)
+
+
 def usage_error(message: str, usage: str, path: str, code: int, word: str = "Run") -> Failure:
     full = f"{program.NAME} {path}".strip()
-    usage = f"Usage:  {full} {usage}".rstrip()
+    usage = f"Usage:  {full} {usage_of(usage, path)}".rstrip()
     return Failure(f"{message}\n\n{usage}\n\n{word} '{full} --help' for more information", code)
 
 

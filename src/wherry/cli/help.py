@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from wherry.cli import program
-from wherry.cli.commandline import find, spellings
+from wherry.cli.commandline import find, spellings, usage_of
 from wherry.cli.table import COMMANDS, COMMON, GLOBAL_FLAGS, GROUPS, Flag
 
 
@@ -33,7 +33,11 @@ def _command(path: str) -> str:
     found = find(path)
     assert found is not None
     paths, usage, summary, _, _, flags = found[0]
-    out = [f"Usage:  {program.NAME} {path} {usage}".rstrip(), "", _named(summary.rpartition("\n")[2])]
+    out = [
+        f"Usage:  {program.NAME} {path} {usage_of(usage, path)}".rstrip(),
+        "",
+        _named(summary.partition("\n")[2] or summary),
+    ]
     aliases = [f"{program.NAME} {name}" for pattern in paths for name in spellings(pattern)]
     if len(aliases) > 1:
         out += ["", "Aliases:", "  " + ", ".join(aliases)]

@@ -170,6 +170,46 @@ COMMANDS: tuple[Command, ...] = (
     ),
     (
         (
+            "container commit",
+            "commit",
+        ),
+        "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
+        "Create a new image from a container's changes",
+        (1, 2),
+        "changes:commit",
+        (
+            ("author", "a", "string", 'Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")'),
+            ("change", "c", "list", "Apply Dockerfile instruction to the created image"),
+            ("message", "m", "string", "Commit message"),
+            ("pause", "p", "bool", "Pause container during commit (default true)"),
+        ),
+    ),
+    (
+        (
+            "container cp",
+            "cp",
+        ),
+        "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\t{name} {path} [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
+        "Copy files/folders between a container and the local filesystem\n"
+        "Copy files/folders between a container and the local filesystem\n\n"
+        "Use '-' as the source to read a tar archive from stdin\nand extract it to a directory destination in a "
+        "container.\nUse '-' as the destination to stream a tar archive of a\ncontainer source to stdout.",
+        (2, 2),
+        "cp",
+        (
+            ("archive", "a", "bool", "Archive mode (copy all uid/gid information)"),
+            ("follow-link", "L", "bool", "Always follow symbol link in SRC_PATH"),
+            (
+                "quiet",
+                "q",
+                "bool",
+                "Suppress progress output during copy. Progress output is automatically suppressed if no terminal "
+                "is attached",
+            ),
+        ),
+    ),
+    (
+        (
             "container create",
             "create",
         ),
@@ -181,6 +221,17 @@ COMMANDS: tuple[Command, ...] = (
             *CREATE_FLAGS,
             ("pull", "", "string", 'Pull image before creating ("always", "|missing", "never") (default "missing")'),
         ),
+    ),
+    (
+        (
+            "container diff",
+            "diff",
+        ),
+        "CONTAINER",
+        "Inspect changes to files or directories on a container's filesystem",
+        (1, 1),
+        "changes:diff",
+        (),
     ),
     (
         (
@@ -202,6 +253,17 @@ COMMANDS: tuple[Command, ...] = (
             ("user", "u", "string", 'Username or UID (format: "<name|uid>[:<group|gid>]")'),
             ("workdir", "w", "string", "Working directory inside the container"),
         ),
+    ),
+    (
+        (
+            "container export",
+            "export",
+        ),
+        "[OPTIONS] CONTAINER",
+        "Export a container's filesystem as a tar archive",
+        (1, 1),
+        "changes:export",
+        (("output", "o", "string", "Write to a file, instead of STDOUT"),),
     ),
     (
         ("container inspect",),
@@ -844,9 +906,8 @@ GLOBAL_FLAGS: tuple[Flag, ...] = (
 # Commands that docker has and this program will have.
 LATER = frozenset(
     (
-        *"build builder buildx checkpoint commit compose config context cp diff export login logout".split(),
+        *"build builder buildx checkpoint compose config context login logout".split(),
         *"manifest node plugin pull push search secret service stack swarm trust".split(),
-        *(f"container {name}" for name in "commit cp diff export".split()),
         *(f"image {name}" for name in "build pull push".split()),
         "volume update",
     )

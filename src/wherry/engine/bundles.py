@@ -76,7 +76,7 @@ class Bundles:
         settings = container.host
         hostname = self._hostname(container)
         user = self._prepare_root(container, layout)
-        mounts = [_prepared(point, str(self._host.roots.data)) for point in container.mounts]
+        mounts = [prepared(point, str(self._host.roots.data)) for point in container.mounts]
         mapped = _mapped_devices(settings)
         filter_spec, annotations = self._seccomp(container)
         inputs = SpecInputs(
@@ -210,7 +210,7 @@ class _Root:
         os.close(self.fd)
 
 
-def _prepared(point: MountPoint, data_root: str) -> MountPoint:
+def prepared(point: MountPoint, data_root: str) -> MountPoint:
     """The mount point once its source can be mounted: a missing host folder of `-v` is made."""
     if point.type != "bind":
         return point

@@ -18,7 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from wherry.engine.commits import Commits
+from wherry.engine.containers.announce import announcer
 from wherry.engine.containers.assembly import Neighbours, Resources, open_containers
+from wherry.engine.containers.files import Files
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.service import Containers
@@ -69,6 +72,8 @@ class Engine:
     networks: Networks
     containers: Containers
     execs: Execs
+    files: Files
+    commits: Commits
     resources: Resources
     events: Events
     disk_usage: DiskUsage
@@ -106,12 +111,15 @@ async def open_engine(config: EngineConfig) -> AsyncIterator[Engine]:
         stack.push_async_callback(networks.close)
         await images.recover({record.id for record in index.load()})
         neighbours = Neighbours(images, snapshots, volumes, networks, events)
-        containers, execs, resources = await stack.enter_async_context(
+        containers, execs, resources, files = await stack.enter_async_context(
             open_containers(host, index, runtimes, neighbours, watcher)
         )
+        commits = Commits(containers, images, snapshots, announcer(events))
         facts = await asyncio.to_thread(_facts, config, host, runtimes, index, images, networks, events)
         usage = DiskUsage(images, volumes, snapshots, containers.all)
-        yield Engine(host, facts, images, volumes, networks, containers, execs, resources, events, usage)
+        yield Engine(
+            host, facts, images, volumes, networks, containers, execs, files, commits, resources, events, usage
+        )
 
 
 def _take_threads() -> ThreadPoolExecutor:

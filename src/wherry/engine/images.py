@@ -11,7 +11,7 @@ import logging
 import platform as machine
 import threading
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,7 @@ from wherry.engine.image_removal import InUse, Removal, Removed
 from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from wherry.model import image_filters, platforms
 from wherry.model.changes import apply_changes
+from wherry.model.commits import Commit, commit_document
 from wherry.model.config import Config
 from wherry.model.events import Event
 from wherry.model.failpoints import failpoint
@@ -37,7 +38,7 @@ from wherry.storage.blobs import Blobs, Ingest
 from wherry.storage.database import Database
 from wherry.storage.image_records import ImageRecords, LayerBlob
 from wherry.storage.snapshots import Counted, Layer, Snapshots
-from wherry.storage.streams import Decompressed, Peekable, Pipe, compression_of
+from wherry.storage.streams import Decompressed, Peekable, Pieces, compression_of, consume, in_thread
 from wherry.storage.tar import BadArchive, Source
 
 log = logging.getLogger(__name__)
@@ -272,7 +273,7 @@ class Images:
         """
         async with self._holding():
             with Received() as received:
-                await self._consume(stream, lambda source: received.receive(source, self._blobs))
+                await consume(stream, lambda source: received.receive(source, self._blobs))
                 failpoint("images.load.received")
                 found = await asyncio.to_thread(received.images, self._host)
                 for archived in found:
@@ -393,7 +394,7 @@ class Images:
         config = apply_changes(Config(), changes)
         async with self._holding():
             try:
-                layer, blob = await self._consume(stream, self._import_layer)
+                layer, blob = await consume(stream, self._import_layer)
             except BadArchive as error:
                 raise SystemFailure(str(error)) from error  # as the real engine, which answers 500 to a broken tar
             failpoint("images.import.unpacked")
@@ -426,6 +427,49 @@ class Images:
                 pass
             digest = ingest.commit("" if plain.compression else layer.diff_id)
         return layer, LayerBlob(digest, plain.compression)
+
+    # commit
+
+    async def commit(
+        self, base: Image, diff: Generator[bytes, None, None], target: Reference | None, step: Commit
+    ) -> Image:
+        """Make an image of `base` with one more layer, the OCI layer `diff`; without one if nothing is in it.
+
+        Raises InvalidParameter, SystemFailure.
+        """
+        async with self._holding():
+            added = await in_thread(lambda: self._commit_layer(diff, base.chain_id))
+            failpoint("images.commit.unpacked")
+            document = commit_document(base, step, added[0].diff_id if added else "")
+            await asyncio.to_thread(self._blobs.put, document)
+            image = parse_image(document)
+            image.parent = base.id
+            image.layer_sizes = [*base.layer_sizes, *([added[0].size] if added else [])]
+            image.size = sum(image.layer_sizes)
+            with self._records.transaction() as connection:
+                self._records.put(connection, image)
+                if added and added[0].diff_id not in self._records.blobs:
+                    self._records.put_blob(connection, added[0].diff_id, added[1])
+                if target is not None:
+                    self._records.name(connection, target, image.id)
+                    self._tagged(image)
+                    self._records.put(connection, image)
+                    self._event("tag", image, target.familiar)
+                failpoint("images.commit.recorded")
+        return image
+
+    def _commit_layer(self, diff: Generator[bytes, None, None], parent: str) -> tuple[Layer, LayerBlob] | None:
+        """Unpack and keep in one pass. Blocking."""
+        try:
+            source = Peekable(Pieces(diff))
+            if source.peek(len(END) + 1) == END:
+                return None
+            with self._blobs.ingest(hashed=False) as ingest:
+                layer = self._snapshots.layer(self._snapshots.unpack(_Tee(source, ingest), parent))
+                ingest.commit(layer.diff_id)
+            return layer, LayerBlob(layer.diff_id, "")
+        finally:
+            diff.close()
 
     # save
 
@@ -609,23 +653,6 @@ class Images:
             if not self._holders and self._uncollected:
                 async with self._gate:
                     await self._collect()
-
-    async def _consume(self, stream: AsyncIterable[bytes], work: Callable[[Source], Any]) -> Any:
-        """Run `work` in a thread on the stream; returns what it returns."""
-        pipe = Pipe()
-
-        def guarded() -> Any:
-            try:
-                return work(pipe)
-            finally:
-                pipe.abandon()
-
-        task = asyncio.create_task(asyncio.to_thread(guarded))
-        try:
-            await pipe.pump(stream)
-        finally:
-            await _settled(task)
-        return task.result()
 
     def _event(self, action: str, image: Image, name: str, *, labels: bool = True) -> None:
         attributes = {**((image.config.labels or {}) if labels else {}), "name": name}

@@ -53,3 +53,43 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
     """fallocate(2): give a range of a file back to the disk; it reads as zeros from then on."""
     flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
     _check(_libc.fallocate(fd, flags, ctypes.c_int64(offset), ctypes.c_int64(length)), "fallocate")
+
+
+# new mount API: open_tree(2), move_mount(2), pivot_root(2); numbers are the same on every architecture but pivot_root's
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH = 4
+AT_FDCWD = -100
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
+_SYS_PIVOT_ROOT = {"x86_64": 155}.get(os.uname().machine, 41)  # 41: asm-generic/unistd.h
+
+CLONE_NEWNS = 0x20000
+
+
+def open_tree(path: str, flags: int) -> int:
+    """open_tree(2): with OPEN_TREE_CLONE, a detached copy of the mount at `path`, as a descriptor."""
+    fd: int = _libc.syscall(_SYS_OPEN_TREE, AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags | OPEN_TREE_CLOEXEC))
+    _check(fd, path)
+    return fd
+
+
+def move_mount(fd: int, target: str) -> None:
+    """move_mount(2): attach the detached mount `fd` at `target`."""
+    flags = ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH)
+    _check(_libc.syscall(_SYS_MOVE_MOUNT, fd, b"", AT_FDCWD, os.fsencode(target), flags), target)
+
+
+def pivot_root(new: str, old: str) -> None:
+    """pivot_root(2)."""
+    _check(_libc.syscall(_SYS_PIVOT_ROOT, os.fsencode(new), os.fsencode(old)), new)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2), of the calling thread."""
+    _check(_libc.unshare(flags), "unshare")
+
+
+def setns(fd: int, kind: int) -> None:
+    """setns(2), of the calling thread."""
+    _check(_libc.setns(fd, kind), "setns")

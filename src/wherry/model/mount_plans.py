@@ -20,3 +20,27 @@ class OverlayPlan:
     work: str | None = None
     volatile: bool = False
     options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BindPlan:
+    """One bind mount inside a root filesystem: `source` is the host's path, `destination` the one inside."""
+
+    source: str
+    destination: str
+    read_only: bool = False
+    non_recursive: bool = False
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """A root filesystem with binds in it, in this order: outer ones first.
+
+    The root is the `overlay` to mount, or what is `mounted` at a path of the host already. `read_only` is of the root
+    alone.
+    """
+
+    overlay: OverlayPlan | None = None
+    mounted: str = ""
+    binds: tuple[BindPlan, ...] = ()
+    read_only: bool = False

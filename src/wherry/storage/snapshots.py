@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 import threading
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -18,11 +18,16 @@ import msgspec
 
 from wherry.errors import Conflict, InvalidParameter, NotFound
 from wherry.model.failpoints import failpoint
+from wherry.model.filechanges import Change
 from wherry.model.image import next_chain_id
 from wherry.model.mount_plans import OverlayPlan
+from wherry.storage import overlay
 from wherry.storage.layers import unpack
+from wherry.storage.mountpoints import make_mount_points
 from wherry.storage.tar import Source
 from wherry.storage.usage import disk_usage
+
+_PLAIN = ("redirect_dir=off", "metacopy=off")  # so that the upper directory alone tells what changed
 
 
 class Layer(msgspec.Struct, frozen=True):
@@ -48,6 +53,8 @@ class Snapshots(Protocol):
         ...                                                          # the container runs, stops, runs again
         unmount(target)
         snapshots.usage("4f2c...")                                   # bytes written
+        snapshots.changes("4f2c...")                                 # which files that changed
+        snapshots.unpack(as_source(snapshots.diff("4f2c...")), app)  # the same as a layer: `commit`
         snapshots.remove("4f2c...")                                  # at `rm`
         snapshots.remove_chain(app); snapshots.remove_chain(base)    # when no image and no snapshot needs them
 
@@ -80,6 +87,18 @@ class Snapshots(Protocol):
 
     def usage(self, key: str) -> int:
         """Bytes that the snapshot's own files take. Raises NotFound."""
+
+    def changes(self, key: str) -> list[Change]:
+        """What was changed in a snapshot against its chain, sorted by path; a folder with changes in it has changed.
+
+        Mount points of the engine's own are no changes. Works while it is mounted. Raises NotFound, OSError.
+        """
+
+    def diff(self, key: str) -> Generator[bytes, None, None]:
+        """The same as an uncompressed OCI layer, in pieces: unpacked on the chain it gives what the snapshot shows.
+
+        Blocking at each step. Raises NotFound (at the first), OSError.
+        """
 
     def occupied(self, key: str) -> int:
         """Bytes on disk of the snapshot's own files. Raises NotFound."""
@@ -120,9 +139,10 @@ class Snapshots(Protocol):
 class OverlaySnapshots:
     """Layers as unpacked directories for overlayfs.
 
-    On disk: `layers/HEX/{fs,layer.json}`, `active/KEY/{upper,work,chain}` where `chain` is a symlink whose target is
-    the chain ID, `empty` for images without layers, `tmp`, where everything is made before it is renamed into place,
-    and `trash`, where everything is moved to before it is deleted.
+    On disk: `layers/HEX/{fs,layer.json,mount-points}` (the last one once a container stands on it),
+    `active/KEY/{upper,work,chain}` where `chain` is a symlink whose target is the chain ID, `empty` and
+    `empty-mount-points` for images without layers, `tmp`, where everything is made before it is renamed into place, and
+    `trash`, where everything is moved to before it is deleted.
     """
 
     def __init__(self, root: Path) -> None:
@@ -131,6 +151,7 @@ class OverlaySnapshots:
         self._temporary = root / "tmp"
         self._trash = root / "trash"
         self._empty = root / "empty"
+        self._empty_mount_points = root / "empty-mount-points"
         for directory in (root, self._layers, self._active, self._temporary, self._trash):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._empty.mkdir(mode=0o755, exist_ok=True)
@@ -179,6 +200,7 @@ class OverlaySnapshots:
 
     def prepare(self, key: str, chain_id: str) -> None:
         top = self._directories(chain_id)[0] if chain_id else str(self._empty)
+        self._make_mount_points(chain_id)
         making = self._new()
         try:
             upper = making / "upper"
@@ -199,9 +221,13 @@ class OverlaySnapshots:
             _remove_trees([making])
 
     def mount_plan(self, key: str, *, volatile: bool) -> OverlayPlan:
-        lower = self._directories(self.chain_of(key)) or (str(self._empty),)
+        chain_id = self.chain_of(key)
+        lower = self._directories(chain_id) or (str(self._empty),)
+        mount_points = self._mount_points_path(chain_id)
+        if mount_points.exists():
+            lower = (str(mount_points), *lower)
         path = self._active_path(key)
-        return OverlayPlan(lower, str(path / "upper"), str(path / "work"), volatile)
+        return OverlayPlan(lower, str(path / "upper"), str(path / "work"), volatile, _PLAIN)
 
     def view_plan(self, chain_id: str) -> OverlayPlan:
         return OverlayPlan(self._directories(chain_id) or (str(self._empty),))
@@ -209,6 +235,14 @@ class OverlaySnapshots:
     def usage(self, key: str) -> int:
         self.chain_of(key)
         return tree_size(str(self._active_path(key) / "upper"))
+
+    def changes(self, key: str) -> list[Change]:
+        lower = self.mount_plan(key, volatile=False).lower
+        return overlay.changes(str(self._active_path(key) / "upper"), lower)
+
+    def diff(self, key: str) -> Generator[bytes, None, None]:
+        self.chain_of(key)
+        yield from overlay.diff(str(self._active_path(key) / "upper"))
 
     def occupied(self, key: str) -> int:
         self.chain_of(key)
@@ -267,6 +301,25 @@ class OverlaySnapshots:
 
     def purge(self) -> None:
         _remove_trees([self._trash / name for name in os.listdir(self._trash)])
+
+    def _mount_points_path(self, chain_id: str) -> Path:
+        """With the layer, so that it goes when that goes."""
+        return self._layer_path(chain_id) / "mount-points" if chain_id else self._empty_mount_points
+
+    def _make_mount_points(self, chain_id: str) -> None:
+        place = self._mount_points_path(chain_id)
+        if place.exists():
+            return
+        making = self._new()
+        try:
+            making.chmod(0o755)
+            below = overlay.Merged([os.fsencode(path) for path in self._directories(chain_id)])
+            make_mount_points(making, below)
+            failpoint("snapshots.prepare.mount-points-made")
+            with suppress(FileNotFoundError):  # the layer has just gone, as the caller will find
+                _rename_new(making, place)
+        finally:
+            _remove_trees([making])
 
     def _has(self, chain_id: str) -> bool:
         return self._layer_path(chain_id).exists()

@@ -7,10 +7,11 @@ import bz2
 import contextlib
 import io
 import lzma
+import threading
 import zlib
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterator
 from queue import SimpleQueue
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 import zstandard
 from isal import igzip, isal_zlib
@@ -18,6 +19,7 @@ from isal import igzip, isal_zlib
 from wherry.errors import InvalidParameter
 from wherry.storage.tar import Source
 
+T = TypeVar("T")
 _HIGH_WATER = 8 << 20  # bytes that wait for the thread before the sender is held back
 
 
@@ -87,6 +89,87 @@ class Pipe:
     def _abandon(self) -> None:
         self._abandoned = True
         self._room.set()
+
+
+def in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
+    """Do it in a thread of its own: what waits for a client may wait for ever, and the engine's threads are few."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast(T, result))
+
+    def run() -> None:
+        result: T | None = None
+        failure: BaseException | None = None
+        try:
+            result = work()
+        except BaseException as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=run, name="stream", daemon=True).start()
+    return future
+
+
+async def consume(stream: AsyncIterable[bytes], work: Callable[[Source], T]) -> T:
+    """Run `work` in a thread on the stream; returns what it returns, and not before it has ended."""
+    pipe = Pipe()
+
+    def guarded() -> T:
+        try:
+            return work(pipe)
+        finally:
+            pipe.abandon()
+
+    done = in_thread(guarded)
+    try:
+        await pipe.pump(stream)
+    finally:
+        await asyncio.wait((done,))
+        done.exception()  # seen, also where another failure is the one that is raised
+    return done.result()
+
+
+async def flow(pieces: Generator[bytes, None, None]) -> AsyncGenerator[bytes, None]:
+    """A blocking generator's pieces, each made in a thread while the one before is taken.
+
+    Close it (`contextlib.aclosing`): the generator is closed with it, and not before it rests.
+    """
+    work = asyncio.create_task(asyncio.to_thread(next, pieces, None))
+    try:
+        while (piece := await asyncio.shield(work)) is not None:
+            work = asyncio.create_task(asyncio.to_thread(next, pieces, None))
+            if piece:
+                yield piece
+    finally:
+        await asyncio.wait((work,))
+        work.exception()
+        pieces.close()
+
+
+class Pieces:
+    """A generator of pieces as a source."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def read(self, size: int, /) -> bytes:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return b""
+            self._rest = memoryview(piece)
+        piece = bytes(self._rest[:size])
+        self._rest = self._rest[size:]
+        return piece
 
 
 class Peekable:

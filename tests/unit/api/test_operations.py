@@ -6,7 +6,19 @@ from typing import Any, cast
 
 import pytest
 
-from wherry.api import containers, disk_usage, events, execs, images, networks, resources, system, unsupported, volumes
+from wherry.api import (
+    containers,
+    disk_usage,
+    events,
+    execs,
+    files,
+    images,
+    networks,
+    resources,
+    system,
+    unsupported,
+    volumes,
+)
 from wherry.api.app import App, Route
 from wherry.errors import NotFound
 
@@ -25,6 +37,7 @@ def done() -> list[Route]:
         *containers.routes(nothing, nothing, nothing, nothing),
         *resources.routes(nothing, nothing, nothing, nothing),
         *execs.routes(nothing),
+        *files.routes(nothing, nothing),
         *images.routes(nothing),
         *volumes.routes(nothing),
         *networks.routes(nothing, nothing, nothing),

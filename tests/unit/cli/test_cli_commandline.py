@@ -67,7 +67,7 @@ def test_flags_after_the_image_are_the_containers() -> None:
             1,
         ),
         (["trust"], "wherry: 'wherry trust' is not there yet", 1),
-        (["container", "cp", "x"], "wherry: 'wherry container cp' is not there yet", 1),
+        (["volume", "update", "x"], "wherry: 'wherry volume update' is not there yet", 1),
     ],
 )
 def test_words_of_usage_errors(words: list[str], text: str, code: int) -> None:

@@ -11,6 +11,7 @@ from wherry.engine.bundles import Bundles
 from wherry.engine.containers.announce import announcer
 from wherry.engine.containers.connecting import Connector
 from wherry.engine.containers.creating import Creator
+from wherry.engine.containers.files import Files
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.live import Lives
 from wherry.engine.containers.log_limits import Trimmer
@@ -24,6 +25,7 @@ from wherry.engine.containers.starting import Starter
 from wherry.engine.containers.supervisor import Supervisor
 from wherry.engine.containers.tops import Tops
 from wherry.engine.containers.updating import Updater
+from wherry.engine.containers.views import Views
 from wherry.engine.execs import Execs
 from wherry.engine.health import HealthChecks
 from wherry.linux import cgroups
@@ -57,7 +59,7 @@ class Resources:
 @contextlib.asynccontextmanager
 async def open_containers(
     host: Host, index: Index, runtimes: Runtimes, neighbours: Neighbours, watcher: Watcher
-) -> AsyncIterator[tuple[Containers, Execs, Resources]]:
+) -> AsyncIterator[tuple[Containers, Execs, Resources, Files]]:
     """Recover what a predecessor left, then serve; leaving stops watching, containers run on."""
     announce = announcer(neighbours.events)
     snapshots, networks = neighbours.snapshots, neighbours.networks
@@ -74,13 +76,15 @@ async def open_containers(
         host_gateway=networks.host_gateway,
         takes_bpf=lambda container: runtimes.of(container).takes_bpf,
     )
-    starter = Starter(host, runtimes, snapshots, networks, index.save, bundles.write)
+    views = Views(host, index, lives, snapshots)
+    starter = Starter(host, runtimes, snapshots, networks, index.save, bundles.write, views.held)
     execs = Execs(host, index, runtimes, bundles.write_process, announce)
     trimmer = Trimmer(host, watcher)
     health = HealthChecks(index, execs, announce)
     supervisor = Supervisor(host, index, lives, starter, runtimes, networks, announce, health, trimmer)
     remover = Remover(host, index, lives, supervisor, neighbours.images, snapshots, neighbours.volumes, announce)
     supervisor.auto_remove = remover.remove_ended
+    views.settled = supervisor.settled
     creator = Creator(
         host, index, neighbours.images, snapshots, neighbours.volumes, runtimes, networks, remover, announce
     )
@@ -109,7 +113,7 @@ async def open_containers(
     health.recover()
     await recovery.start_by_policy()
     try:
-        yield containers, execs, resources
+        yield containers, execs, resources, Files(index, views, snapshots, announce)
     finally:
         await asyncio.gather(warming, return_exceptions=True)
         await trimmer.close()

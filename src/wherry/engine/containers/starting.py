@@ -21,6 +21,7 @@ from wherry.engine.containers.needs import NetworkPlane, SnapshotStore
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.errors import InvalidParameter, SystemFailure
 from wherry.linux import cgroups, mounts, processes
+from wherry.linux.views import View
 from wherry.model.container import Container, ProcessIdentity
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
@@ -34,6 +35,9 @@ from wherry.runtime.spec import late_limits
 WriteBundle = Callable[[Container, Layout, str | None], None]
 """Write config.json and the generated /etc files, given the path of the network namespace to join (blocking)."""
 
+HeldView = Callable[[str], contextlib.AbstractContextManager[View | None]]
+"""The view of a container's files that somebody has open, which its root filesystem is then mounted for already."""
+
 
 class Starter:
     """Starts containers. Holds no state of its own."""
@@ -46,6 +50,7 @@ class Starter:
         networks: NetworkPlane,
         save: Callable[[Container], None],
         write_bundle: WriteBundle,
+        held_view: HeldView,
     ) -> None:
         self._host = host
         self._runtimes = runtimes
@@ -53,6 +58,7 @@ class Starter:
         self._networks = networks
         self._save = save
         self._write_bundle = write_bundle
+        self._held_view = held_view
 
     async def start(self, container: Container, hub: Hub) -> None:
         """Bring the process of a STARTING container up and fill in its state's identities and start time.
@@ -91,15 +97,19 @@ class Starter:
     ) -> str | None:
         """Root filesystem and network, side by side."""
         connected = asyncio.create_task(self._connect(container, undo, until_joined))
-        await _all(
-            asyncio.to_thread(self._mount_root, container, layout),
-            connected,
-        )
+        with self._held_view(container.id) as view:
+            await _all(
+                asyncio.to_thread(self._mount_root, container, layout, view),
+                connected,
+            )
         return connected.result()
 
-    def _mount_root(self, container: Container, layout: Layout) -> None:
-        plan = self._snapshots.mount_plan(container.id, volatile=container.host.auto_remove)
-        mounts.mount_overlay(plan, layout.rootfs)
+    def _mount_root(self, container: Container, layout: Layout, view: View | None) -> None:
+        if view is not None:
+            view.attach(layout.rootfs)
+        else:
+            plan = self._snapshots.mount_plan(container.id, volatile=container.host.auto_remove)
+            mounts.mount_overlay(plan, layout.rootfs)
         failpoint("start.root-mounted")
         if container.host.ipc_mode == "shareable":
             layout.shm.mkdir(mode=0o700)

@@ -1,0 +1,112 @@
+"""Views of containers' files, one a container, shared by everybody who looks at the same time.
+
+A running container's view shows the root filesystem that runs; one that does not run has it mounted for the view alone.
+Should it start meanwhile, it is given that very mount: two overlays of the same directories would not agree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from wherry.engine.bundles import prepared
+from wherry.engine.containers.index import Index
+from wherry.engine.containers.layout import Layout
+from wherry.engine.containers.live import Lives
+from wherry.engine.containers.needs import SnapshotStore
+from wherry.engine.etc_files import below
+from wherry.errors import NotFound, SystemFailure
+from wherry.linux.views import View, open_view
+from wherry.model.container import Container
+from wherry.model.host import Host
+from wherry.model.mount_plans import BindPlan, ViewPlan
+
+
+@dataclass
+class _Shared:
+    view: View
+    users: int = 0
+
+
+class Views:
+    """Opens views and knows which are open. `settled` returns when nothing is left of a container's last run."""
+
+    def __init__(self, host: Host, index: Index, lives: Lives, snapshots: SnapshotStore) -> None:
+        self._host = host
+        self._index = index
+        self._lives = lives
+        self._snapshots = snapshots
+        self._scratch = host.roots.run / "view"  # where views are put together, each in its own namespace
+        self._scratch.mkdir(mode=0o700, exist_ok=True)
+        self._open: dict[str, _Shared] = {}
+        self.settled: Callable[[Container], Awaitable[None]] = _at_once
+
+    @contextlib.asynccontextmanager
+    async def of(self, container: Container) -> AsyncIterator[View]:
+        """The container's view for a while. Raises NotFound (removed meanwhile), SystemFailure."""
+        async with self._lives.of(container).lock:  # nobody starts or ends it while the view is made
+            if container.id not in self._open:
+                if self._index.get(container.id) is None:
+                    raise NotFound(f"No such container: {container.id}")
+                if not container.state.status.alive:
+                    await self.settled(container)
+                self._open[container.id] = _Shared(await asyncio.to_thread(self._make, container))
+        with self.held(container.id) as view:
+            assert view is not None
+            yield view
+
+    @contextlib.contextmanager
+    def held(self, container_id: str) -> Iterator[View | None]:
+        """The view that is open, if one is; it stays open meanwhile."""
+        shared = self._open.get(container_id)
+        if shared is None:
+            yield None
+            return
+        shared.users += 1
+        try:
+            yield shared.view
+        finally:
+            shared.users -= 1
+            if not shared.users:
+                del self._open[container_id]
+                shared.view.close()
+
+    def _make(self, container: Container) -> View:
+        layout = Layout(self._host.roots, container.id)
+        binds, read_only = tuple(self._binds(container)), container.host.readonly_rootfs
+        if container.state.status.alive:
+            plan = ViewPlan(mounted=str(layout.rootfs), binds=binds, read_only=read_only)
+        else:
+            overlay = self._snapshots.mount_plan(container.id, volatile=False)
+            plan = ViewPlan(overlay, binds=binds, read_only=read_only)
+        try:
+            return open_view(plan, self._scratch)
+        except OSError as error:
+            raise SystemFailure(f"cannot mount the files of container {container.id}: {error}") from error
+
+    def _binds(self, container: Container) -> list[BindPlan]:
+        """Volumes, binds and the files of /etc; what lives in memory alone is not seen, as in Docker."""
+        points = [point for point in container.mounts if point.type != "tmpfs"]
+        data = str(self._host.roots.data)
+        binds = [
+            BindPlan(prepared(point, data).source, point.destination, not point.read_write, point.non_recursive)
+            for point in points
+        ]
+        taken = {point.destination for point in container.mounts}
+        for path, source in self._etc_files(container):
+            if path not in taken and Path(source).exists():
+                binds.append(BindPlan(source, path, container.host.readonly_rootfs))
+        return sorted(binds, key=lambda bind: bind.destination.count("/"))
+
+    def _etc_files(self, container: Container) -> list[tuple[str, str]]:
+        kind, _, other = container.host.network_mode.partition(":")
+        owner = other if kind == "container" else container.id
+        files = below(Layout(self._host.roots, owner).durable)
+        return [("/etc/hosts", files.hosts), ("/etc/hostname", files.hostname), ("/etc/resolv.conf", files.resolv_conf)]
+
+
+async def _at_once(container: Container) -> None:
+    return

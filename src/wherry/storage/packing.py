@@ -1,0 +1,249 @@
+"""Writing tar archives of trees that may change meanwhile, as a stream of pieces.
+
+Nothing is ever opened by a path with more than one component that could lead astray: directories are opened by the
+kernel beneath their root without symlinks, and each member is read through one descriptor of that very object.
+Formats: POSIX.1-2017 pax, "ustar Interchange Format"; pax records only where ustar has no room.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from wherry.linux.safepath import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from wherry.storage.tar import BLOCK, BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Entry
+
+END = bytes(2 * BLOCK)
+PIECE = 1 << 20  # bytes; a piece is about this long
+_SMALL_ID, _SMALL_SIZE = 8**7, 8**11
+# overlayfs's own, and labels that mean something to this host alone
+_UNWRITTEN_XATTRS = (b"trusted.overlay.", b"user.overlay.", b"security.selinux", b"security.ima", b"security.evm")
+_KINDS = {
+    stat.S_IFREG: REGULAR,
+    stat.S_IFLNK: SYMLINK,
+    stat.S_IFDIR: DIRECTORY,
+    stat.S_IFCHR: CHARACTER,
+    stat.S_IFBLK: BLOCK_DEVICE,
+    stat.S_IFIFO: FIFO,
+}
+_BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object of a tree: its path below the root ("" for the root), and an O_PATH descriptor for the moment."""
+
+    path: bytes
+    fd: int
+    stat: os.stat_result
+
+
+def open_directory(root: int, path: bytes) -> int:
+    """A directory beneath `root`, to be listed. Raises OSError."""
+    return openat2(root, path or b".", os.O_RDONLY | os.O_DIRECTORY, resolve=_BENEATH)
+
+
+def walk(root: int) -> Iterator[Found]:
+    """Everything below a directory, each directory before what is in it, names in order. The root itself comes first.
+
+    What vanishes meanwhile is left out. Raises OSError for what cannot be read.
+    """
+    yield Found(b"", root, os.fstat(root))
+    pending: list[tuple[bytes, Iterator[bytes]]] = []
+    directory = open_directory(root, b"")
+    current = b""
+    try:
+        pending.append((b"", _names(directory)))
+        while pending:
+            path, names = pending[-1]
+            name = next(names, None)
+            if name is None:
+                pending.pop()
+                continue
+            try:
+                if path != current:
+                    reopened = open_directory(root, path)
+                    os.close(directory)
+                    directory, current = reopened, path
+                fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            try:
+                found = Found(path + b"/" + name if path else name, fd, os.fstat(fd))
+                yield found
+                if stat.S_ISDIR(found.stat.st_mode):
+                    inner = os.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                    os.close(directory)
+                    directory, current = inner, found.path
+                    pending.append((found.path, _names(directory)))
+            finally:
+                os.close(fd)
+    finally:
+        os.close(directory)
+
+
+def _names(directory: int) -> Iterator[bytes]:
+    return iter(sorted(os.fsencode(name) for name in os.listdir(directory)))
+
+
+Naming = Callable[[Found], bytes | None]
+"""The name of a member without a directory's slash, None to leave it out."""
+
+
+def pack(found: Iterable[Found], naming: Naming) -> Iterator[bytes]:
+    """The archive of these objects, without the end mark: links to one file as hard links, sockets left out.
+
+    A file that shrinks meanwhile is filled with zeros. Raises OSError.
+    """
+    links: dict[tuple[int, int], bytes] = {}
+    waiting = bytearray()
+    for item in found:
+        name = naming(item)
+        kind = _KINDS.get(stat.S_IFMT(item.stat.st_mode))
+        if name is None or kind is None:
+            continue
+        entry = _entry(item, name, kind, links)
+        waiting += header(entry)
+        if entry.kind == REGULAR and entry.size:
+            if entry.size <= PIECE - len(waiting) % PIECE:
+                waiting += b"".join(_content(item.fd, entry.size))
+            else:
+                yield bytes(waiting)
+                waiting.clear()
+                yield from _content(item.fd, entry.size)
+            waiting += bytes(-entry.size % BLOCK)
+        if len(waiting) >= PIECE // 2:
+            yield bytes(waiting)
+            waiting.clear()
+    if waiting:
+        yield bytes(waiting)
+
+
+def empty_file(name: bytes) -> bytes:
+    """The member that a whiteout is."""
+    entry = Entry()
+    entry.name = name
+    return header(entry)
+
+
+def _entry(item: Found, name: bytes, kind: bytes, links: dict[tuple[int, int], bytes]) -> Entry:
+    found, entry = item.stat, Entry()
+    entry.kind = kind
+    entry.name = name + b"/" if kind == DIRECTORY else name
+    entry.mode = stat.S_IMODE(found.st_mode)
+    entry.uid, entry.gid = found.st_uid, found.st_gid
+    entry.mtime_ns = found.st_mtime_ns // 1_000_000_000 * 1_000_000_000  # whole seconds, as other engines write
+    if found.st_nlink > 1 and kind != DIRECTORY:
+        first = links.setdefault((found.st_dev, found.st_ino), name)
+        if first != name:
+            entry.kind, entry.link = LINK, first
+            return entry
+    if kind == REGULAR:
+        entry.size = found.st_size
+    elif kind == SYMLINK:
+        entry.link = os.readlink(b"", dir_fd=item.fd)
+    elif kind in (CHARACTER, BLOCK_DEVICE):
+        entry.major, entry.minor = os.major(found.st_rdev), os.minor(found.st_rdev)
+    path = b"/proc/self/fd/%d" % item.fd
+    try:
+        for attribute in map(os.fsencode, os.listxattr(path)):
+            if not attribute.startswith(_UNWRITTEN_XATTRS):
+                entry.xattrs[attribute] = os.getxattr(path, attribute)
+    except OSError:
+        pass  # a file system without any, or the attribute has just been removed
+    return entry
+
+
+def _content(fd: int, size: int) -> Iterator[bytes]:
+    """Exactly `size` bytes of the regular file that an O_PATH descriptor names."""
+    reading = os.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        while size:
+            piece = os.read(reading, min(size, PIECE)) or bytes(min(size, PIECE))
+            size -= len(piece)
+            yield piece
+    finally:
+        os.close(reading)
+
+
+def header(entry: Entry) -> bytes:
+    """One member's header blocks."""
+    records: dict[bytes, bytes] = {}
+    seconds = entry.mtime_ns // 1_000_000_000
+    if len(entry.name) > 100:
+        records[b"path"] = entry.name
+    if len(entry.link) > 100:
+        records[b"linkpath"] = entry.link
+    if entry.size >= _SMALL_SIZE:
+        records[b"size"] = b"%d" % entry.size
+    if entry.uid >= _SMALL_ID:
+        records[b"uid"] = b"%d" % entry.uid
+    if entry.gid >= _SMALL_ID:
+        records[b"gid"] = b"%d" % entry.gid
+    if not 0 <= seconds < _SMALL_SIZE:
+        records[b"mtime"] = b"%d" % seconds
+    for key, value in entry.xattrs.items():
+        records[b"SCHILY.xattr." + key] = value
+    block = _block(
+        entry.kind,
+        entry.name[:100],
+        entry.link[:100],
+        mode=entry.mode,
+        uid=0 if b"uid" in records else entry.uid,
+        gid=0 if b"gid" in records else entry.gid,
+        size=0 if b"size" in records else entry.size,
+        seconds=0 if b"mtime" in records else seconds,
+        device=(entry.major, entry.minor),
+    )
+    if not records:
+        return block
+    data = b"".join(_record(key, value) for key, value in records.items())
+    extended = _block(b"x", b"PaxHeaders.0/" + entry.name.rstrip(b"/").rpartition(b"/")[2][:80], b"", size=len(data))
+    return extended + data + bytes(-len(data) % BLOCK) + block
+
+
+_HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
+
+
+def _block(
+    kind: bytes,
+    name: bytes,
+    link: bytes,
+    *,
+    mode: int = 0o644,
+    uid: int = 0,
+    gid: int = 0,
+    size: int = 0,
+    seconds: int = 0,
+    device: tuple[int, int] = (0, 0),
+) -> bytes:
+    fields = (
+        name,
+        b"%07o" % mode,
+        b"%07o" % uid,
+        b"%07o" % gid,
+        b"%011o" % size,
+        b"%011o" % seconds,
+        b" " * 8,
+        kind,
+        link,
+        b"ustar\x0000",
+        b"",
+        b"",
+        b"%07o" % device[0],
+        b"%07o" % device[1],
+        b"",
+    )
+    block = _HEADER.pack(*fields)
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """ "LENGTH KEY=VALUE\\n", the length counting itself."""
+    bare = len(key) + len(value) + 3
+    length = bare + len(str(bare))
+    length = bare + len(str(length))
+    return b"%d %s=%s\n" % (length, key, value)
