@@ -614,8 +614,7 @@ class Networks:
         try:
             await self._run(new.bridge.publish, redirected)
         except NftablesError:
-            with contextlib.suppress(NftablesError, OSError):
-                await self._lay(new)  # somebody flushed the ruleset
+            await self._lay_again(new)
         self._ports.serve(sandbox.id, endpoint.address)
 
     async def deactivate(self, container: Container) -> None:
@@ -653,8 +652,7 @@ class Networks:
         try:
             await self._run(segment.bridge.unpublish, published)
         except NftablesError:
-            with contextlib.suppress(NftablesError, OSError):
-                await self._lay(segment)  # somebody flushed the ruleset
+            await self._lay_again(segment)
 
     async def _finish_leaving(self) -> None:
         """Addresses are free once their interfaces are gone."""
@@ -719,6 +717,16 @@ class Networks:
         guard = self._guard if segment.record.predefined else None
         segment.problems = await self._run(segment.bridge.lay, segment.published, guard)
 
+    async def _lay_again(self, segment: Segment) -> None:
+        """Somebody flushed the ruleset; of a network that was removed meanwhile, nothing must come back."""
+        if self._is_there(segment):
+            with contextlib.suppress(NftablesError, OSError):
+                await self._lay(segment)
+
+    def _is_there(self, segment: Segment) -> bool:
+        """It was not removed. What is given to the worker right after this comes before a removal's work."""
+        return self._segments.get(segment.record.id) is segment
+
     def _firewall_changed(self, changes: Changes) -> None:
         """Somebody's firewall, or our own: look, but not at each of a hundred rules."""
         if changes.seen() and self._look is None:
@@ -735,6 +743,8 @@ class Networks:
         try:
             tables = await self._run(self._kernel.tables)
             for segment in list(self._segments.values()):
+                if not self._is_there(segment):
+                    continue
                 if segment.bridge.table in tables:
                     segment.problems = await self._run(segment.bridge.stand_beside_others)
                 else:
