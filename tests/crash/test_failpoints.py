@@ -57,6 +57,7 @@ class Story:
     def tell(self, name: str) -> None:
         """The chapters in which the failpoint may come."""
         chapters = [self.images, self.commits, self.life, self.policies, self.volumes, self.long_log, self.health]
+        chapters.append(self.networks)
         first = next((chapter for prefix, chapter in self._where().items() if name.startswith(prefix)), None)
         for chapter in [first] if first else chapters:
             chapter()
@@ -73,7 +74,9 @@ class Story:
             "snapshots.prepare",
             "snapshots.remove",
         )
+        own = tuple(f"networks.{verb}." for verb in ("create", "connect", "disconnect", "remove"))
         return {
+            **dict.fromkeys(own, self.networks),
             "images.commit.": self.commits,
             "snapshots.prepare.mount-points": self.commits,
             **dict.fromkeys(("images.", "blobs.", "snapshots.unpack"), self.images),
@@ -185,6 +188,25 @@ class Story:
             engine.wait("wt-log")
             eventually(lambda: engine.state("wt-log")["Status"] == "exited")
 
+    def networks(self) -> None:
+        """A user's network, a container that goes into it while it runs, and out again."""
+        engine, http = self.engine, self.engine.http
+        asked = {"Container": "wt-net"}
+        with self.doing("network wt-n1", "present"):
+            assert http.post("/networks/create", {"Name": "wt-n1"}).status == 201
+        with self.doing("wt-net", "created"):
+            self.create("wt-net", COUNTER)
+        with self.doing("wt-net", "running"):
+            engine.start("wt-net")
+        assert http.post("/networks/wt-n1/connect", asked).status == 200
+        assert http.post("/networks/bridge/disconnect", asked).status == 200
+        assert http.post("/networks/bridge/connect", asked).status == 200
+        assert http.post("/networks/wt-n1/disconnect", asked).status == 200
+        with self.doing("wt-net", "absent", "exited"):
+            assert http.delete("/containers/wt-net", force=1).status == 204
+        with self.doing("network wt-n1", "absent"):
+            assert http.delete("/networks/wt-n1").status == 204
+
     def health(self) -> None:
         engine, check = self.engine, {"Test": ["CMD-SHELL", "true"], "Interval": 50_000_000}
         with self.doing("wt-well", "created"):
@@ -212,7 +234,7 @@ class Story:
         """The state in which a thing is now."""
         kind, _, name = thing.rpartition(" ")
         if kind:
-            path = f"/images/{name}/json" if kind == "image" else f"/volumes/{name}"
+            path = {"image": f"/images/{name}/json", "volume": f"/volumes/{name}", "network": f"/networks/{name}"}[kind]
             return "present" if self.engine.http.get(path).status == 200 else "absent"
         answer = self.engine.http.get(f"/containers/{name}/json")
         return str(answer.json()["State"]["Status"]) if answer.status == 200 else "absent"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from wherry.engine.bundles import Bundles
 from wherry.engine.containers.announce import announcer
+from wherry.engine.containers.connecting import Connector
 from wherry.engine.containers.creating import Creator
 from wherry.engine.containers.files import Files
 from wherry.engine.containers.index import Index
@@ -87,6 +88,7 @@ async def open_containers(
     creator = Creator(
         host, index, neighbours.images, snapshots, neighbours.volumes, runtimes, networks, remover, announce
     )
+    connector = Connector(host, index, lives, networks)
     containers = Containers(
         host,
         index,
@@ -99,9 +101,10 @@ async def open_containers(
         neighbours.images,
         watcher,
         announce,
+        connector,
         health,
     )
-    recovery = Recovery(host, index, lives, supervisor, remover, runtimes, networks, volumes)
+    recovery = Recovery(host, index, lives, supervisor, remover, runtimes, networks, volumes, connector)
     warming = asyncio.create_task(asyncio.to_thread(bundles.warm_up))
     resources = Resources(Meter(host, index), Updater(host, index, lives, announce), Tops(host, index, announce))
     await recovery.run()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from wherry.engine.volumes import Volume
 from wherry.model.config import Config, HostConfig, NetworkingConfig
-from wherry.model.container import Container, Sandbox
+from wherry.model.container import Container, Endpoint, Sandbox
 from wherry.model.events import Event
 from wherry.model.filechanges import Change
 from wherry.model.image import Image
 from wherry.model.mount_plans import OverlayPlan
+from wherry.model.networks import Network
 
 
 class ImageSource(Protocol):
@@ -79,6 +80,15 @@ class NetworkPlane(Protocol):
     def host_gateway(self) -> str:
         """The address of the host as containers of the default bridge see it."""
 
+    def inspect(self, ref: str) -> Network:
+        """Raises NotFound."""
+
+    async def connect(
+        self, container: Container, endpoint: Endpoint, namespace: int, save: Callable[[], None], /
+    ) -> None: ...
+    async def disconnect(
+        self, container: Container, name: str, namespace: int, save: Callable[[], None], /
+    ) -> None: ...
     async def activate(self, container: Container) -> Activation: ...
     async def deactivate(self, container: Container) -> None: ...
     async def recover(self, alive: Iterable[Sandbox]) -> None: ...

@@ -17,6 +17,7 @@ import shutil
 import signal
 from pathlib import Path
 
+from wherry.engine.containers.connecting import Connector
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.live import Lives
@@ -52,6 +53,7 @@ class Recovery:
         runtimes: Runtimes,
         networks: NetworkPlane,
         volumes: VolumeStore,
+        connector: Connector,
     ) -> None:
         self._host = host
         self._index = index
@@ -61,6 +63,7 @@ class Recovery:
         self._runtimes = runtimes
         self._networks = networks
         self._volumes = volumes
+        self._connector = connector
         self._strangers: dict[str, list[int]] = {}
 
     async def run(self) -> set[str]:
@@ -82,6 +85,8 @@ class Recovery:
             self._index.adopt(container)
             self._lives.of(container).ended.clear()
             self._supervisor.watch(container)
+            if container.sandbox.endpoints:
+                await self._connector.refresh_hosts(container)
         return {container.id for container in records}
 
     async def start_by_policy(self) -> None:
