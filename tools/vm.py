@@ -31,7 +31,7 @@ KERNEL_PACKAGE = "linux-image-cloud-amd64"
 HOME = "/wherry"
 """Where the checkout is in the guest."""
 
-PROGRAMS = ("crun", "runc", "conmon", "tini-static", "env", "nft", "modprobe")
+PROGRAMS = ("crun", "runc", "conmon", "tini-static", "env", "ip", "nft", "modprobe")
 LIBRARIES = ("libnftables.so.1", "libseccomp.so.2", "libgcc_s.so.1")
 """Those that are loaded by name at run time; the others are found by following them and the programs."""
 MODULES = ("net", "lib", "crypto", "arch/x86/crypto", "fs/overlayfs", "drivers/net/veth.ko", "drivers/block/loop.ko")

@@ -66,8 +66,9 @@ def test_tty(engine: Engine, container: str) -> None:
 
 
 def test_tty_sizes(engine: Engine, container: str) -> None:
-    command = ["sh", "-c", "stty size; trap 'stty size' WINCH; echo up; while :; do sleep 0.05; done"]
-    identity = engine.exec_create(container, command, Tty=True)
+    # crun sets the first size while the process already runs: until then there is none
+    script = "until stty size; do sleep 0.02; done; trap 'stty size' WINCH; echo up; while :; do sleep 0.05; done"
+    identity = engine.exec_create(container, ["sh", "-c", script], Tty=True)
     start = {"Detach": False, "Tty": True, "ConsoleSize": [31, 101]}
     with engine.http.hijack(f"/exec/{identity}/start", start) as connection:
         connection.read_until(b"31 101\r\n")

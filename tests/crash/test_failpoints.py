@@ -57,6 +57,7 @@ class Story:
     def tell(self, name: str) -> None:
         """The chapters in which the failpoint may come."""
         chapters = [self.images, self.commits, self.life, self.policies, self.volumes, self.long_log, self.health]
+        chapters.append(self.networks)
         first = next((chapter for prefix, chapter in self._where().items() if name.startswith(prefix)), None)
         for chapter in [first] if first else chapters:
             chapter()
@@ -73,7 +74,9 @@ class Story:
             "snapshots.prepare",
             "snapshots.remove",
         )
+        own = tuple(f"networks.{verb}." for verb in ("create", "connect", "disconnect", "remove"))
         return {
+            **dict.fromkeys(own, self.networks),
             "images.commit.": self.commits,
             "snapshots.prepare.mount-points": self.commits,
             **dict.fromkeys(("images.", "blobs.", "snapshots.unpack"), self.images),
@@ -115,7 +118,8 @@ class Story:
     def life(self) -> None:
         engine, http, name = self.engine, self.engine.http, "wt-c1"
         with self.doing(name, "created"):
-            self.create(name, COUNTER, Binds=["wt-v1:/v", "/seeded"])
+            part = {"Type": "volume", "Source": "wt-v1", "Target": "/p", "VolumeOptions": {"Subpath": "."}}
+            self.create(name, COUNTER, Binds=["wt-v1:/v", "/seeded"], Mounts=[part])
         with self.doing(name, "running", "exited"):  # of a start that was undone its error tells
             engine.start(name)
         engine.exec(name, ["true"])
@@ -158,6 +162,19 @@ class Story:
             self.create("wt-seed", ["true"], Binds=["wt-v2:/seeded"])
         with self.doing("wt-seed", "absent"):
             assert self.engine.http.delete("/containers/wt-seed").status == 204
+        with self.doing("volume wt-v3", "present"):
+            options = {"type": "tmpfs", "device": "tmpfs"}
+            body = {"Name": "wt-v3", "DriverOpts": options}
+            assert self.engine.http.post("/volumes/create", body).status == 201
+        with self.doing("wt-dev", "created"):
+            self.create("wt-dev", ["true"], Binds=["wt-v3:/d"])
+        with self.doing("wt-dev", "exited", "running"):
+            self.engine.start("wt-dev")
+            self.engine.wait("wt-dev")
+        with self.doing("wt-dev", "absent"):
+            assert self.engine.http.delete("/containers/wt-dev").status == 204
+        with self.doing("volume wt-v3", "absent"):
+            assert self.engine.http.delete("/volumes/wt-v3").status == 204
         with self.doing("volume wt-v2", "absent"):
             assert self.engine.http.delete("/volumes/wt-v2").status == 204
 
@@ -170,6 +187,25 @@ class Story:
             engine.start("wt-log")
             engine.wait("wt-log")
             eventually(lambda: engine.state("wt-log")["Status"] == "exited")
+
+    def networks(self) -> None:
+        """A user's network, a container that goes into it while it runs, and out again."""
+        engine, http = self.engine, self.engine.http
+        asked = {"Container": "wt-net"}
+        with self.doing("network wt-n1", "present"):
+            assert http.post("/networks/create", {"Name": "wt-n1"}).status == 201
+        with self.doing("wt-net", "created"):
+            self.create("wt-net", COUNTER)
+        with self.doing("wt-net", "running"):
+            engine.start("wt-net")
+        assert http.post("/networks/wt-n1/connect", asked).status == 200
+        assert http.post("/networks/bridge/disconnect", asked).status == 200
+        assert http.post("/networks/bridge/connect", asked).status == 200
+        assert http.post("/networks/wt-n1/disconnect", asked).status == 200
+        with self.doing("wt-net", "absent", "exited"):
+            assert http.delete("/containers/wt-net", force=1).status == 204
+        with self.doing("network wt-n1", "absent"):
+            assert http.delete("/networks/wt-n1").status == 204
 
     def health(self) -> None:
         engine, check = self.engine, {"Test": ["CMD-SHELL", "true"], "Interval": 50_000_000}
@@ -198,7 +234,7 @@ class Story:
         """The state in which a thing is now."""
         kind, _, name = thing.rpartition(" ")
         if kind:
-            path = f"/images/{name}/json" if kind == "image" else f"/volumes/{name}"
+            path = {"image": f"/images/{name}/json", "volume": f"/volumes/{name}", "network": f"/networks/{name}"}[kind]
             return "present" if self.engine.http.get(path).status == 200 else "absent"
         answer = self.engine.http.get(f"/containers/{name}/json")
         return str(answer.json()["State"]["Status"]) if answer.status == 200 else "absent"

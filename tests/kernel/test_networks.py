@@ -25,6 +25,7 @@ from wherry.model.config import Config, HostConfig, PortBinding
 from wherry.model.container import Container
 from wherry.model.events import Event
 from wherry.model.host import Binaries, CgroupLayout, Host, Roots
+from wherry.model.network_requests import CreateRequest
 from wherry.storage.database import Database
 
 BOOT = "11111111-2222-3333-4444-555555555555"
@@ -642,3 +643,25 @@ async def test_many_at_once(world: World, networks: Networks) -> None:
         world.stop(name)
     await asyncio.gather(*(networks.deactivate(container) for container in started))
     await eventually(lambda: inventory() == before)
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_removed_network_stays_removed(world: World, turns: int) -> None:
+    """Whoever repairs the firewall meanwhile, its table and its accepts in Docker's chain do not come back."""
+    firewall = Nftables()
+    firewall.run(DOCKERS)
+    networks = world.networks()
+    await networks.open()
+    await networks.recover([])
+    before = await asyncio.to_thread(inventory)
+    for name in ("a", "b", "c"):
+        await networks.create(CreateRequest(name=name))
+    repairs = asyncio.create_task(networks._repair())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    for name in ("c", "b", "a"):
+        await networks.remove(name)
+    await repairs
+    assert await asyncio.to_thread(inventory) == before
+    await networks.close(remove=True)
+    firewall.close()

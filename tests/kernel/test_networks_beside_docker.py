@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
@@ -59,6 +60,11 @@ def world(tmp_path: Path) -> Iterator[World]:
     os.close(here)
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
 def traces() -> list[str]:
     """What this machine has of the bridge."""
     firewall = Nftables()
@@ -76,17 +82,18 @@ async def test_containers_get_through(world: World) -> None:
     networks = world.networks(bridge=BRIDGE)
     await networks.open()
     await networks.recover([])
+    port = free_port()
     try:
-        web = await world.start(networks, "web", tcp80=PortBinding(host_port="18080"))
+        web = await world.start(networks, "web", tcp80=PortBinding(host_port=str(port)))
         await world.start(networks, "one")
         one = world.namespaces["one"]
         with tcp_server(world.namespaces["web"], 80) as server:
             assert await ask(one, (address(web), 80), server) != networks.host_gateway()
-            await ask(one, (HOST, 18080), server)
-            assert await ask(world.beyond, (HOST, 18080), server) == NEIGHBOUR
+            await ask(one, (HOST, port), server)
+            assert await ask(world.beyond, (HOST, port), server) == NEIGHBOUR
             for target in ("127.0.0.1", "::1", HOST):
-                await ask(world.here, (target, 18080), server)
-            await ask(world.namespaces["web"], (HOST, 18080), server)
+                await ask(world.here, (target, port), server)
+            await ask(world.namespaces["web"], (HOST, port), server)
         with tcp_server(world.namespaces["web"], 81):
             assert await refused(world.beyond, (address(web), 81))
         with tcp_server(world.beyond, 80) as server:

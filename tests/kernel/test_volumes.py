@@ -15,7 +15,7 @@ import pytest
 from tests.support.trees import inventory
 from tests.support.volume_store import Store, fill
 from wherry.engine.volumes import ANONYMOUS_LABEL
-from wherry.errors import Conflict, InvalidParameter, NotFound, NotSupported, SystemFailure, WherryError
+from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure, WherryError
 from wherry.model.filters import Filters
 
 
@@ -64,8 +64,6 @@ async def test_anonymous_volumes(store: Store) -> None:
         ("ok", {"options": {"nope": "x"}}, InvalidParameter, 'create ok: invalid option: "nope"'),
         ("ok", {"options": {"type": "tmpfs"}}, InvalidParameter, 'create ok: missing required option: "device"'),
         ("ok", {"options": {"size": "1m"}}, InvalidParameter, "create ok: quota size requested but no quota support"),
-        ("ok", {"options": {"type": "tmpfs", "device": "tmpfs"}}, NotSupported, "create ok: the options device, type of"
-         " the local driver are not supported yet; mount the device on the host and bind the directory"),
     ],
 )  # fmt: skip
 async def test_refusals(

@@ -216,8 +216,12 @@ class Engine:
         self.import_image(base_tar(), *BASE.split(":"), "ENV PATH=/bin", 'CMD ["sh"]')
 
     def tidy(self) -> None:
-        """Remove every container and volume of the tests."""
+        """Remove every container, network and volume of the tests."""
         self.tidy_containers()
+        for network in self.http.get("/networks").json():
+            if network["Name"].startswith(PREFIX):
+                answer = self.http.delete(f"/networks/{network['Id']}")
+                assert answer.status in (204, 403, 404), answer.body
         for volume in self.http.get("/volumes").json()["Volumes"] or []:
             if volume["Name"].startswith(PREFIX):
                 answer = self.http.delete(f"/volumes/{volume['Name']}", force=1)

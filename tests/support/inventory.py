@@ -128,8 +128,10 @@ def _rules(bridge: str) -> Iterator[str]:
     shown = subprocess.run([nft, "-json", "list", "ruleset"], check=True, capture_output=True)
     for entry in json.loads(shown.stdout)["nftables"]:
         for kind in ("map", "set"):
-            if (found := entry.get(kind)) and bridge and found["table"] == bridge:
+            if (found := entry.get(kind)) and bridge and found["table"].startswith(bridge):
                 yield from (f"{found['name']} {json.dumps(element)}" for element in found.get("elem", ()))
+        if (found := entry.get("table")) and bridge and found["name"].startswith(f"{bridge}_"):
+            yield f"table {found['name']}"
         if (rule := entry.get("rule")) and bridge and f'"{bridge}"' in json.dumps(rule.get("expr")):
             place = f"{rule['family']} {rule['table']} {rule['chain']}".replace(bridge, "BRIDGE")
             yield f"{place} {_without_counters(rule['expr'])}".replace(f'"{bridge}"', "BRIDGE")

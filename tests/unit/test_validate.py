@@ -18,7 +18,6 @@ from wherry.model.config import (
     NetworkingConfig,
     PortBinding,
     RestartPolicy,
-    VolumeOptions,
 )
 from wherry.model.host import CGROUP_FEATURES, Binaries, CgroupLayout, Host, Roots
 from wherry.model.validate import MASKED_PATHS, adapt, validate
@@ -187,7 +186,6 @@ def test_what_the_real_engine_calls_a_failure(settings: dict[str, Any], message:
         {"cgroup_parent": "/x"},
         {"cgroup": "x"},
         {"annotations": {"run.oci.handler": "x"}},
-        {"mounts": [Mount("volume", "v", "/m", volume_options=VolumeOptions(subpath="x"))]},
     ],
 )
 def test_what_is_not_done_is_refused(settings: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from wherry.model.config import Config, EndpointConfig, HostConfig
 from wherry.model.container import Container, Endpoint, MountPoint, PublishedPort
 from wherry.model.health import NONE as NO_CHECK
 from wherry.model.health import Health
+from wherry.model.networks import PREDEFINED
 from wherry.model.timestamps import rfc3339_nano
 
 DRIVER = "overlay2"
@@ -98,7 +99,14 @@ def command_text(container: Container) -> str:
 # --- networks and ports ---
 
 
-def endpoint(found: Endpoint | None, *, requested: EndpointConfig, alive: bool, started: bool) -> dict[str, Any]:
+def endpoint(
+    found: Endpoint | None,
+    *,
+    requested: EndpointConfig,
+    alive: bool,
+    started: bool,
+    names: Sequence[str] | None = None,
+) -> dict[str, Any]:
     """EndpointSettings. What is allocated shows only while the container has a process."""
     place = found if alive else None
     return {
@@ -115,8 +123,16 @@ def endpoint(found: Endpoint | None, *, requested: EndpointConfig, alive: bool, 
         "GlobalIPv6Address": "",
         "GlobalIPv6PrefixLen": 0,
         "DriverOpts": requested.driver_opts,
-        "DNSNames": None,
+        "DNSNames": names,
     }
+
+
+def dns_names(container: Container, found: Endpoint) -> list[str] | None:
+    """What a container is called in a user's network, once it has been connected to it."""
+    if not found.named or found.network in PREDEFINED:
+        return None
+    names = (container.name, *(found.requested.aliases or ()), container.id[:12], container.config.hostname)
+    return list(dict.fromkeys(name for name in names if name))
 
 
 _NOTHING_ASKED = EndpointConfig()
@@ -127,8 +143,10 @@ def networks(container: Container) -> dict[str, Any]:
     alive, started = container.state.status.alive, bool(container.state.started_at)
     sandbox = container.sandbox
     shown = {
-        name: endpoint(found, requested=found.requested, alive=alive, started=started)
-        for name, found in sandbox.endpoints.items()
+        name: endpoint(
+            found, requested=found.requested, alive=alive, started=started, names=dns_names(container, found)
+        )
+        for name, found in sorted(sandbox.endpoints.items())
     }
     alone = NETWORK_OF_MODE.get(sandbox.mode)
     if alone and alone not in shown:
@@ -249,7 +267,7 @@ class Summaries:
             state.run,
             state.started_at,
             state.finished_at,
-            [place.endpoint_id for place in sandbox.endpoints.values()],
+            [(name, place.endpoint_id, place.named) for name, place in sandbox.endpoints.items()],
             len(sandbox.ports),
         )
         kept = self._pieces.get(record.id)

@@ -1,29 +1,42 @@
-"""The networks' routes: reading them. All are predefined so far, and what would change them says so."""
+"""The networks' routes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
+from msgspec import Struct
 
 from wherry.api.app import Call, Route
 from wherry.engine.networks import Networks
-from wherry.errors import Conflict, Forbidden, InvalidParameter, NotFound, NotSupported, SystemFailure
+from wherry.errors import InvalidParameter, NotFound
+from wherry.model.config import EndpointConfig
 from wherry.model.container import Container
 from wherry.model.filters import Filters
-from wherry.model.networks import PREDEFINED, Network
+from wherry.model.network_requests import CreateRequest
+from wherry.model.networks import Network
 from wherry.model.timestamps import rfc3339_nano
 
 _TRUE = frozenset("1 t T TRUE true True".split())
 _FALSE = frozenset(["", *"0 f F FALSE false False".split()])
-_NOT_YET = "is not supported by this version of Wherry"
 
 
-def routes(
-    networks: Networks, containers: Callable[[], Iterable[Container]], get: Callable[[str], Container]
-) -> list[Route]:
-    """The routes over this service; `containers` are all there are, `get` finds one or raises NotFound."""
+class ConnectRequest(Struct, rename="pascal"):
+    """The body of POST /networks/{id}/connect and disconnect."""
+
+    container: str = ""
+    endpoint_config: EndpointConfig | None = None
+    force: bool = False
+
+
+class Connections(Protocol):
+    async def connect(self, network: str, container: str, requested: EndpointConfig, /) -> None: ...
+    async def disconnect(self, network: str, container: str, /) -> None: ...
+
+
+def routes(networks: Networks, containers: Callable[[], Iterable[Container]], connections: Connections) -> list[Route]:
+    """The routes over these services; `containers` are all there are."""
 
     async def list_all(call: Call) -> web.StreamResponse:
         return call.json(
@@ -45,53 +58,26 @@ def routes(
         return call.json(describe(network, containers()))
 
     async def create(call: Call) -> web.StreamResponse:
-        body = await call.body(dict[str, Any])
-        name = str(next((value for key, value in body.items() if key.lower() == "name"), ""))
-        if not name.strip():
-            raise InvalidParameter(f"invalid name: {name}")
-        if name in PREDEFINED:
-            raise Forbidden(f"operation is not permitted on predefined {name} network ")
-        raise NotSupported(f"creating networks {_NOT_YET}")
+        network = await networks.create(await call.body(CreateRequest))
+        return call.json({"Id": network.id, "Warning": ""}, status=201)
 
     async def remove(call: Call) -> web.StreamResponse:
-        networks.refuse_removal(call.path["network"])
+        await networks.remove(call.path["network"])
         return call.empty()
 
     async def prune(call: Call) -> web.StreamResponse:
-        """Predefined networks are never pruned, and there are no others."""
-        filters = Filters.decode(call.query.text("filters"))
-        filters.validate(frozenset(("label", "label!", "until")))
-        return call.json({"NetworksDeleted": None})
+        names = await networks.prune(Filters.decode(call.query.text("filters")))
+        return call.json({"NetworksDeleted": names or None})
 
     async def connect(call: Call) -> web.StreamResponse:
-        network, container = await both(call)
-        if network.name in container.sandbox.endpoints and container.state.status.alive:
-            raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
-        if "host" in (network.name, container.sandbox.mode):
-            raise InvalidParameter("container cannot be disconnected from host network or connected to host network")
-        if "none" in (network.name, container.sandbox.mode):
-            raise InvalidParameter(
-                "container cannot be connected to multiple networks with one of the networks in private (none) mode"
-            )
-        if container.sandbox.mode.startswith("container:"):
-            raise Conflict(
-                "container sharing network namespace with another container or host cannot be connected to any other "
-                "network"
-            )
-        raise NotSupported(f"connecting a container to another network {_NOT_YET}")
+        asked = await call.body(ConnectRequest)
+        await connections.connect(call.path["network"], asked.container, asked.endpoint_config or EndpointConfig())
+        return call.empty(200)
 
     async def disconnect(call: Call) -> web.StreamResponse:
-        network, container = await both(call)
-        if network.name != container.sandbox.mode:
-            raise SystemFailure(f"container {container.id} is not connected to network {network.name}")
-        if network.name == "host":
-            raise InvalidParameter("container cannot be disconnected from host network or connected to host network")
-        raise NotSupported(f"disconnecting a container from its network {_NOT_YET}")
-
-    async def both(call: Call) -> tuple[Network, Container]:
-        body = await call.body(dict[str, Any])
-        name = str(next((value for key, value in body.items() if key.lower() == "container"), ""))
-        return networks.inspect(call.path["network"]), get(name)
+        asked = await call.body(ConnectRequest)
+        await connections.disconnect(call.path["network"], asked.container)
+        return call.empty(200)
 
     return [
         Route("GET", "/networks", list_all),
@@ -106,7 +92,6 @@ def routes(
 
 def describe(network: Network, containers: Iterable[Container]) -> dict[str, Any]:
     """Docker's Network, keys in its order; `containers` are those among which to look for members."""
-    config = [{"Subnet": network.subnet, "Gateway": network.gateway}] if network.subnet else None
     return {
         "Name": network.name,
         "Id": network.id,
@@ -114,9 +99,9 @@ def describe(network: Network, containers: Iterable[Container]) -> dict[str, Any
         "Scope": network.scope,
         "Driver": network.driver,
         "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Options": None, "Config": config},
-        "Internal": False,
-        "Attachable": False,
+        "IPAM": {"Driver": "default", "Options": network.ipam_options, "Config": _addressing(network)},
+        "Internal": network.internal,
+        "Attachable": network.attachable,
         "Ingress": False,
         "ConfigFrom": {"Network": ""},
         "ConfigOnly": False,
@@ -128,6 +113,19 @@ def describe(network: Network, containers: Iterable[Container]) -> dict[str, Any
         "Options": network.options,
         "Labels": network.labels,
     }
+
+
+def _addressing(network: Network) -> list[dict[str, Any]] | None:
+    if not network.subnet:
+        return None
+    config: dict[str, Any] = {"Subnet": network.subnet}
+    if network.ip_range:
+        config["IPRange"] = network.ip_range
+    if network.gateway_shown:
+        config["Gateway"] = network.gateway
+    if network.auxiliary:
+        config["AuxiliaryAddresses"] = network.auxiliary
+    return [config]
 
 
 def _is_member(container: Container, network: Network) -> bool:

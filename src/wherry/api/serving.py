@@ -60,7 +60,7 @@ def routes(engine: Engine) -> list[Route]:
         *images.routes(engine.images),
         *volumes.routes(engine.volumes),
         *disk_usage.routes(engine.disk_usage, ImageNames(engine.images).id_of),
-        *networks.routes(engine.networks, engine.containers.all, engine.containers.get),
+        *networks.routes(engine.networks, engine.containers.all, engine.containers.connector),
         *events.routes(engine.events),
         *unsupported.routes(engine.containers.get),
     ]

@@ -32,11 +32,6 @@ OPERATIONS: tuple[tuple[str, str, str], ...] = (
     ("GET", "/images/search", "searching images (search)"),
     ("GET", "/distribution/{image:.*}/json", "asking a registry about an image"),
     ("POST", "/auth", "logging in to a registry (login)"),
-    ("POST", "/networks/create", "creating networks"),
-    ("POST", "/networks/prune", "pruning networks"),
-    ("POST", "/networks/{network:.*}/connect", "connecting a container to a network"),
-    ("POST", "/networks/{network:.*}/disconnect", "disconnecting a container from a network"),
-    ("DELETE", "/networks/{network:.*}", "removing networks"),
     ("PUT", "/volumes/{volume:.*}", "updating cluster volumes"),
 )
 

@@ -13,8 +13,11 @@ from wherry.cli.errors import Failure
 
 def main(words: list[str] | None = None) -> int:
     """Run one command line; the exit code."""
+    words = sys.argv[1:] if words is None else words
     try:
-        return _run(resolve(sys.argv[1:] if words is None else words))
+        if words[:1] == ["__complete"]:
+            return _complete(words[1:])
+        return _run(resolve(words))
     except Help as help_:
         if help_.note:
             print(help_.note, file=sys.stderr)
@@ -31,6 +34,13 @@ def main(words: list[str] | None = None) -> int:
             sys.stdout.flush()
         except BrokenPipeError:
             _reader_gone()
+
+
+def _complete(words: list[str]) -> int:
+    from wherry.cli.completion import complete, names_of
+
+    sys.stdout.write(complete(words, names_of).text())
+    return 0
 
 
 def _run(invocation: Invocation) -> int:

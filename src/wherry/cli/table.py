@@ -535,6 +535,30 @@ COMMANDS: tuple[Command, ...] = (
         (),
     ),
     (
+        ("completion bash",),
+        "",
+        "Generate the autocompletion script for bash: source <({name} completion bash)",
+        (0, 0),
+        "completion:bash",
+        (),
+    ),
+    (
+        ("completion fish",),
+        "",
+        "Generate the autocompletion script for fish: {name} completion fish | source",
+        (0, 0),
+        "completion:fish",
+        (),
+    ),
+    (
+        ("completion zsh",),
+        "",
+        "Generate the autocompletion script for zsh: source <({name} completion zsh)",
+        (0, 0),
+        "completion:zsh",
+        (),
+    ),
+    (
         (
             "image history",
             "history",
@@ -665,6 +689,61 @@ COMMANDS: tuple[Command, ...] = (
             ("size", "s", "bool", "Display total file sizes if the type is container"),
             ("type", "", "string", "Only inspect objects of the given type"),
         ),
+    ),
+    (
+        ("network connect",),
+        "[OPTIONS] NETWORK CONTAINER",
+        "Connect a container to a network",
+        (2, 2),
+        "networks:connect",
+        (
+            ("alias", "", "strings", "Add network-scoped alias for the container"),
+            ("driver-opt", "", "strings", "driver options for the network"),
+            (
+                "gw-priority",
+                "",
+                "int",
+                "Highest gw-priority provides the default gateway. Accepts positive and negative values.",
+            ),
+            ("ip", "", "string", 'IPv4 address (e.g., "172.30.100.104")'),
+            ("ip6", "", "string", 'IPv6 address (e.g., "2001:db8::33")'),
+            ("link", "", "list/link", "Add link to another container"),
+            ("link-local-ip", "", "strings", "Add a link-local address for the container"),
+        ),
+    ),
+    (
+        ("network create",),
+        "[OPTIONS] NETWORK",
+        "Create a network",
+        (1, 1),
+        "networks:create",
+        (
+            ("attachable", "", "bool", "Enable manual container attachment"),
+            ("aux-address", "", "map", "Auxiliary IPv4 or IPv6 addresses used by Network driver (default map[])"),
+            ("config-from", "", "string", "The network from which to copy the configuration"),
+            ("config-only", "", "bool", "Create a configuration only network"),
+            ("driver", "d", "string", 'Driver to manage the Network (default "bridge")'),
+            ("gateway", "", "strings", "IPv4 or IPv6 Gateway for the master subnet"),
+            ("ingress", "", "bool", "Create swarm routing-mesh network"),
+            ("internal", "", "bool", "Restrict external access to the network"),
+            ("ip-range", "", "strings", "Allocate container ip from a sub-range"),
+            ("ipam-driver", "", "string", 'IP Address Management Driver (default "default")'),
+            ("ipam-opt", "", "map", "Set IPAM driver specific options (default map[])"),
+            ("ipv4", "", "bool", "Enable or disable IPv4 address assignment (default true)"),
+            ("ipv6", "", "bool", "Enable or disable IPv6 address assignment"),
+            ("label", "", "list/label", "Set metadata on a network"),
+            ("opt", "o", "map", "Set driver specific options (default map[])"),
+            ("scope", "", "string", "Control the network's scope"),
+            ("subnet", "", "strings", "Subnet in CIDR format that represents a network segment"),
+        ),
+    ),
+    (
+        ("network disconnect",),
+        "[OPTIONS] NETWORK CONTAINER",
+        "Disconnect a container from a network",
+        (2, 2),
+        "networks:disconnect",
+        (("force", "f", "bool", "Force the container to disconnect from a network"),),
     ),
     (
         ("network inspect",),
@@ -826,6 +905,7 @@ COMMANDS: tuple[Command, ...] = (
 )
 
 GROUPS = {
+    "completion": "Generate the autocompletion script for a shell",
     "container": "Manage containers",
     "image": "Manage images",
     "network": "Manage networks",
@@ -854,7 +934,6 @@ LATER = frozenset(
         *"build builder buildx checkpoint compose config context login logout".split(),
         *"manifest node plugin pull push search secret service stack swarm trust".split(),
         *(f"image {name}" for name in "build pull push".split()),
-        *(f"network {name}" for name in "connect create disconnect".split()),
         "volume update",
     )
 )

@@ -1,7 +1,8 @@
-"""The default bridge on this host: the interface, its veths, its firewall table. Blocking: one thread does all of it.
+"""Bridges on this host: the interface, its veths, its firewall table. Blocking: one thread does all of it.
 
-What other programs must leave to the engine is named after the bridge: the table `ip wherry0`, the accepts for
-`wherry0` in chains of other firewalls, and the interfaces in the bridge whose names begin with `wv`.
+What other programs must leave to the engine is named after the bridge: for the default one the table `ip wherry0`, for
+another the table `ip wherry0_NAME`; the accepts for the bridge in chains of other firewalls; and the interfaces in the
+bridge whose names begin with `wv`.
 """
 
 from __future__ import annotations
@@ -19,165 +20,221 @@ from wherry.linux import conntrack, netlink, netns, sysctl
 from wherry.linux.nftables import Nftables, NftablesError
 from wherry.model import firewall, ipam
 from wherry.model.failpoints import failpoint
-from wherry.model.firewall import Guard, Place, Redirection
+from wherry.model.firewall import Guard, Place, Redirection, Segment
 
 log = logging.getLogger(__name__)
 
 VETH_PREFIX = "wv"
-CONTAINER_INTERFACE = "eth0"
-CONTAINER_INDEX = 64  # of eth0: above the tunnels that a new namespace may be born with
+FIRST_INDEX = 64  # of a container's interfaces: above the tunnels that a new namespace may be born with
 _INDICES = range(1 << 20, 1 << 30)  # of the host's ends: far from those that the kernel gives out
-_FORWARD = "net/ipv4/ip_forward"
+FORWARD = "net/ipv4/ip_forward"
 _BRIDGED_IS_FILTERED = "net/bridge/bridge-nf-call-iptables"
 
 
 @dataclass(frozen=True)
 class Plug:
-    """One container's place at the bridge."""
+    """One container's place at a bridge."""
 
     interface: str  # the host's end
+    inner: str  # the container's: eth0
+    index: int  # of the container's
     address: IPv4Interface
     mac: str
-    published: Sequence[Redirection]
+    hairpin: bool = False  # it may reach its own published ports through the bridge
 
 
-class Bridge:
-    """bridge = Bridge("wherry0"); bridge.set_up(gateway); bridge.lay(...); fd = bridge.plug(...); bridge.close()
+@dataclass(frozen=True)
+class Way:
+    """Where a container's packets to everywhere else go."""
 
-    Made and used in one thread, in the host's network namespace.
-    """
+    index: int  # of the container's interface
+    gateway: IPv4Address
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._home = netns.current()
-        self._route = netlink.Socket()
-        self._nft = Nftables()
-        self._index = 0
-        self._gateway = IPv4Interface("0.0.0.0/0")
+
+class Kernel:
+    """What talks to the kernel about the host's network namespace; made and used in one thread."""
+
+    def __init__(self) -> None:
+        self.home = netns.current()
+        self.route = netlink.Socket()
+        self.nft = Nftables()
 
     def close(self) -> None:
-        self._nft.close()
-        self._route.close()
-        os.close(self._home)
+        self.nft.close()
+        self.route.close()
+        os.close(self.home)
 
-    # --- the bridge itself ---
-
-    def set_up(self, gateway: IPv4Interface) -> None:
-        """Make the bridge, or repair it: up, with this address and no other. Raises OSError."""
-        self._gateway = gateway
-        found = next((link for link in self._route.links() if link.name == self.name), None)
-        if found is None:
-            self._route.run(netlink.add_bridge(self.name, ipam.mac_of(gateway.ip)))
-            failpoint("networks.open.bridge-made")
-            found = next(link for link in self._route.links() if link.name == self.name)
-        if found.kind != "bridge":
-            raise OSError(errno.EEXIST, f"the host has an interface {self.name} that is not a bridge")
-        self._index = found.index
-        others = [address for address in self._route.addresses(self._index) if address != gateway]
-        self._route.run(
-            *(netlink.delete_address(self._index, address) for address in others),
-            netlink.add_address(self._index, gateway),
-            netlink.link_up(self._index),
-        )
-        failpoint("networks.open.bridge-up")
+    def bridges(self) -> list[str]:
+        return [link.name for link in self.route.links() if link.kind == "bridge"]
 
     def is_free(self, name: str) -> bool:
         """No interface has this name, or it is a bridge with nothing in it."""
-        links = self._route.links()
+        links = self.route.links()
         found = next((link for link in links if link.name == name), None)
         return found is None or (found.kind == "bridge" and not any(link.master == found.index for link in links))
 
-    def existing(self, names: Collection[str]) -> list[str]:
-        """Which of these names a bridge has."""
-        return [link.name for link in self._route.links() if link.kind == "bridge" and link.name in names]
+    def exists(self, name: str) -> bool:
+        return any(link.name == name for link in self.route.links())
 
-    def networks_in_use(self) -> list[IPv4Network]:
-        """Where the host's routes lead, but for those of this bridge."""
-        own = {link.index for link in self._route.links() if link.name == self.name}
-        return [network for network, index in self._route.routes() if index not in own]
+    def networks_in_use(self, besides: Collection[str] = ()) -> list[IPv4Network]:
+        """Where the host's routes lead, but for those of these interfaces."""
+        own = {link.index for link in self.route.links() if link.name in besides}
+        return [network for network, index in self.route.routes() if index not in own]
 
-    def exists(self) -> bool:
-        return any(link.name == self.name for link in self._route.links())
+    def tables(self) -> set[str]:
+        """Names of the tables for IPv4."""
+        return {entry["table"]["name"] for entry in self.nft.objects("list tables ip")}
 
-    def other_bridges(self) -> list[str]:
-        return [link.name for link in self._route.links() if link.kind == "bridge" and link.name != self.name]
-
-    def sweep(self, keep: Collection[str]) -> list[str]:
-        """Delete veths of ours that nobody owns; put those that are owned back if the bridge was made anew."""
-        links = {link.name: link for link in self._route.links()}
-        for name in keep:
-            if name in links and links[name].master != self._index:
-                self._route.run(netlink.set_master(links[name].index, self._index), netlink.link_up(links[name].index))
-        orphans = [
-            link.name
-            for link in links.values()
-            if link.master == self._index
-            and link.kind == "veth"
-            and link.name.startswith(VETH_PREFIX)
-            and link.name not in keep
-        ]
-        self.unplug(orphans)
-        return orphans
-
-    # --- containers ---
-
-    def plug(self, plug: Plug) -> int:
-        """A new namespace with lo and eth0, joined to the bridge, its ports published: its descriptor is the caller's.
-
-        Raises OSError and NftablesError; then nothing is left but what goes with the namespace.
-        """
-        hairpin = bool(plug.published) and sysctl.read(_BRIDGED_IS_FILTERED) == "1"
-        with netns.fresh(self._home) as fd:
-            self._add_veth(plug, fd, hairpin)
-            failpoint("networks.activate.veth-made")
-            sysctl.ensure(f"net/ipv6/conf/{CONTAINER_INTERFACE}/disable_ipv6", "1")
-            with netlink.Socket() as inner:
-                inner.run(
-                    netlink.link_up(netlink.LOOPBACK_INDEX),
-                    netlink.link_up(CONTAINER_INDEX),
-                    netlink.add_address(CONTAINER_INDEX, plug.address),
-                    netlink.default_route(CONTAINER_INDEX, self._gateway.ip),
-                )
-            failpoint("networks.activate.address-given")
-            if plug.published:
-                self._nft.run(firewall.add_elements(self.name, plug.published))
-            failpoint("networks.activate.ports-published")
-        return fd
-
-    def unpublish(self, published: Sequence[Redirection]) -> None:
-        """Raises NftablesError if any is not there; then none is removed."""
-        if published:
-            self._nft.run(firewall.delete_elements(self.name, published))
-            failpoint("networks.deactivate.ports-unpublished")
+    def unplug(self, interfaces: Iterable[str]) -> None:
+        """Delete interfaces that did not go with their namespace. Slow (some 14 ms each): off the path."""
+        there = {link.name for link in self.route.links()}
+        for name in interfaces:
+            if name in there:
+                try:
+                    self.route.run(netlink.delete_link(name))
+                except OSError as error:
+                    if not netlink.is_missing(error):
+                        raise
 
     def leave(self, interfaces: Iterable[str], with_udp: Iterable[IPv4Address]) -> None:
         """What is left to do some time after containers ended. Off the path."""
         self.unplug(interfaces)
         conntrack.forget_udp(with_udp)
 
-    def unplug(self, interfaces: Iterable[str]) -> None:
-        """Delete veths that did not go with their namespace. Slow (some 14 ms each): off the path."""
-        there = {link.name for link in self._route.links()}
-        for name in interfaces:
-            if name in there:
-                try:
-                    self._route.run(netlink.delete_link(name))
-                except OSError as error:
-                    if not netlink.is_missing(error):
-                        raise
+    def forwards(self) -> bool:
+        return sysctl.read(FORWARD) == "1"
 
-    def _add_veth(self, plug: Plug, fd: int, hairpin: bool) -> None:
+    # --- containers ---
+
+    def wire(self, plugs: Sequence[tuple[Bridge, Plug]], way: Way | None) -> int:
+        """A new namespace with lo and these interfaces in it: its descriptor is the caller's.
+
+        Raises OSError; then nothing is left but what goes with the namespace.
+        """
+        with netns.fresh(self.home) as fd:
+            for bridge, plug in plugs:
+                self._add_veth(bridge, plug, fd)
+            failpoint("networks.activate.veth-made")
+            with netlink.Socket() as inner:
+                inner.run(netlink.link_up(netlink.LOOPBACK_INDEX), *_settings(plugs, way))
+            failpoint("networks.activate.address-given")
+        return fd
+
+    def attach(self, namespace: int, bridge: Bridge, plug: Plug, way: Way | None) -> None:
+        """One more interface in a live namespace (a descriptor). Raises OSError; then nothing is left."""
+        self._add_veth(bridge, plug, namespace)
+        failpoint("networks.connect.veth-made")
+        try:
+            with netns.inside(namespace, self.home), netlink.Socket() as inner:
+                inner.run(*_settings([(bridge, plug)], way))
+        except BaseException:
+            self.unplug([plug.interface])
+            raise
+        failpoint("networks.connect.address-given")
+
+    def turn(self, namespace: int, way: Way) -> None:
+        """The default route of a live namespace. Raises OSError."""
+        with netns.inside(namespace, self.home), netlink.Socket() as inner:
+            inner.run(netlink.default_route(way.index, way.gateway))
+
+    def mend(self, namespace: str, way: Way) -> None:
+        """A default route for a live namespace, named by its path, that has none. Raises OSError."""
+        fd = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with netns.inside(fd, self.home), netlink.Socket() as inner:
+                if all(network.prefixlen for network, _ in inner.routes()):
+                    inner.run(netlink.default_route(way.index, way.gateway))
+        finally:
+            os.close(fd)
+
+    def _add_veth(self, bridge: Bridge, plug: Plug, fd: int) -> None:
+        hairpin = plug.hairpin and sysctl.read(_BRIDGED_IS_FILTERED) == "1"
         for attempt in range(4):
             index = random.choice(_INDICES)
             pair = netlink.add_veth(
-                plug.interface, index, self._index, CONTAINER_INTERFACE, CONTAINER_INDEX, plug.mac, fd
+                plug.interface, index, bridge.index, plug.inner, plug.index, plug.mac, fd, bridge.mtu
             )
+            port = [netlink.set_hairpin(index)] if hairpin else []
+            port += [netlink.set_isolated(index)] if bridge.isolated else []
             try:
-                self._route.run(pair, *([netlink.set_hairpin(index)] if hairpin else []))
+                self.route.run(pair, *port)
                 return
             except OSError as error:
                 if error.errno != errno.EBUSY or attempt == 3:  # EBUSY: the index is taken
                     raise
+
+
+def _settings(plugs: Sequence[tuple[Bridge, Plug]], way: Way | None) -> list[netlink.Request]:
+    """In the container's namespace: interfaces up, with their addresses, and the default route."""
+    requests = []
+    for _, plug in plugs:
+        sysctl.ensure(f"net/ipv6/conf/{plug.inner}/disable_ipv6", "1")
+        requests += [netlink.link_up(plug.index), netlink.add_address(plug.index, plug.address)]
+    if way is not None:
+        requests.append(netlink.default_route(way.index, way.gateway))
+    return requests
+
+
+class Bridge:
+    """bridge = Bridge(kernel, segment); bridge.set_up(gateway); bridge.lay(...); kernel.wire([(bridge, plug)], way)
+
+    Made and used in the kernel's thread. `mtu` in bytes is that of the interfaces in it (0: as the kernel likes);
+    `isolated` ones reach the bridge and not one another.
+    """
+
+    def __init__(self, kernel: Kernel, segment: Segment, *, mtu: int = 0, isolated: bool = False) -> None:
+        self.segment = segment
+        self.index = 0
+        self.mtu = mtu
+        self.isolated = isolated
+        self._kernel = kernel
+        self._route = kernel.route
+        self._nft = kernel.nft
+
+    @property
+    def name(self) -> str:
+        return self.segment.bridge
+
+    @property
+    def table(self) -> str:
+        return self.segment.table
+
+    # --- the bridge itself ---
+
+    def set_up(self, gateway: IPv4Interface) -> None:
+        """Make the bridge, or repair it: up, with this address and no other. Raises OSError."""
+        found = next((link for link in self._route.links() if link.name == self.name), None)
+        if found is None:
+            self._route.run(netlink.add_bridge(self.name, ipam.mac_of(gateway.ip)))
+            failpoint("networks.open.bridge-made")
+            found = next(link for link in self._route.links() if link.name == self.name)
+        if found.kind != "bridge":
+            raise OSError(errno.EEXIST, f"existing interface {self.name} is not a bridge")
+        self.index = found.index
+        others = [address for address in self._route.addresses(self.index) if address != gateway]
+        self._route.run(
+            *(netlink.delete_address(self.index, address) for address in others),
+            netlink.add_address(self.index, gateway),
+            netlink.link_up(self.index),
+        )
+        failpoint("networks.open.bridge-up")
+
+    def sweep(self, keep: Collection[str]) -> list[str]:
+        """Delete veths of ours that nobody owns; put those that are owned back if the bridge was made anew."""
+        links = {link.name: link for link in self._route.links()}
+        for name in keep:
+            if name in links and links[name].master != self.index:
+                self._route.run(netlink.set_master(links[name].index, self.index), netlink.link_up(links[name].index))
+        orphans = [
+            link.name
+            for link in links.values()
+            if link.master == self.index
+            and link.kind == "veth"
+            and link.name.startswith(VETH_PREFIX)
+            and link.name not in keep
+        ]
+        self._kernel.unplug(orphans)
+        return orphans
 
     # --- the firewall ---
 
@@ -186,19 +243,24 @@ class Bridge:
 
         Raises NftablesError, OSError.
         """
-        self._nft.run(firewall.whole_table(self.name, self._gateway.network, published, guard))
+        self._nft.run(firewall.whole_table(self.segment, published, guard))
         failpoint("networks.recover.table-laid")
-        sysctl.ensure(f"net/ipv4/conf/{self.name}/route_localnet", "1")
-        sysctl.ensure(_FORWARD, "1")
-        failpoint("networks.recover.forwarding-on")
+        if not self.segment.internal:
+            sysctl.ensure(f"net/ipv4/conf/{self.name}/route_localnet", "1")
+            sysctl.ensure(FORWARD, "1")
+            failpoint("networks.recover.forwarding-on")
         return self.stand_beside_others()
 
-    def forwards(self) -> bool:
-        return sysctl.read(_FORWARD) == "1"
+    def publish(self, published: Sequence[Redirection]) -> None:
+        """Raises NftablesError; then none is added."""
+        if published:
+            self._nft.run(firewall.add_elements(self.table, published))
 
-    def intact(self) -> bool:
-        """Our table is still there."""
-        return any(entry["chain"]["table"] == self.name for entry in self._nft.objects("list chains ip"))
+    def unpublish(self, published: Sequence[Redirection]) -> None:
+        """Raises NftablesError if any is not there; then none is removed."""
+        if published:
+            self._nft.run(firewall.delete_elements(self.table, published))
+            failpoint("networks.deactivate.ports-unpublished")
 
     def stand_beside_others(self) -> list[str]:
         """Have our accepts where another firewall would drop; sentences about those in which we may not write."""
@@ -217,16 +279,16 @@ class Bridge:
         problems += [
             f"the nftables chain {where} drops what it does not know: have it accept iifname and oifname {self.name}, "
             "or containers reach nothing"
-            for where in firewall.droppers(chains, self.name, reached)
+            for where in firewall.droppers(chains, self.table, reached)
         ]
         return problems
 
-    def remove(self, *, besides: Collection[str] = ()) -> None:
-        """Take everything off the host again: forwarding too, if it was on because of us and nobody seems to need it.
+    def guards(self) -> bool:
+        """Whether the host's forwarding is on because of us."""
+        return bool(self._nft.objects(f"list chain ip {self.table} {firewall.GUARD}"))
 
-        `besides` are bridges that do not count as somebody who needs it.
-        """
-        guarded = bool(self._nft.objects(f"list chain ip {self.name} {firewall.GUARD}"))
+    def remove(self) -> None:
+        """Take bridge, table and accepts off the host. Raises OSError, NftablesError; harmless where nothing is."""
         chains = [entry["chain"] for entry in self._nft.objects("list chains")]
         for place in firewall.PLACES:
             if any((chain["family"], chain["table"], chain["name"]) == place.key for chain in chains):
@@ -234,11 +296,9 @@ class Bridge:
                 if handles:
                     self._nft.run(firewall.delete_rules(place, handles))
                     failpoint("networks.close.accepts-removed")
-        if guarded and not set(self.other_bridges()).difference(besides):
-            sysctl.ensure(_FORWARD, "0")
-        self._nft.run(firewall.delete_table(self.name))
+        self._kernel.unplug([self.name])
+        self._nft.run(firewall.delete_table(self.table))
         failpoint("networks.close.table-removed")
-        self.unplug([self.name])
 
     def _accepts(self, place: Place, direction: str) -> list[int]:
         """Handles of our accepts there."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,7 @@ from wherry.engine import etc_files
 from wherry.engine.containers.layout import Layout
 from wherry.engine.working_dir import make_working_dir
 from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure, WherryError
-from wherry.linux import devices, propagation, seccomp, users
+from wherry.linux import devices, mounts, propagation, seccomp, users
 from wherry.model import security
 from wherry.model.config import ExecConfig, HostConfig
 from wherry.model.container import Container, MountPoint
@@ -60,23 +60,31 @@ class Bundles:
             with contextlib.suppress(WherryError):  # the container that needs it will say what is missing
                 self._profiles.filter(security.DEFAULT_PROFILE, held)
 
-    def write(self, container: Container, layout: Layout, netns: str | None) -> None:
+    def write(
+        self, container: Container, layout: Layout, netns: str | None, sources: Mapping[str, str] | None = None
+    ) -> None:
         """config.json and the files of /etc of a container whose root is mounted. `netns` None: the host's network.
 
+        `sources` replace those of the record's mounts, by destination.
         Raises SystemFailure, InvalidParameter, Conflict or NotFound in Docker's words.
         """
-        config = self.make(container, layout, netns)
+        config = self.make(container, layout, netns, sources or {})
         path = layout.bundle / "config.json"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(_encode(config))
 
-    def make(self, container: Container, layout: Layout, netns: str | None) -> spec.Json:
+    def make(self, container: Container, layout: Layout, netns: str | None, sources: Mapping[str, str]) -> spec.Json:
         """The spec that `write` writes; makes the files of /etc, the working directory and missing bind sources."""
         settings = container.host
         hostname = self._hostname(container)
         user = self._prepare_root(container, layout)
-        mounts = [prepared(point, str(self._host.roots.data)) for point in container.mounts]
+        points = [
+            replace(point, source=sources[point.destination])
+            if point.destination in sources
+            else prepared(point, str(self._host.roots.data))
+            for point in container.mounts
+        ]
         mapped = _mapped_devices(settings)
         filter_spec, annotations = self._seccomp(container)
         inputs = SpecInputs(
@@ -85,7 +93,12 @@ class Bundles:
             cgroup=layout.cgroup,
             user=user,
             hostname=hostname,
-            mounts=mounts,
+            mounts=points,
+            restrictions={
+                point.destination: mounts.restrictions(point.source)
+                for point in points
+                if point.type in ("bind", "volume")
+            },
             etc=self._etc_files(container, layout, hostname),
             netns=netns or "",
             pid_ns=self._joined(settings.pid_mode, "pid", "PID"),

@@ -88,8 +88,8 @@ class DiskUsage:
             return None
 
     async def volumes(self) -> list[VolumeUsage]:
-        """In order of their names."""
-        volumes = self._volumes.select(Filters({}))
+        """In order of their names; not those with options, whose files may be elsewhere, as Docker does it."""
+        volumes = [volume for volume in self._volumes.select(Filters({})) if not volume.options]
         async with self._looking:
             sizes = await asyncio.to_thread(lambda: [self._volumes.size(volume) for volume in volumes])
         return [

@@ -41,6 +41,17 @@ def write(
     return files
 
 
+def refresh_hosts(path: str, *, hostname: str, domainname: str, addresses: Sequence[str]) -> None:
+    """Have a running container's hosts file name these addresses of its own and no others. Blocking.
+
+    Other lines stay as they are: the container may have written them.
+    """
+    text = _read(Path(path))
+    if text:
+        names = etc_files.own_names(hostname, domainname)
+        _write(path, etc_files.with_own_addresses(text, names, addresses))
+
+
 def _hosts(settings: HostConfig, hostname: str, domainname: str, addresses: Sequence[str], gateway: str) -> str:
     extra = settings.extra_hosts or ()
     if settings.network_mode == "host":

@@ -75,8 +75,10 @@ class HostPorts:
         return problems
 
     def serve(self, owner: str, address: str) -> None:
-        """Carry what reaches the sockets to this address."""
+        """Carry what reaches the sockets to this address, from now on; connections to another end."""
         for entry in self._held.get(owner, ()):
+            if entry.proxy:
+                entry.proxy.close()
             make = TcpProxy if entry.port.protocol == "tcp" else UdpProxy
             entry.proxy = make(entry.socket, (address, entry.port.container_port))
 

@@ -34,9 +34,11 @@ class TcpProxy:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening = False
+        self._closed = False
         self._listen()
 
     def close(self) -> None:
+        self._closed = True
         self._pause()
         for task in self._tasks:
             task.cancel()
@@ -72,7 +74,7 @@ class TcpProxy:
         self._resume()
 
     def _resume(self) -> None:
-        if self._listener.fileno() >= 0 and len(self._tasks) < CONNECTIONS:
+        if not self._closed and self._listener.fileno() >= 0 and len(self._tasks) < CONNECTIONS:
             self._listen()
 
 

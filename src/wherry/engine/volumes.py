@@ -8,14 +8,15 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct, field
 
-from wherry.errors import Conflict, InvalidParameter, NotFound, NotSupported, SystemFailure
+from wherry.engine.volume_mounts import VolumeMounts, has_device, unmount_below
+from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from wherry.model.events import Event
 from wherry.model.failpoints import failpoint
 from wherry.model.filters import Filters
@@ -64,6 +65,7 @@ class Volumes:
         self._emit = emit
         self._in_use = in_use
         self._volumes: dict[str, Volume] = {}
+        self._mounts = VolumeMounts()
         root.mkdir(mode=0o711, parents=True, exist_ok=True)
         for (record,) in database.connection.execute("SELECT record FROM volumes"):
             volume = msgspec.json.decode(record, type=Volume)
@@ -75,13 +77,35 @@ class Volumes:
 
     def _recover(self) -> None:
         for name in set(os.listdir(self._root)) - self._volumes.keys():
+            unmount_below(self._root / name)
             _remove_tree(self._root / name)
         for volume in self._volumes.values():
-            _remove_tree(_making(volume))
             data = Path(volume.mountpoint)
             data.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if has_device(volume):
+                continue
+            _remove_tree(_making(volume))
             if _ready(volume).exists():
                 _move_in(_ready(volume), data)
+
+    def hold(self, name: str, container_id: str) -> None:
+        """Mount a volume's device, if it has one, until the container releases it. Blocking.
+
+        Raises NotFound, SystemFailure in Docker's words.
+        """
+        self._mounts.hold(self.get(name), container_id)
+
+    def holds(self, container_id: str) -> bool:
+        """Whether the container has the device of a volume mounted."""
+        return self._mounts.holds(container_id)
+
+    def release(self, container_id: str) -> None:
+        """Unmount what only this container held. Blocking, idempotent."""
+        self._mounts.release(container_id)
+
+    def adopt(self, holders: Mapping[str, Collection[str]]) -> None:
+        """At start: which containers run with which volumes; other devices are unmounted. Blocking."""
+        self._mounts.adopt(self._root, dict(self._volumes), holders)
 
     async def create(
         self,
@@ -163,14 +187,17 @@ class Volumes:
         await self._remove(volume)
 
     async def prune(self, filters: Filters) -> Pruned:
-        """Remove unused anonymous volumes, with `all` named ones too. Raises InvalidParameter."""
+        """Remove unused anonymous volumes, with `all` named ones too, but none with options: as Docker does.
+
+        Raises InvalidParameter.
+        """
         filters.validate(PRUNE_FILTERS)
         everything = _all_filter(filters)
         names: list[str] = []
         reclaimed = 0
         for volume in list(self._volumes.values()):
             labels = volume.labels or {}
-            if volume.name not in self._volumes or self._in_use(volume.name):
+            if volume.name not in self._volumes or self._in_use(volume.name) or volume.options:
                 continue
             if not everything and ANONYMOUS_LABEL not in labels:
                 continue
@@ -203,9 +230,9 @@ class Volumes:
         directory itself stays the same one, since other containers may have it mounted. Blocking.
         """
         target = Path(volume.mountpoint)
-        if not source.is_dir() or os.listdir(target):
-            return
         making, ready = _making(volume), _ready(volume)
+        if not source.is_dir() or {*os.listdir(target)} - {making.name, ready.name}:
+            return
         _remove_tree(making)
         try:
             making.mkdir(mode=0o700)
@@ -225,6 +252,7 @@ class Volumes:
             self._event("destroy", volume.name)
         del self._volumes[volume.name]
         failpoint("volumes.remove.recorded")
+        await asyncio.to_thread(self._mounts.drop, volume)  # its directory holds nothing of the device's now
         leaving = self._root / f".{volume.name}.{secrets.token_hex(4)}"
         os.rename(self._root / volume.name, leaving)  # the name is free at once
         await asyncio.to_thread(_remove_tree, leaving)
@@ -234,12 +262,16 @@ class Volumes:
 
 
 def _making(volume: Volume) -> Path:
-    """Where the seed is copied to."""
+    """Where the seed is copied to, on the file system of the volume."""
+    if has_device(volume):
+        return Path(volume.mountpoint) / ".wherry-seeding"
     return Path(volume.mountpoint).with_name("seeding")
 
 
 def _ready(volume: Volume) -> Path:
     """Where a complete seed waits to be moved in."""
+    if has_device(volume):
+        return Path(volume.mountpoint) / ".wherry-seed"
     return Path(volume.mountpoint).with_name("seed")
 
 
@@ -294,11 +326,6 @@ def _check_options(name: str, options: Mapping[str, str]) -> None:
                 raise InvalidParameter(f'create {name}: missing required option: "{needed}"')
     if "size" in options:
         raise InvalidParameter(f"create {name}: quota size requested but no quota support")
-    if options:
-        raise NotSupported(
-            f"create {name}: the options {', '.join(sorted(options))} of the local driver are not supported yet;"
-            " mount the device on the host and bind the directory"
-        )
 
 
 def _all_filter(filters: Filters) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from pathlib import Path
 
 from wherry.linux import libc
@@ -55,6 +56,24 @@ def _mount_many(plan: OverlayPlan, target: Path) -> None:
 def mount_tmpfs(target: Path, options: str) -> None:
     """A tmpfs at an existing directory, nosuid, nodev and noexec."""
     libc.mount("shm", str(target), "tmpfs", libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC, options)
+
+
+def bind_descriptor(descriptor: int, target: Path) -> None:
+    """Bind what an O_PATH descriptor has open, and all that is mounted below, at a place that is made for it."""
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        target.mkdir(mode=0o700)
+    else:
+        target.touch(mode=0o600)
+    libc.mount(f"/proc/self/fd/{descriptor}", str(target), None, libc.MS_BIND | libc.MS_REC, None)
+
+
+_KEPT = ((os.ST_RDONLY, "ro"), (os.ST_NOSUID, "nosuid"), (os.ST_NODEV, "nodev"), (os.ST_NOEXEC, "noexec"))
+
+
+def restrictions(path: str) -> tuple[str, ...]:
+    """Words for what the mount that holds a path forbids. A bind of it has to repeat them: crun sets flags anew."""
+    flags = os.statvfs(path).f_flag
+    return tuple(word for flag, word in _KEPT if flags & flag)
 
 
 def unmount(target: Path) -> None:

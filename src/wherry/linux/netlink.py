@@ -37,9 +37,10 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
 
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 10, 12, 18, 28
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 4, 10, 12, 18, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 IFLA_BRPORT_MODE = 4  # hairpin
+IFLA_BRPORT_ISOLATED = 33
 VETH_INFO_PEER = 1
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_TABLE = 1, 4, 5, 15
@@ -199,21 +200,27 @@ def add_bridge(name: str, mac: str) -> Request:
     return _new_link(NLM_F_CREATE | NLM_F_EXCL, text(IFLA_IFNAME, name), attribute(IFLA_ADDRESS, _mac(mac)), info)
 
 
-def add_veth(name: str, index: int, bridge: int, peer: str, peer_index: int, peer_mac: str, peer_netns: int) -> Request:
+def add_veth(
+    name: str, index: int, bridge: int, peer: str, peer_index: int, peer_mac: str, peer_netns: int, mtu: int = 0
+) -> Request:
     """A pair: one end up and in the bridge, the other with its name, index and address in another namespace (a fd).
+
+    `mtu` in bytes is that of both; 0 leaves the kernel's.
 
     Both indices are ours to choose, so that later requests of the same send can name them; the kernel takes the peer's
     only if the other is given too (drivers/net/veth.c). It answers EBUSY or EEXIST if one is taken.
     """
     other = _IFINFO.pack(0, 0, peer_index, 0, 0)
     other += text(IFLA_IFNAME, peer) + attribute(IFLA_ADDRESS, _mac(peer_mac)) + number(IFLA_NET_NS_FD, peer_netns)
+    size = number(IFLA_MTU, mtu) if mtu else b""
+    other += size
     info = nested(
         IFLA_LINKINFO,
         text(IFLA_INFO_KIND, "veth"),
         nested(IFLA_INFO_DATA, attribute(VETH_INFO_PEER | NLA_F_NESTED, other)),
     )
     flags = NLM_F_CREATE | NLM_F_EXCL
-    return _new_link(flags, text(IFLA_IFNAME, name), number(IFLA_MASTER, bridge), info, index=index, up=True)
+    return _new_link(flags, text(IFLA_IFNAME, name), number(IFLA_MASTER, bridge), size, info, index=index, up=True)
 
 
 def set_master(index: int, bridge: int) -> Request:
@@ -224,6 +231,12 @@ def set_hairpin(index: int) -> Request:
     """Let a bridge's port send back through itself what came in by it."""
     body = _IFINFO.pack(socket.AF_BRIDGE, 0, index, 0, 0)
     return Request(RTM_SETLINK, 0, body + nested(IFLA_PROTINFO, attribute(IFLA_BRPORT_MODE, b"\1")))
+
+
+def set_isolated(index: int) -> Request:
+    """Let a bridge's port exchange frames with the bridge itself alone, and with no other isolated port."""
+    body = _IFINFO.pack(socket.AF_BRIDGE, 0, index, 0, 0)
+    return Request(RTM_SETLINK, 0, body + nested(IFLA_PROTINFO, attribute(IFLA_BRPORT_ISOLATED, b"\1")))
 
 
 def link_up(index: int) -> Request:
@@ -244,9 +257,10 @@ def delete_address(index: int, address: IPv4Interface) -> Request:
 
 
 def default_route(index: int, gateway: IPv4Address) -> Request:
+    """The way to everywhere else, in place of what was."""
     header = (socket.AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0)
     body = _ROUTE.pack(*header) + attribute(RTA_GATEWAY, gateway.packed) + number(RTA_OIF, index)
-    return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body)
+    return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
 
 
 # --- encoding ---

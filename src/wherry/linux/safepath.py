@@ -9,8 +9,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import posixpath
 
-from wherry.errors import SystemFailure
+from wherry.errors import InvalidParameter, NotFound, SystemFailure
 
 SYS_OPENAT2 = 437  # the same on every architecture (syscalls since 5.x share numbers)
 
@@ -96,6 +97,41 @@ def _make_dir(parent: int, name: str, mode: int, uid: int, gid: int) -> None:
         os.fchmod(fd, mode)
     finally:
         os.close(fd)
+
+
+def open_subpath(base: str, subpath: str) -> int:
+    """An O_PATH descriptor of what lies at a relative path in a directory that others may be changing.
+
+    Symlinks are followed as long as they stay beneath the directory. Raises InvalidParameter (it leaves the
+    directory), NotFound, SystemFailure in Docker's words.
+    """
+    base_fd = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return openat2(base_fd, subpath, os.O_PATH, resolve=RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
+    except OSError as error:
+        if error.errno in (errno.EXDEV, errno.ELOOP):
+            raise InvalidParameter(
+                f"path concatenation escapes the base directory, base: {base}, subpath: {subpath}"
+            ) from None
+        missing = _first_missing(base_fd, subpath) if error.errno == errno.ENOENT else subpath
+        reason = (error.strerror or "").lower()
+        kind = NotFound if error.errno == errno.ENOENT else SystemFailure
+        raise kind(
+            f"cannot access path {base}/{posixpath.normpath(subpath)}: lstat {base}/{missing}: {reason}"
+        ) from None
+    finally:
+        os.close(base_fd)
+
+
+def _first_missing(base_fd: int, path: str) -> str:
+    parts = posixpath.normpath(path).split("/")
+    for depth in range(1, len(parts)):
+        prefix = "/".join(parts[:depth])
+        try:
+            os.close(openat2(base_fd, prefix, os.O_PATH, resolve=RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS))
+        except OSError:
+            return prefix
+    return "/".join(parts)
 
 
 def host_path(fd: int) -> str:

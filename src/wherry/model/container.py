@@ -76,6 +76,9 @@ class Endpoint(Struct, kw_only=True):
     requested: EndpointConfig = field(default_factory=EndpointConfig)
     endpoint_id: str = ""
     interface: str = ""  # name of the veth's host side
+    inner: str = ""  # name of the container's side: eth0
+    index: int = 0  # of the container's side
+    named: bool = False  # it has been connected once: clients see its names
     gateway: str = ""
     address: str = ""
     prefix_length: int = 0
@@ -102,6 +105,7 @@ class Sandbox(Struct, kw_only=True):
     netns: str = ""
     endpoints: dict[str, Endpoint] = field(default_factory=dict)  # by network name
     ports: list[PublishedPort] = field(default_factory=list)
+    interfaces: int = 0  # made in this run: no name is used twice
 
 
 class Container(Struct, kw_only=True):

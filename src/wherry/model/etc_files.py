@@ -46,11 +46,27 @@ def hosts(
                 raise SystemFailure("unable to derive the IP value for host-gateway")
             address = gateway
         lines.append(f"{address}\t{name}\n")
-    full = f"{hostname}.{domainname}" if domainname else hostname
-    short = full.partition(".")[0]
-    names = f"{full} {short}" if short != full else full
+    names = own_names(hostname, domainname)
     lines += [f"{address}\t{names}\n" for address in addresses]
     return _HOSTS + "".join(lines)
+
+
+def own_names(hostname: str, domainname: str = "") -> str:
+    """What a container's own addresses are called in its hosts file."""
+    full = f"{hostname}.{domainname}" if domainname else hostname
+    short = full.partition(".")[0]
+    return f"{full} {short}" if short != full else full
+
+
+def with_own_addresses(text: str, names: str, addresses: Sequence[str]) -> str:
+    """A hosts file in which `names` stand for these addresses alone; all other lines as they were."""
+    own = {f"{address}\t{names}\n" for address in addresses}
+    lines = text.splitlines(keepends=True)
+    kept = [line for line in lines if line in own or not line.endswith(f"\t{names}\n")]
+    missing = [line for address in addresses if (line := f"{address}\t{names}\n") not in kept]
+    if missing and kept and not kept[-1].endswith("\n"):
+        kept[-1] += "\n"
+    return "".join([*kept, *missing])
 
 
 @dataclass(frozen=True)

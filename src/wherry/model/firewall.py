@@ -11,6 +11,9 @@ What the table does, for a bridge `wherry0` with the subnet 172.17.0.0/16:
 - a container that talks to a published port, even its own, does so as the gateway: else the answer would go straight
   to it from an address that it never asked;
 - if the engine turned the host's forwarding on, the host still forwards for containers only.
+
+Every network has such a table. They keep networks apart: what goes into a bridge without having been published or asked
+for is dropped by that bridge's table, whatever other tables accept. An internal network's drops what would leave, too.
 """
 
 from __future__ import annotations
@@ -59,12 +62,41 @@ def redirections(ports: Iterable[PublishedPort], address: str) -> list[Redirecti
     return [Redirection(port, address) for port in ports if ":" not in port.host_ip]
 
 
-def whole_table(bridge: str, subnet: IPv4Network, published: Sequence[Redirection], guard: Guard | None) -> str:
-    """The script that puts the table, named as the bridge, in place of whatever had that name; one transaction."""
+@dataclass(frozen=True)
+class Segment:
+    """One network as the firewall sees it: its table, its bridge, and what its options say."""
+
+    table: str
+    bridge: str
+    subnet: IPv4Network
+    internal: bool = False
+    masquerade: bool = True
+
+
+def whole_table(segment: Segment, published: Sequence[Redirection], guard: Guard | None) -> str:
+    """The script that puts the table in place of whatever had its name; one transaction."""
+    table = segment.table
+    inside = _internal(segment) if segment.internal else _connected(segment, published, guard)
+    return f"add table ip {table}\ndelete table ip {table}\ntable ip {table} {{\n{inside}\n}}\n"
+
+
+def _internal(segment: Segment) -> str:
+    """Packets stay in the bridge, or go to and come from the host itself."""
+    bridge = segment.bridge
     return f"""
-add table ip {bridge}
-delete table ip {bridge}
-table ip {bridge} {{
+    chain forward {{
+        type filter hook forward priority filter; policy accept;
+        iifname "{bridge}" oifname "{bridge}" accept
+        iifname "{bridge}" drop
+        oifname "{bridge}" drop
+    }}
+"""
+
+
+def _connected(segment: Segment, published: Sequence[Redirection], guard: Guard | None) -> str:
+    bridge, subnet = segment.bridge, segment.subnet
+    outgoing = f'ip saddr {subnet} oifname != "{bridge}" masquerade' if segment.masquerade else ""
+    return f"""
     map published {{
         type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
         {_elements("published", published)}
@@ -92,7 +124,7 @@ table ip {bridge} {{
     }}
     chain postrouting {{
         type nat hook postrouting priority srcnat; policy accept;
-        ip saddr {subnet} oifname != "{bridge}" masquerade
+        {outgoing}
         ip saddr 127.0.0.0/8 oifname "{bridge}" masquerade
         ip saddr {subnet} oifname "{bridge}" ct status dnat masquerade
     }}
@@ -105,20 +137,19 @@ table ip {bridge} {{
         {f"jump {GUARD}" if guard else ""}
     }}
 {_not_a_router(guard) if guard else ""}
-}}
 """
 
 
-def add_elements(bridge: str, published: Sequence[Redirection]) -> str:
-    return "\n".join(f"add element ip {bridge} {entry.map} {{ {entry.element} }}" for entry in published)
+def add_elements(table: str, published: Sequence[Redirection]) -> str:
+    return "\n".join(f"add element ip {table} {entry.map} {{ {entry.element} }}" for entry in published)
 
 
-def delete_elements(bridge: str, published: Sequence[Redirection]) -> str:
-    return "\n".join(f"delete element ip {bridge} {entry.map} {{ {entry.key} }}" for entry in published)
+def delete_elements(table: str, published: Sequence[Redirection]) -> str:
+    return "\n".join(f"delete element ip {table} {entry.map} {{ {entry.key} }}" for entry in published)
 
 
-def delete_table(bridge: str) -> str:
-    return f"add table ip {bridge}\ndelete table ip {bridge}"
+def delete_table(table: str) -> str:
+    return f"add table ip {table}\ndelete table ip {table}"
 
 
 def _elements(map: str, published: Iterable[Redirection]) -> str:

@@ -34,17 +34,29 @@ class Exhausted(Exception):
 class Addresses:
     """The addresses of one IPv4 subnet: each is free, resting or taken. Times are seconds of any one clock.
 
+    Those outside of `within` (`--ip-range`) are given only to who asks for them.
+
     addresses = Addresses(IPv4Network("172.17.0.0/16"), reserved=[IPv4Address("172.17.0.1")])
     mine = addresses.allocate(now)
     addresses.free(mine, now)
     """
 
-    def __init__(self, subnet: IPv4Network, reserved: Iterable[IPv4Address] = (), rest: float = REST) -> None:
+    def __init__(
+        self,
+        subnet: IPv4Network,
+        reserved: Iterable[IPv4Address] = (),
+        rest: float = REST,
+        within: IPv4Network | None = None,
+    ) -> None:
         first, last = int(subnet.network_address), int(subnet.broadcast_address)
-        if subnet.prefixlen < 31:  # RFC 3021: with 31 bits there is neither a network nor a broadcast address
-            first, last = first + 1, last - 1
-        self._next, self._last = first, last  # every address below `_next` is taken, resting, reserved or in `_free`
         self._taken: set[int] = {int(address) for address in reserved}
+        if subnet.prefixlen < 31:  # RFC 3021: with 31 bits there is neither a network nor a broadcast address
+            self._taken |= {first, last}
+            first, last = first + 1, last - 1
+        if within is not None:
+            first, last = max(first, int(within.network_address)), min(last, int(within.broadcast_address))
+        self._first, self._last = first, last  # what is given out unasked
+        self._next = first  # every address of those below it is taken, resting, reserved or in `_free`
         self._free: set[int] = set()  # rested, below `_next`
         self._lowest: list[int] = []  # a heap of all in `_free`, and of some that no longer are
         self._resting: dict[int, float] = {}  # until when; the first to end comes first
@@ -55,10 +67,10 @@ class Addresses:
         """The lowest free address; the one that rested longest if no other is left. Raises Exhausted."""
         while self._resting and (first := next(iter(self._resting.items())))[1] <= now:
             del self._resting[first[0]]
-            if first[0] < self._next:  # else `_next` will come to it
+            if self._first <= first[0] < self._next:  # else `_next` will come to it, or nobody asks for it
                 self._free.add(first[0])
                 heapq.heappush(self._lowest, first[0])
-        number = self._lowest_free() or self._never_used() or next(iter(self._resting), 0)
+        number = self._lowest_free() or self._never_used() or self._rested_longest()
         if not number:
             raise Exhausted
         self._resting.pop(number, None)
@@ -81,6 +93,10 @@ class Addresses:
         if number in self._taken and address in self.subnet:
             self._taken.remove(number)
             self._resting[number] = now + self._rest
+
+    def _rested_longest(self) -> int:
+        """0 if there is none."""
+        return next((number for number in self._resting if self._first <= number <= self._last), 0)
 
     def _lowest_free(self) -> int:
         """0 if there is none."""
@@ -113,6 +129,9 @@ def gateway_of(bip: str) -> IPv4Interface:
     return address
 
 
+EXHAUSTED = "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"
+
+
 def choose_gateway(in_use: Iterable[IPv4Network]) -> IPv4Interface:
     """The first address of the first default pool that overlaps nothing in use. Raises SystemFailure."""
     used = [network for network in in_use if network.prefixlen]  # a default route is no use of a network
@@ -120,10 +139,7 @@ def choose_gateway(in_use: Iterable[IPv4Network]) -> IPv4Interface:
         for subnet in IPv4Network(pool).subnets(new_prefix=size):
             if not any(subnet.overlaps(network) for network in used):
                 return IPv4Interface((subnet[1], size))
-    raise SystemFailure(
-        "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network: "
-        "give the bridge an address with --bip"
-    )
+    raise SystemFailure(EXHAUSTED)
 
 
 def mac_of(address: IPv4Address) -> str:

@@ -386,8 +386,6 @@ def _refuse_what_is_not_done(config: Config, host: HostConfig, networking: Netwo
         raise SystemFailure(f'could not select device driver "{request.driver}" with capabilities: [{asked}]')
     for name in host.annotations or {}:
         _refuse(name.startswith("run.oci."), f"annotation {name}: annotations of the runtime's own are")
-    for mount in host.mounts or ():
-        _refuse(mount.volume_options and mount.volume_options.subpath, "a volume's subpath (volume-subpath) is")
     if facts.selinux:
         modes = [mounts.parse_mode(bind.rpartition(":")[2]) for bind in host.binds or () if ":" in bind]
         _refuse(any(mode and mode.label for mode in modes), "relabelling of mounts for SELinux (:z, :Z) is")

@@ -67,9 +67,10 @@ class SpecInputs:
     """What `build` needs besides the record. Paths are the host's, absolute.
 
     `netns`, `pid_ns` and `ipc_ns` are paths of namespaces to join, "" for none of another's; a network namespace is
-    always made beforehand, so "" there means the host's. `mounts` are the record's, their sources there. `shm` is what
-    /dev/shm shows when it is not the container's own. `seccomp` and `annotations` come from
-    `wherry.linux.seccomp.as_spec`. `block_devices` numbers the devices that limits name.
+    always made beforehand, so "" there means the host's. `mounts` are the record's, their sources there; `restrictions`
+    are, by destination, the words for what the mounts of their sources forbid. `shm` is what /dev/shm shows when it is
+    not the container's own. `seccomp` and `annotations` come from `wherry.linux.seccomp.as_spec`. `block_devices`
+    numbers the devices that limits name.
     """
 
     host: Host
@@ -78,6 +79,7 @@ class SpecInputs:
     user: ResolvedUser
     hostname: str
     mounts: Sequence[MountPoint] = ()
+    restrictions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     etc: EtcFiles = field(default_factory=EtcFiles)
     netns: str = ""
     pid_ns: str = ""
@@ -261,7 +263,7 @@ def _check_proc(point: MountPoint, rootfs: str) -> None:
     )
 
 
-def _asked_mount(point: MountPoint, host: Host) -> Json:
+def _asked_mount(point: MountPoint, host: Host, restrictions: Sequence[str]) -> Json:
     if point.type == "tmpfs":
         return _mount(point.destination, "tmpfs", "tmpfs", *merge_tmpfs_options(point.tmpfs_options))
     options = ["bind" if point.non_recursive else "rbind"]
@@ -270,6 +272,7 @@ def _asked_mount(point: MountPoint, host: Host) -> Json:
     elif point.read_only_non_recursive or point.read_only_force_recursive:
         name = "ReadOnlyNonRecursive" if point.read_only_non_recursive else "ReadOnlyForceRecursive"
         raise SystemFailure(f"mount options conflict: !ReadOnly && BindOptions.{name}")
+    options += [word for word in restrictions if word != "ro" or point.read_write]
     if point.propagation:
         options.append(point.propagation)
     return _mount(point.destination, "bind", point.source, *options)
@@ -294,7 +297,10 @@ def _mounts(container: Container, inputs: SpecInputs) -> list[Json]:
     asked: dict[str, Json] = {
         path: _mount(path, "tmpfs", "tmpfs", *merge_tmpfs_options(data)) for path, data in _tmpfs(settings)
     }
-    asked |= {point.destination: _asked_mount(point, inputs.host) for point in inputs.mounts}
+    asked |= {
+        point.destination: _asked_mount(point, inputs.host, inputs.restrictions.get(point.destination, ()))
+        for point in inputs.mounts
+    }
     own = [
         mount
         for mount in _own_mounts(settings, inputs)

@@ -13,7 +13,7 @@ def daemon() -> Iterator[Wherryd]:
     daemon = Wherryd(temporary_folder())
     daemon.start("--debug")
     yield daemon
-    daemon.stop()
+    daemon.dispose()
 
 
 @pytest.fixture(scope="session")

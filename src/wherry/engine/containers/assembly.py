@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from wherry.engine.bundles import Bundles
 from wherry.engine.containers.announce import announcer
+from wherry.engine.containers.connecting import Connector
 from wherry.engine.containers.creating import Creator
 from wherry.engine.containers.files import Files
 from wherry.engine.containers.index import Index
@@ -61,7 +62,7 @@ async def open_containers(
 ) -> AsyncIterator[tuple[Containers, Execs, Resources, Files]]:
     """Recover what a predecessor left, then serve; leaving stops watching, containers run on."""
     announce = announcer(neighbours.events)
-    snapshots, networks = neighbours.snapshots, neighbours.networks
+    snapshots, networks, volumes = neighbours.snapshots, neighbours.networks, neighbours.volumes
 
     def make_hub(container: Container) -> Hub:
         config = container.config
@@ -76,17 +77,18 @@ async def open_containers(
         takes_bpf=lambda container: runtimes.of(container).takes_bpf,
     )
     views = Views(host, index, lives, snapshots)
-    starter = Starter(host, runtimes, snapshots, networks, index.save, bundles.write, views.held)
+    starter = Starter(host, runtimes, snapshots, networks, volumes, index.save, bundles.write, views.held)
     execs = Execs(host, index, runtimes, bundles.write_process, announce)
     trimmer = Trimmer(host, watcher)
     health = HealthChecks(index, execs, announce)
-    supervisor = Supervisor(host, index, lives, starter, runtimes, networks, announce, health, trimmer)
-    remover = Remover(host, index, lives, supervisor, neighbours.images, snapshots, neighbours.volumes, announce)
+    supervisor = Supervisor(host, index, lives, starter, runtimes, networks, volumes, announce, health, trimmer)
+    remover = Remover(host, index, lives, supervisor, neighbours.images, snapshots, volumes, announce)
     supervisor.auto_remove = remover.remove_ended
     views.settled = supervisor.settled
     creator = Creator(
         host, index, neighbours.images, snapshots, neighbours.volumes, runtimes, networks, remover, announce
     )
+    connector = Connector(host, index, lives, networks)
     containers = Containers(
         host,
         index,
@@ -99,9 +101,10 @@ async def open_containers(
         neighbours.images,
         watcher,
         announce,
+        connector,
         health,
     )
-    recovery = Recovery(host, index, lives, supervisor, remover, runtimes, networks)
+    recovery = Recovery(host, index, lives, supervisor, remover, runtimes, networks, volumes, connector)
     warming = asyncio.create_task(asyncio.to_thread(bundles.warm_up))
     resources = Resources(Meter(host, index), Updater(host, index, lives, announce), Tops(host, index, announce))
     await recovery.run()

@@ -177,7 +177,7 @@ class Creator:
     def _make_files(self, container: Container, volumes: dict[str, Volume], working_dir: bool) -> None:
         self._snapshots.prepare(container.id, container.chain_id)
         Layout(self._host.roots, container.id).durable.mkdir(parents=True, exist_ok=True, mode=0o700)
-        no_copy = {mount.destination for mount in container.mounts if mount.no_copy}
+        no_copy = {mount.destination for mount in container.mounts if mount.no_copy or mount.subpath}
         seeded = {place: volume for place, volume in volumes.items() if place not in no_copy}
         if container.chain_id and (seeded or working_dir):
             self._look_inside(container, seeded, working_dir)
@@ -203,13 +203,13 @@ class Creator:
                         if place in anonymous
                         else f"source {path} is not directory"
                     )
-                    self._seed_one(root, place, volume, problem)
+                    self._seed_one(container.id, root, place, volume, problem)
             finally:
                 os.close(root)
         finally:
             clear_bundle(layout)
 
-    def _seed_one(self, root: int, place: str, volume: Volume, problem: str) -> None:
+    def _seed_one(self, container_id: str, root: int, place: str, volume: Volume, problem: str) -> None:
         try:
             source = safepath.open_in_root(root, place, os.O_PATH | os.O_DIRECTORY)
         except FileNotFoundError:
@@ -217,8 +217,10 @@ class Creator:
         except NotADirectoryError:
             raise SystemFailure(problem) from None
         try:
+            self._volumes.hold(volume.name, container_id)
             self._volumes.seed(volume, Path(f"/proc/self/fd/{source}"))
         finally:
+            self._volumes.release(container_id)
             os.close(source)
 
 

@@ -34,6 +34,11 @@ class Layout:
         return self.bundle / "shm"
 
     @property
+    def parts(self) -> Path:
+        """Directory of mount points of parts of volumes."""
+        return self.bundle / "parts"
+
+    @property
     def log(self) -> Path:
         return self.durable / "container.log"
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from wherry.engine.volumes import Volume
 from wherry.model.config import Config, HostConfig, NetworkingConfig
-from wherry.model.container import Container, Sandbox
+from wherry.model.container import Container, Endpoint, Sandbox
 from wherry.model.events import Event
 from wherry.model.filechanges import Change
 from wherry.model.image import Image
 from wherry.model.mount_plans import OverlayPlan
+from wherry.model.networks import Network
 
 
 class ImageSource(Protocol):
@@ -52,6 +53,18 @@ class VolumeStore(Protocol):
     def seed(self, volume: Volume, source: Path) -> None:
         """Blocking."""
 
+    def hold(self, name: str, container_id: str) -> None:
+        """Mount a volume's device until the container releases it (blocking)."""
+
+    def holds(self, container_id: str) -> bool:
+        """Whether the container has the device of a volume mounted."""
+
+    def release(self, container_id: str) -> None:
+        """Unmount what only this container held (blocking, idempotent)."""
+
+    def adopt(self, holders: Mapping[str, Collection[str]]) -> None:
+        """At start: the containers that run, by volume (blocking)."""
+
 
 class Activation(Protocol):
     @property
@@ -67,6 +80,15 @@ class NetworkPlane(Protocol):
     def host_gateway(self) -> str:
         """The address of the host as containers of the default bridge see it."""
 
+    def inspect(self, ref: str) -> Network:
+        """Raises NotFound."""
+
+    async def connect(
+        self, container: Container, endpoint: Endpoint, namespace: int, save: Callable[[], None], /
+    ) -> None: ...
+    async def disconnect(
+        self, container: Container, name: str, namespace: int, save: Callable[[], None], /
+    ) -> None: ...
     async def activate(self, container: Container) -> Activation: ...
     async def deactivate(self, container: Container) -> None: ...
     async def recover(self, alive: Iterable[Sandbox]) -> None: ...

@@ -17,10 +17,11 @@ import shutil
 import signal
 from pathlib import Path
 
+from wherry.engine.containers.connecting import Connector
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.live import Lives
-from wherry.engine.containers.needs import NetworkPlane
+from wherry.engine.containers.needs import NetworkPlane, VolumeStore
 from wherry.engine.containers.removing import Remover
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.starting import clear_bundle, monitor_identity
@@ -51,6 +52,8 @@ class Recovery:
         remover: Remover,
         runtimes: Runtimes,
         networks: NetworkPlane,
+        volumes: VolumeStore,
+        connector: Connector,
     ) -> None:
         self._host = host
         self._index = index
@@ -59,6 +62,8 @@ class Recovery:
         self._remover = remover
         self._runtimes = runtimes
         self._networks = networks
+        self._volumes = volumes
+        self._connector = connector
         self._strangers: dict[str, list[int]] = {}
 
     async def run(self) -> set[str]:
@@ -69,6 +74,7 @@ class Recovery:
         running = [container for container in records if await self._runs(container)]
         alive = {container.id for container in running}
         await self._networks.recover([container.sandbox for container in running])
+        await asyncio.to_thread(self._volumes.adopt, _volumes_of(running))
         for container in records:
             if container.id not in alive:
                 await self._settle(container)
@@ -79,6 +85,8 @@ class Recovery:
             self._index.adopt(container)
             self._lives.of(container).ended.clear()
             self._supervisor.watch(container)
+            if container.sandbox.endpoints:
+                await self._connector.refresh_hosts(container)
         return {container.id for container in records}
 
     async def start_by_policy(self) -> None:
@@ -210,6 +218,16 @@ class Recovery:
         for container_id in _names(roots.container("")):
             if container_id not in known:
                 shutil.rmtree(roots.container(container_id), ignore_errors=True)
+
+
+def _volumes_of(containers: list[Container]) -> dict[str, list[str]]:
+    """IDs of the containers by the volumes they have."""
+    found: dict[str, list[str]] = {}
+    for container in containers:
+        for mount in container.mounts:
+            if mount.type == "volume":
+                found.setdefault(mount.name, []).append(container.id)
+    return found
 
 
 def _names(directory: Path) -> list[str]:

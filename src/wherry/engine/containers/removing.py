@@ -82,6 +82,7 @@ class Remover:
     def _delete_files(self, container: Container) -> None:
         layout = Layout(self._host.roots, container.id)
         clear_bundle(layout)
+        self._volumes.release(container.id)
         self._snapshots.remove(container.id)
         shutil.rmtree(layout.durable, ignore_errors=True)
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from wherry.engine.containers.announce import Announcer
+from wherry.engine.containers.connecting import Connector
 from wherry.engine.containers.creating import Created, Creator
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
@@ -61,8 +62,10 @@ class Containers:
         images: ImageSource,
         watcher: Watcher,
         announce: Announcer,
+        connector: Connector,
         health: HealthWatch,
     ) -> None:
+        self.connector = connector
         self._host = host
         self._index = index
         self._lives = lives

@@ -13,14 +13,14 @@ import resource
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from wherry.engine.containers.layout import Layout
-from wherry.engine.containers.needs import NetworkPlane, SnapshotStore
+from wherry.engine.containers.needs import NetworkPlane, SnapshotStore, VolumeStore
 from wherry.engine.containers.runtimes import Runtimes
-from wherry.errors import InvalidParameter, SystemFailure
-from wherry.linux import cgroups, mounts, processes
+from wherry.errors import InvalidParameter, NotFound, SystemFailure
+from wherry.linux import cgroups, mounts, processes, safepath
 from wherry.linux.views import View
 from wherry.model.container import Container, ProcessIdentity
 from wherry.model.failpoints import failpoint
@@ -32,8 +32,9 @@ from wherry.runtime.conmon import Launch, Monitor, RuntimeRefused
 from wherry.runtime.oci import Runtime, start_failure
 from wherry.runtime.spec import late_limits
 
-WriteBundle = Callable[[Container, Layout, str | None], None]
-"""Write config.json and the generated /etc files, given the path of the network namespace to join (blocking)."""
+WriteBundle = Callable[[Container, Layout, str | None, Mapping[str, str]], None]
+"""Write config.json and the generated /etc files, given the path of the network namespace to join, and the sources of
+mounts that are not where the record says, by destination (blocking)."""
 
 HeldView = Callable[[str], contextlib.AbstractContextManager[View | None]]
 """The view of a container's files that somebody has open, which its root filesystem is then mounted for already."""
@@ -48,6 +49,7 @@ class Starter:
         runtimes: Runtimes,
         snapshots: SnapshotStore,
         networks: NetworkPlane,
+        volumes: VolumeStore,
         save: Callable[[Container], None],
         write_bundle: WriteBundle,
         held_view: HeldView,
@@ -56,6 +58,7 @@ class Starter:
         self._runtimes = runtimes
         self._snapshots = snapshots
         self._networks = networks
+        self._volumes = volumes
         self._save = save
         self._write_bundle = write_bundle
         self._held_view = held_view
@@ -77,12 +80,14 @@ class Starter:
             until_joined.push_async_callback(asyncio.wait, {warm_up})
             undo.push_async_callback(asyncio.to_thread, clear_bundle, layout)
             await asyncio.to_thread(make_bundle, layout)
+            undo.push_async_callback(asyncio.to_thread, self._volumes.release, container.id)
             undo.push_async_callback(abort, launch, runtime, self._host.boot_id)
             async with Monitor(launch, binary, runtime) as monitor:  # loads itself while the rest is made
                 failpoint("start.monitor-spawned")
                 netns = await self._surroundings(container, layout, undo, until_joined)
                 self._save(container)  # addresses and ports, before a process can use them
-                await asyncio.to_thread(self._write_bundle, container, layout, netns)
+                sources = await asyncio.to_thread(self._take_volumes, container, layout)
+                await asyncio.to_thread(self._write_bundle, container, layout, netns, sources)
                 failpoint("start.spec-written")
                 await self._create(container, monitor)
             await self._release(container, launch, runtime, hub)
@@ -114,6 +119,32 @@ class Starter:
         if container.host.ipc_mode == "shareable":
             layout.shm.mkdir(mode=0o700)
             mounts.mount_tmpfs(layout.shm, f"mode=1777,size={container.host.shm_size}")
+
+    def _take_volumes(self, container: Container, layout: Layout) -> dict[str, str]:
+        """Mount the volumes' devices; where a part of a volume is wanted, bind it to a place of this run's own.
+
+        It is bound by its descriptor, opened beneath the volume: whatever a container that has the volume does to its
+        links meanwhile, what was found is what is mounted.
+        """
+        sources: dict[str, str] = {}
+        for number, mount in enumerate(container.mounts):
+            if mount.type != "volume":
+                continue
+            self._volumes.hold(mount.name, container.id)
+            if mount.subpath:
+                place = layout.parts / str(number)
+                place.parent.mkdir(mode=0o700, exist_ok=True)
+                descriptor = safepath.open_subpath(mount.source, mount.subpath)
+                try:
+                    mounts.bind_descriptor(descriptor, place)
+                except OSError as error:  # deleted since
+                    path = f"{mount.source}/{mount.subpath}"
+                    raise NotFound(f"cannot access path {path}: {(error.strerror or '').lower()}") from None
+                finally:
+                    os.close(descriptor)
+                failpoint("start.part-mounted")
+                sources[mount.destination] = str(place)
+        return sources
 
     async def _connect(
         self, container: Container, undo: contextlib.AsyncExitStack, until_joined: contextlib.AsyncExitStack
@@ -151,14 +182,24 @@ class Starter:
         """Connect who is attached, then let the process run."""
         state = container.state
         assert state.process is not None
-        for limit in late_limits(container.host):
-            resource.prlimit(state.process.pid, resource.RLIMIT_NOFILE, (limit.soft, limit.hard))
+        _set_late_limits(container, state.process.pid)
         if hub.wanted:
             hub.connect(launch.attach_socket)
         state.started_at = time.time_ns()
         self._save(container)
         await runtime.start(container.id)
         failpoint("start.released")
+
+
+def _set_late_limits(container: Container, pid: int) -> None:
+    for limit in late_limits(container.host):
+        try:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit.soft, limit.hard))
+        except PermissionError:
+            raise SystemFailure(
+                f"the limit of open files nofile={limit.soft}:{limit.hard} cannot be set on another user's process: "
+                "the engine lacks CAP_SYS_RESOURCE; give it that capability or the container a soft limit of 64 or more"
+            ) from None
 
 
 def _check_log(container: Container) -> None:
@@ -210,4 +251,9 @@ def clear_bundle(layout: Layout) -> None:
         mounts.unmount(directory)
         with contextlib.suppress(FileNotFoundError):
             directory.rmdir()  # never recursively: a mount that stayed would be emptied
+    if layout.parts.exists():
+        for part in layout.parts.iterdir():
+            mounts.unmount(part)
+            part.rmdir() if part.is_dir() else part.unlink()
+        layout.parts.rmdir()
     shutil.rmtree(layout.bundle, ignore_errors=True)

@@ -14,7 +14,7 @@ from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.live import Live, Lives, WaitResult
 from wherry.engine.containers.log_limits import Trimmer
-from wherry.engine.containers.needs import HealthWatch, NetworkPlane
+from wherry.engine.containers.needs import HealthWatch, NetworkPlane, VolumeStore
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.starting import Starter
 from wherry.errors import Conflict, NotFound, NotModified, StartFailed, WherryError
@@ -41,6 +41,7 @@ class Supervisor:
         starter: Starter,
         runtimes: Runtimes,
         networks: NetworkPlane,
+        volumes: VolumeStore,
         announce: Announcer,
         health: HealthWatch,
         trimmer: Trimmer,
@@ -51,6 +52,7 @@ class Supervisor:
         self._starter = starter
         self._runtimes = runtimes
         self._networks = networks
+        self._volumes = volumes
         self._announce = announce
         self._health = health
         self._trimmer = trimmer
@@ -159,6 +161,7 @@ class Supervisor:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(live.hub.drained(), DRAIN_SECONDS)
         await self._networks.deactivate(container)
+        await self._release_volumes(container)
         await self._trimmer.finish(container)
         failpoint("end.disconnected")
         restart = wants_restart(
@@ -191,6 +194,15 @@ class Supervisor:
             self.schedule_restart(container, live.restart_delay)
         elif container.host.auto_remove and self.auto_remove is not None:
             await self.auto_remove(container)
+
+    async def _release_volumes(self, container: Container) -> None:
+        """Before anybody hears of the end: whoever starts next with a volume finds its device as it then is."""
+        if not self._volumes.holds(container.id):
+            return
+        try:
+            await asyncio.to_thread(self._volumes.release, container.id)
+        except WherryError as error:
+            log.warning("a volume of container %s stays mounted: %s", container.id, error)
 
     def schedule_restart(self, container: Container, delay: float) -> None:
         """Start a RESTARTING container after `delay` seconds."""
