@@ -130,6 +130,8 @@ def _set_up_logging(config: DaemonConfig) -> None:
     handler.setFormatter(_Json() if config.log_format == "json" else _Text())
     logging.basicConfig(level=LEVELS[config.level], handlers=[handler])
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # Only malformed requests get as far as aiohttp's own log, with a traceback each: any client could fill the disk.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
 
 async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
