@@ -49,7 +49,8 @@ def test_groups() -> None:
 
 
 def test_no_socket_was_passed() -> None:
-    for environment in ({}, {"LISTEN_PID": "1", "LISTEN_FDS": "1"}):
+    of_another = {"LISTEN_PID": str(os.getpid() + 1), "LISTEN_FDS": "1"}
+    for environment in ({}, of_another):
         with pytest.raises(InvalidParameter, match="LISTEN_FDS"):
             server.inherited(environment)
 
