@@ -17,6 +17,9 @@ from docker.errors import APIError, ContainerError, ImageNotFound, NotFound
 from tests.support.engine import BASE, Engine, eventually, split_frames
 from tests.support.http import join_frames
 
+# under Python 3.13 docker-py's answers complain, when collected, of the sockets it took from them
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 @pytest.fixture
 def client(engine: Engine) -> Iterator[docker.DockerClient]:

@@ -22,6 +22,7 @@ from tests.crash.conftest import Box
 from tests.support import inventory
 from tests.support.engine import IDLE, Engine, eventually
 from tests.support.http import Disconnected
+from wherry.linux.processes import start_time
 
 COUNTER = ["sh", "-c", "trap 'exit 3' TERM; i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done"]
 
@@ -211,12 +212,12 @@ def test_a_killed_monitor_is_noticed(box: Box, down: bool) -> None:
         box.daemon.kill()
     os.kill(monitor, signal.SIGKILL)
     if down:
-        eventually(lambda: not Path(f"/proc/{monitor}").exists())
+        eventually(lambda: start_time(monitor) is None)
         box.daemon.start()
     state = eventually(lambda: (s := engine.state(container))["Status"] == "exited" and s)
     assert "conmon" in state["Error"] or "monitor" in state["Error"]
     assert state["ExitCode"] != 0
-    eventually(lambda: not Path(f"/proc/{pid}").exists())
+    eventually(lambda: start_time(pid) is None)  # ended, whether or not somebody reaps it
     assert engine.wait(container) == state["ExitCode"]
     engine.start(container)
     assert engine.state(container)["Error"] == ""
