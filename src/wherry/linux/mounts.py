@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 from pathlib import Path
 
 from wherry.linux import libc
 from wherry.model.mount_plans import OverlayPlan
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
 
 PAGE = 4096  # mount(2) takes at most one page of options
 
@@ -90,16 +93,12 @@ def mounted_below(root: Path) -> list[Path]:
     prefix = f"{root}/"
     found: list[Path] = []
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-        point = _unescape(line.split(" ", 5)[4])
+        point = unescape(line.split(" ", 5)[4])
         if point == str(root) or point.startswith(prefix):
             found.append(Path(point))
     return found[::-1]
 
 
-def _unescape(field: str) -> str:
-    """mountinfo writes space, tab, newline and backslash as three octal digits."""
-    if "\\" not in field:
-        return field
-    for code in ("\\040", "\\011", "\\012", "\\134"):
-        field = field.replace(code, chr(int(code[1:], 8)))
-    return field
+def unescape(field: str) -> str:
+    """A path of mountinfo, which writes space, tab, newline and backslash as three octal digits."""
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)

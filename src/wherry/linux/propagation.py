@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from wherry.errors import SystemFailure
-
-_OCTAL = re.compile(r"\\([0-7]{3})")
-
-
-def _unescape(text: str) -> str:
-    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
+from wherry.linux.mounts import unescape
 
 
 def mount_of(path: str, mountinfo: Iterable[str]) -> tuple[str, frozenset[str]]:
@@ -21,7 +15,7 @@ def mount_of(path: str, mountinfo: Iterable[str]) -> tuple[str, frozenset[str]]:
     best, fields = "", frozenset[str]()
     for line in mountinfo:
         words = line.split()
-        point = _unescape(words[4])
+        point = unescape(words[4])
         holds = point == "/" or path == point or path.startswith(point + "/")
         if holds and len(point) >= len(best):  # a later mount at the same place lies on top
             best = point

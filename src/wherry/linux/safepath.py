@@ -132,24 +132,3 @@ def _first_missing(base_fd: int, path: str) -> str:
         except OSError:
             return prefix
     return "/".join(parts)
-
-
-def host_path(fd: int) -> str:
-    """The path of an open file as this process sees it (proc(5), /proc/self/fd)."""
-    return os.readlink(f"/proc/self/fd/{fd}")
-
-
-def resolve_in_root(root: str, path: str) -> str:
-    """The host path of what `path` names inside the root directory, all symlinks followed inside it.
-
-    For showing and for opening things nobody else can change meanwhile; else keep the descriptor. Raises OSError.
-    """
-    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fd = open_in_root(root_fd, path, os.O_PATH)
-        try:
-            return host_path(fd)
-        finally:
-            os.close(fd)
-    finally:
-        os.close(root_fd)

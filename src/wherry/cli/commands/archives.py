@@ -9,7 +9,7 @@ from wherry.cli.errors import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import BinaryIO
 
     from wherry.cli.context import Context
@@ -76,22 +76,27 @@ def save(context: Context) -> int:
         _check_target(target)
     query = {"names": context.arguments, "platform": _platform(context)}
     response = context.engine.open("GET", "/images/get", query)
+    keep(response.pieces(), target)
+    return 0
+
+
+def keep(pieces: Iterable[bytes], target: str) -> None:
+    """Write an answer to a file, which is there whole or not at all; to standard output where none is named."""
     if not target:
         from wherry.cli.pump import write
 
-        for data in response.pieces():
+        for data in pieces:
             write(1, data)
-        return 0
+        return
     half = f"{target}.{os.getpid()}.part"
     try:
         with open(half, "wb") as file:
-            for data in response.pieces():
+            for data in pieces:
                 file.write(data)
         os.replace(half, target)
     finally:
         if os.path.exists(half):
             os.unlink(half)
-    return 0
 
 
 def _check_target(target: str) -> None:

@@ -26,7 +26,7 @@ def diff(context: Context) -> int:
 
 
 def export(context: Context) -> int:
-    from wherry.cli.pump import write
+    from wherry.cli.commands.archives import keep
 
     (container,) = context.arguments
     target = context.flags.text("output")
@@ -36,19 +36,7 @@ def export(context: Context) -> int:
     else:
         _check_target(target)
     response = context.engine.open("GET", f"/containers/{escape(container)}/export")
-    if not target:
-        for data in response.pieces():
-            write(1, data)
-        return 0
-    half = f"{target}.{os.getpid()}.part"
-    try:
-        with open(half, "wb") as file:
-            for data in response.pieces():
-                file.write(data)
-        os.replace(half, target)
-    finally:
-        if os.path.exists(half):
-            os.unlink(half)
+    keep(response.pieces(), target)
     return 0
 
 
