@@ -67,10 +67,7 @@ class Step:
             warm_up = asyncio.create_task(asyncio.to_thread(cgroups.warm_up, shop.host.cgroups))
             undo.push_async_callback(asyncio.wait, {warm_up})
             await self._prepare_mounts(undo)
-            places = [
-                (point.destination, point.type == "tmpfs" or os.path.isdir(point.source)) for point in self._points
-            ]
-            await uninterrupted(lambda: self._mount_root(places))
+            await uninterrupted(self._mount_root)
             container = self._container = self._describe()
             undo.push_async_callback(shop.networks.deactivate, container)
             activation = await shop.networks.activate(container)
@@ -90,7 +87,8 @@ class Step:
         if code != 0:
             raise ProcessFailed(self._operation.args, code)
 
-    def _mount_root(self, places: list[tuple[str, bool]]) -> None:
+    def _mount_root(self) -> None:
+        places = [(point.destination, point.type == "tmpfs" or os.path.isdir(point.source)) for point in self._points]
         self._shop.snapshots.prepare(self.id, self._job.base.chain_id, places)
         mounts.mount_overlay(self._shop.snapshots.mount_plan(self.id, volatile=True), self._layout.rootfs)
 

@@ -1,0 +1,262 @@
+"""Builds: from a target to an image. What the rest of the engine knows of this package.
+
+    async with builds.open(client, settings, tell) as build:
+        plan = await plan_dockerfile(data, options, build)        # asks `build` for base images
+        image = await build.image(plan.target, names)
+
+Killed anywhere, what vertices have come to is kept, and nothing is half there: layers exist whole or not at all, and
+only a record makes one findable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from wherry.engine.builds.cache import CACHE_MOUNT, Cache, Cached
+from wherry.engine.builds.documents import document
+from wherry.engine.builds.mounts import CacheMounts
+from wherry.engine.builds.operations import Operations, Outcome
+from wherry.engine.builds.progress import Message, Progress
+from wherry.engine.builds.shop import Shop
+from wherry.engine.builds.solving import AT_ONCE, Known, Solve
+from wherry.engine.builds.sources import BuildSources
+from wherry.engine.builds.trees import Client, Settings, Tree
+from wherry.engine.images.service import Images
+from wherry.errors import NotFound
+from wherry.model.build_graph import Target, Vertex
+from wherry.model.dockerfile.options import BaseImage
+from wherry.model.image import Image
+from wherry.model.platforms import Platform
+from wherry.model.reference import Reference, parse
+from wherry.storage.content import Contents
+from wherry.storage.database import Database
+
+log = logging.getLogger(__name__)
+
+Pull = Callable[[Reference, Platform | None], "contextlib.AbstractAsyncContextManager[None]"]
+_LEAST_LIMIT = 2 * 10**9  # bytes
+
+
+@dataclass(frozen=True)
+class PrunedCache:
+    ids: list[str]
+    reclaimed: int  # bytes
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """One entry of the cache, as lists show it."""
+
+    cached: Cached
+    in_use: bool
+    shared: bool  # an image or container needs its layer too
+
+
+class Builds:
+    """See the module. `limit` is how many bytes the cache may keep; 0 is a tenth of the disk, at least 2 GB."""
+
+    def __init__(
+        self, shop: Shop, images: Images, database: Database, cache: Cache, root: Path, *, limit: int = 0
+    ) -> None:
+        self._shop = shop
+        self._images = images
+        self._database = database
+        self.cache = cache
+        self.contents = shop.contents
+        self._root = root
+        self._limit = limit or _default_limit(root)
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._running = 0
+        self._operations = Operations(shop)
+
+    async def recover(self) -> None:
+        """At start, after the images: forget results whose files are gone, and sweep files that no record names."""
+        chains = await asyncio.to_thread(self._shop.snapshots.chains)
+        mounts = await asyncio.to_thread(self._shop.cache_mounts.there)
+        gone = self.cache.forget(
+            lambda cached: cached.id in mounts if cached.kind == CACHE_MOUNT else cached.chain_id in chains | {""}
+        )
+        if gone:
+            log.warning("%d results of the build cache have lost their files and are forgotten", len(gone))
+        await asyncio.to_thread(self._shop.cache_mounts.sweep)
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self, client: Client, settings: Settings, tell: Callable[[Message], None]
+    ) -> AsyncIterator[Build]:
+        """One build. Nothing that it uses is collected meanwhile."""
+        self._running += 1
+        try:
+            async with self._images.admission.holding():
+                yield Build(self, self._shop, self._operations, self._images, self._slots, client, settings, tell)
+        finally:
+            self._running -= 1
+            self.cache.save_uses()
+            await self._keep_to_limit()
+
+    def keep(self, cached: Cached, outcome: Outcome, keys: Sequence[str]) -> None:
+        """Record what a vertex came to, and the blobs of its layers."""
+        records = self._images.records
+        with records.transaction() as connection:
+            for layer in outcome.layers:
+                if layer.diff_id not in records.blobs:
+                    records.put_blob(connection, layer.diff_id, layer.blob)
+            self.cache.keep(connection, cached, keys)
+
+    # the cache's end
+
+    def uses(self) -> list[CacheUse]:
+        """Everything in the cache."""
+        needed = {chain for image in self._images.all() for chain in _lineage(image)}
+        users = self._shop.cache_mounts.users
+        return [
+            CacheUse(cached, bool(users[cached.id]), bool(cached.chain_id) and cached.chain_id in needed)
+            for cached in self.cache.results.values()
+        ]
+
+    async def prune(
+        self, *, until_ns: int = 0, keep_bytes: int = 0, all: bool = False, ids: Iterable[str] = ()
+    ) -> PrunedCache:
+        """Remove what nobody uses, longest unused first, until `keep_bytes` are left.
+
+        `until_ns`: only what was last used before. Without `all`, what images need too stays. Nothing while a build
+        runs that could be using it goes.
+        """
+        wanted = set(ids)
+        found = sorted(self.uses(), key=lambda use: use.cached.used_ns)
+        total = sum(use.cached.size for use in found if not use.shared)
+        victims: list[CacheUse] = []
+        for use in found:
+            if use.in_use or (until_ns and use.cached.used_ns >= until_ns) or (use.shared and not all):
+                continue
+            if wanted and use.cached.id not in wanted:
+                continue
+            if keep_bytes and total <= keep_bytes:
+                break
+            victims.append(use)
+            total -= 0 if use.shared else use.cached.size
+        await self._remove([use.cached for use in victims])
+        if not self._running and not keep_bytes and not until_ns and not wanted:
+            await self._drop_contents([context for context, _, _ in self.cache.lists()])
+        return PrunedCache(
+            [use.cached.id for use in victims], sum(use.cached.size for use in victims if not use.shared)
+        )
+
+    async def _remove(self, results: list[Cached]) -> None:
+        if not results:
+            return
+        with self._images.records.transaction() as connection:
+            self.cache.drop(connection, results)
+            self._images.keeper.forget_blobs(connection)
+        await self._images.release()
+        await asyncio.to_thread(self._shop.cache_mounts.sweep)
+
+    async def _drop_contents(self, contexts: list[str]) -> None:
+        self.cache.drop_lists(contexts)
+        await asyncio.to_thread(self.contents.collect, self.cache.listed())
+
+    async def _keep_to_limit(self) -> None:
+        """Called after each build: what is longest unused goes once the cache is larger than it may be."""
+        if self._running:
+            return
+        total = sum(use.cached.size for use in self.uses() if not use.shared)
+        if total > self._limit:
+            await self.prune(keep_bytes=self._limit)
+        await self._forget_old_lists()
+
+    async def _forget_old_lists(self) -> None:
+        occupied = await asyncio.to_thread(self.contents.occupied)
+        lists = self.cache.lists()
+        while occupied > self._limit and len(lists) > 1:
+            context, _, _ = lists.pop(0)
+            await self._drop_contents([context])
+            occupied = await asyncio.to_thread(self.contents.occupied)
+
+
+class Build:
+    """One build while it runs; also where a plan gets its base images from."""
+
+    def __init__(
+        self,
+        builds: Builds,
+        shop: Shop,
+        operations: Operations,
+        images: Images,
+        slots: asyncio.Semaphore,
+        client: Client,
+        settings: Settings,
+        tell: Callable[[Message], None],
+    ) -> None:
+        self._builds = builds
+        self._images = images
+        self._client = client
+        self._settings = settings
+        self._progress = Progress(tell)
+        self._found: dict[tuple[str, Platform | None], asyncio.Task[Image]] = {}
+        sources = BuildSources(self.find_image, shop.contents, shop.scratch.parent)
+        self._solve = Solve(
+            operations, sources, builds.cache, builds.keep, settings, client, self._progress, slots
+        )
+
+    async def find_image(self, reference: str, platform: Platform | None, pull: str) -> Image:
+        """Raises NotFound and what a registry says."""
+        name = (reference, platform)
+        if name not in self._found:
+            self._found[name] = asyncio.ensure_future(self._find(reference, platform, pull))
+        return await self._found[name]
+
+    async def _find(self, reference: str, platform: Platform | None, pull: str) -> Image:
+        return self._images.resolve(reference)
+
+    async def base_image(self, reference: str, platform: Platform) -> BaseImage:
+        """See `wherry.model.dockerfile.options.BaseImages`."""
+        image = await self.find_image(reference, platform, "missing")
+        text = await asyncio.to_thread(self._images.read_document, image.id)
+        return BaseImage(reference, msgspec.json.decode(text))
+
+    async def solve(self, target: Target) -> tuple[Tree, dict[Vertex, Known]]:
+        """Raises WherryError."""
+        states = [step.vertex for step in target.history if step.vertex is not None]
+        return await self._solve.solve(target.vertex, states)
+
+    async def image(self, target: Target, names: Iterable[Reference] = ()) -> Image:
+        """Build the target as an image with these names. Raises WherryError."""
+        tree, known = await self.solve(target)
+        base = None
+        if target.base is not None:
+            base = await self.find_image(*_image_of(target.base))
+        text = document(target, tree, known, base, time.time_ns(), self._settings.epoch)
+        return await self._images.admission.admit(text, (), names=names)
+
+
+def _image_of(vertex: Vertex) -> tuple[str, Platform | None, str]:
+    from wherry.model.build_graph import ImageSource
+
+    operation = vertex.operation
+    if not isinstance(operation, ImageSource):
+        raise NotFound(f"{vertex.name} is no image")
+    return operation.reference, operation.platform, operation.pull
+
+
+def _lineage(image: Image) -> list[str]:
+    from wherry.model.image import chain_ids
+
+    return chain_ids(image.diff_ids)
+
+
+def _default_limit(root: Path) -> int:
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = os.statvfs(root)
+    return max(_LEAST_LIMIT, found.f_blocks * found.f_frsize // 10)
+
+
+__all__ = ["Build", "Builds", "CacheMounts", "CacheUse", "Contents", "PrunedCache", "parse"]
