@@ -183,7 +183,6 @@ def test_what_the_real_engine_calls_a_failure(settings: dict[str, Any], message:
     [
         {"links": ["a:b"]},
         {"userns_mode": "private"},
-        {"cgroup_parent": "/x"},
         {"cgroup": "x"},
         {"annotations": {"run.oci.handler": "x"}},
     ],

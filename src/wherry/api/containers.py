@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Collection
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from aiohttp import hdrs, web
@@ -176,7 +178,7 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
             raise NotSupported("configured logging driver does not support reading")
         tty = record.config.tty
         timestamps = call.query.boolean("timestamps")
-        details = _details(record) if call.query.boolean("details") else b""
+        details = _details(record, host.roots.container(record.id)) if call.query.boolean("details") else b""
         multiplexed = not tty and call.version >= (1, 42)
         response = await call.stream(hijack.MULTIPLEXED if multiplexed else hijack.RAW)
 
@@ -261,10 +263,13 @@ def _log_options(call: Call) -> LogOptions:
     )
 
 
-def _details(record: Container) -> bytes:
+def _details(record: Container, directory: Path) -> bytes:
     """What stands before each line with `details`: the attributes, of which there may be none, and a space."""
     try:
-        return log_attributes.encoded(log_attributes.attributes(record)).encode() + b" "
+        found = log_attributes.attributes(
+            record, log_path=str(directory / "container.log"), hostname=os.uname().nodename
+        )
+        return log_attributes.encoded(found).encode() + b" "
     except InvalidParameter as error:
         raise SystemFailure(str(error)) from None
 

@@ -190,7 +190,7 @@ def port_list(container: Container) -> list[dict[str, Any]]:
 
 def has_network(container: Container) -> bool:
     """Ports and addresses are shown only with a network of its own and a process in it."""
-    return container.state.status.alive and container.sandbox.mode not in ("none", "host")
+    return container.state.status.alive and container.sandbox.mode not in ("none", "host", "")
 
 
 def mount(point: MountPoint) -> dict[str, Any]:
@@ -357,8 +357,9 @@ def inspect(
     """One container in full. `directory` holds the files made for it (`Roots.container`)."""
     state = container.state
     started = state.run > 0
+    made = ("hostname",) if container.config.network_disabled else ("hostname", "hosts", "resolv.conf")
     files = {
-        key: str(directory / name) if started else ""
+        key: str(directory / name) if started and name in made else ""
         for key, name in (("ResolvConfPath", "resolv.conf"), ("HostnamePath", "hostname"), ("HostsPath", "hosts"))
     }
     shown: dict[str, Any] = {
@@ -436,7 +437,7 @@ def host_config(value: HostConfig) -> dict[str, Any]:
 def network_settings(container: Container) -> dict[str, Any]:
     """NetworkSettings: beside the map of networks, the default bridge's endpoint once more at the top."""
     sandbox = container.sandbox
-    own = not sandbox.mode.startswith("container:")
+    own = bool(sandbox.mode) and not sandbox.mode.startswith("container:")
     bridge = sandbox.endpoints.get("bridge") if container.state.status.alive else None
     return {
         "Bridge": "",

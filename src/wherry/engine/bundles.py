@@ -198,7 +198,7 @@ class Bundles:
             return etc_files.below(Layout(self._host.roots, other.id).durable)
         endpoints = container.sandbox.endpoints.values()
         extra = container.host.extra_hosts or ()
-        return etc_files.write(
+        files = etc_files.write(
             layout.durable,
             container.host,
             hostname=hostname,
@@ -207,6 +207,7 @@ class Bundles:
             gateway=self._host_gateway() if any(entry.endswith(":host-gateway") for entry in extra) else "",
             ipv6=False,
         )
+        return EtcFiles(hostname=files.hostname) if container.config.network_disabled else files
 
 
 class _Root:

@@ -38,7 +38,9 @@ class State(Struct, kw_only=True):
 
     @property
     def shown(self) -> Status:
-        """The status that clients see: one that is starting is still what it was."""
+        """The status that clients see: one that is starting is still what it was, one that never ran is created."""
+        if self.status is Status.EXITED and not self.started_at:
+            return Status.CREATED
         if self.status is not Status.STARTING:
             return self.status
         if self.restart_count:
@@ -101,7 +103,7 @@ class Sandbox(Struct, kw_only=True):
     """
 
     id: str
-    mode: str  # bridge, none, host, container:ID
+    mode: str  # bridge, none, host, container:ID; "" for no network at all (NetworkDisabled)
     netns: str = ""
     endpoints: dict[str, Endpoint] = field(default_factory=dict)  # by network name
     ports: list[PublishedPort] = field(default_factory=list)

@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Callable, Collection, Iterator
 
 from wherry.errors import InvalidParameter, NotSupported, SystemFailure
-from wherry.model import capabilities, cpusets, log_attributes, logging_options, mounts, security, signals
+from wherry.model import capabilities, cpusets, logging_options, mounts, security, signals
 from wherry.model.config import Config, Healthcheck, HostConfig, NetworkingConfig, RestartPolicy
 from wherry.model.host import CgroupLayout, Host
 from wherry.model.mounts import parse_volumes_from
@@ -63,7 +63,6 @@ def validate(
     _check_host_config(host_config, host, exists)
     warnings = [*_check_resources(host_config, host), *_check_platform(host_config, runtimes)]
     logging_options.validate(host_config.log_config)
-    log_attributes.validate(host_config.log_config)
     warnings += _check_security(host_config, host)
     _refuse_what_is_not_done(config, host_config, networking, host)
     return warnings
@@ -374,9 +373,7 @@ def _refuse_what_is_not_done(config: Config, host: HostConfig, networking: Netwo
     endpoints = (networking.endpoints_config or {}).values()
     _refuse(any(endpoint and endpoint.links for endpoint in endpoints), "links (--link) are")
     _refuse(host.userns_mode not in ("", "host"), f"the user namespace mode {host.userns_mode} (--userns) is")
-    _refuse(host.cgroup_parent, "a cgroup parent (--cgroup-parent) is")
     _refuse(host.cgroup, "joining a container's cgroup (HostConfig.Cgroup) is")
-    _refuse(config.network_disabled, "NetworkDisabled (use the network mode none) is")
     if host.storage_opt:
         if unknown := next((name for name in host.storage_opt if name != "size"), None):
             raise SystemFailure(f"Unknown option {unknown}")

@@ -35,7 +35,6 @@ class Connector:
 
     async def connect(self, network_ref: str, container_ref: str, requested: EndpointConfig) -> None:
         """Raises NotFound, InvalidParameter, Conflict, Forbidden, NotSupported, SystemFailure; nothing is done then."""
-        self._networks.inspect(network_ref)
         container = self._find(container_ref)
         async with self._lives.of(container).lock:
             network = self._networks.inspect(network_ref)
@@ -56,7 +55,6 @@ class Connector:
 
     async def disconnect(self, network_ref: str, container_ref: str) -> None:
         """Raises NotFound, InvalidParameter, NotSupported, SystemFailure."""
-        self._networks.inspect(network_ref)
         container = self._find(container_ref)
         async with self._lives.of(container).lock:
             network = self._networks.inspect(network_ref)

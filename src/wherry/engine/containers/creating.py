@@ -145,6 +145,8 @@ class Creator:
         """The network namespace to be; its address and ports are allocated at start."""
         if validate.is_container(host.network_mode):
             return Sandbox(id=container_id, mode=host.network_mode)
+        if config.network_disabled:
+            return Sandbox(id=container_id, mode="")
         return self._networks.new_sandbox(container_id, config, host, networking)
 
     async def _make(self, container: Container, *, working_dir: bool) -> None:

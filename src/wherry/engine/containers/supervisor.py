@@ -153,7 +153,7 @@ class Supervisor:
 
     async def end(self, container: Container) -> None:
         """Record the end of a run whose monitor is gone, free what it held, and do what its policy says."""
-        layout = Layout(self._host.roots, container.id)
+        layout = Layout.of(self._host.roots, container)
         runtime = self._runtimes.of(container)
         live, state = self._lives.of(container), container.state
         outcome = ending.read_outcome(container, layout, self._host)
