@@ -75,11 +75,16 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
                 shown[key] = encode.image_shown(record, images.id_of)
         names = [shown[record.image_ref, record.image] for record in chosen]
         if not call.query.boolean("size"):
-            return call.encoded(summaries.encode(chosen, names, encode.now()))
+            return call.encoded(summaries.encode(chosen, names, encode.now(), containers.names_of_links()))
         sizes = await asyncio.gather(*(size_of(record) for record in chosen))
-        now = encode.now()
+        now, others = encode.now(), containers.names_of_links()
         entries = zip(chosen, names, sizes, strict=True)
-        return call.json([encode.summary(record, name, now, size) for record, name, size in entries])
+        return call.json(
+            [
+                encode.summary(record, name, now, size, other_names=others.get(record.id, ()))
+                for record, name, size in entries
+            ]
+        )
 
     async def size_of(record: Container) -> tuple[int, int] | None:
         with suppress(NotFound):  # removed meanwhile
@@ -90,7 +95,15 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         record = containers.get(call.path["name"])
         size = await containers.size(record.id) if call.query.boolean("size") else None
         directory = host.roots.container(record.id)
-        return call.json(encode.inspect(record, directory=directory, exec_ids=execs.of_container(record.id), size=size))
+        return call.json(
+            encode.inspect(
+                record,
+                directory=directory,
+                exec_ids=execs.of_container(record.id),
+                links=containers.links_of(record),
+                size=size,
+            )
+        )
 
     async def start(call: Call) -> web.StreamResponse:
         length = call.http.content_length
@@ -219,7 +232,7 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         Route("POST", f"{name}/wait", wait),
         Route("POST", f"{name}/attach", attach),
         Route("POST", f"{name}/resize", resize),
-        Route("DELETE", "/containers/{name}", remove),  # one segment: checkpoints are below it
+        Route("DELETE", "/containers/{name:(?!.*/checkpoints/).*}", remove),
     ]
 
 

@@ -6,6 +6,7 @@ from msgspec import Struct, field
 
 from wherry.model.config import Config, EndpointConfig, HostConfig
 from wherry.model.health import Health
+from wherry.model.links import Link
 from wherry.model.states import Status
 
 
@@ -127,5 +128,6 @@ class Container(Struct, kw_only=True):
     state: State = field(default_factory=State)
     sandbox: Sandbox
     mounts: list[MountPoint] = field(default_factory=list)
+    links: dict[str, Link] = field(default_factory=dict)  # by alias: containers that this one learns of (--link)
     unsettled: bool = False  # an update is recorded, and perhaps not yet the kernel's
     remove_volumes: bool = False  # of one in REMOVING: its anonymous volumes go with it

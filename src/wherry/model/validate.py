@@ -37,6 +37,9 @@ READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysr
 
 HOST_GATEWAY = "host-gateway"
 
+_UNDEFINED = "can't be used with links. This would result in undefined behavior"
+LINK_TO_HOST = f"conflicting options: host type networking {_UNDEFINED}"
+
 
 def validate(
     config: Config,
@@ -94,14 +97,13 @@ def _check_network_mode(config: Config, host: HostConfig) -> None:
         raise InvalidParameter("Invalid network mode: invalid container format container:<name|id>")
     if host.uts_mode == "host" and config.hostname:
         raise _conflict("hostname and the UTS mode")
-    undefined = "type networking can't be used with links. This would result in undefined behavior"
     if mode == "host" and host.links:
-        raise _conflict(f"host {undefined}")
+        raise InvalidParameter(LINK_TO_HOST)
     if not joins:
         return
     for wrong, what in (
         (config.hostname, "hostname and the network mode"),
-        (host.links, f"container {undefined}".replace("networking", "network")),
+        (host.links, f"container type network {_UNDEFINED}"),
         (host.dns, "dns and the network mode"),
         (host.extra_hosts, "custom host-to-IP mapping and the network mode"),
         (config.mac_address, "mac-address and the network mode"),
@@ -369,9 +371,10 @@ def _refuse(given: object, what: str) -> None:
 
 def _refuse_what_is_not_done(config: Config, host: HostConfig, networking: NetworkingConfig, facts: Host) -> None:
     """The list of what is known and not done. `docs/differences.md` has it for people."""
-    _refuse(host.links, "links (--link) are")
+    elsewhere = "links (--link) in another network than the default one are"
+    _refuse(host.links and host.network_mode not in ("", "default", "bridge", "none"), elsewhere)
     endpoints = (networking.endpoints_config or {}).values()
-    _refuse(any(endpoint and endpoint.links for endpoint in endpoints), "links (--link) are")
+    _refuse(any(endpoint and endpoint.links for endpoint in endpoints), elsewhere)
     _refuse(host.userns_mode not in ("", "host"), f"the user namespace mode {host.userns_mode} (--userns) is")
     _refuse(host.cgroup, "joining a container's cgroup (HostConfig.Cgroup) is")
     if host.storage_opt:

@@ -59,6 +59,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self.recovered = asyncio.Event()  # until then nothing is started: the sweep would take it for a remnant
         self.auto_remove: Callable[[Container], Awaitable[None]] | None = None
+        self.started: Callable[[Container], Awaitable[None]] | None = None  # called of those that others link to
 
     def spawn(self, work: Awaitable[None], what: str) -> asyncio.Task[None]:
         """Run work in the background; a failure is logged, never lost."""
@@ -97,6 +98,8 @@ class Supervisor:
                 live.hub.connect(Layout(self._host.roots, container.id).launch(container).attach_socket)
         self.watch(container)
         self._announce(container, "start")
+        if self.started is not None and self._index.linked_to(container.id):
+            self.spawn(self.started(container), f"links to {container.id}")
 
     def _start_failed(self, container: Container, error: BaseException) -> None:
         state, live = container.state, self._lives.of(container)
