@@ -29,8 +29,8 @@ from wherry.engine.disk_usage import DiskUsage
 from wherry.engine.events import Events
 from wherry.engine.execs import Execs
 from wherry.engine.facts import Facts, Program
-from wherry.engine.image_removal import InUse
-from wherry.engine.images import Images
+from wherry.engine.images.removal import InUse
+from wherry.engine.images.service import Images
 from wherry.engine.networks import Networks
 from wherry.engine.settings import Settings
 from wherry.engine.volumes import Volumes

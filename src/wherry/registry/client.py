@@ -20,7 +20,7 @@ from types import TracebackType
 
 from wherry.errors import NotSupported
 from wherry.model.credentials import Credentials
-from wherry.model.image import Descriptor
+from wherry.model.manifests import Descriptor
 from wherry.model.reference import Reference
 
 
