@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from wherry.engine.settings import Settings
 from wherry.errors import InvalidParameter, SystemFailure, WherryError
 from wherry.model import daemon_config
 from wherry.model.daemon_config import DaemonConfig
@@ -78,6 +79,16 @@ def _parser() -> argparse.ArgumentParser:
     add("-D", "--debug", action="store_true", default=None, help="as --log-level debug")
     add("--bip", metavar="ADDRESS/PREFIX", help="address of the default bridge")
     add("--default-runtime", metavar="NAME", help="OCI runtime of containers that name none (default crun, or runc)")
+    add("--registry-mirror", dest="registry_mirrors", action="append", metavar="URL",
+        help="a mirror of docker.io, tried first; may be repeated")  # fmt: skip
+    add("--insecure-registry", dest="insecure_registries", action="append", metavar="HOST[:PORT]|NETWORK",
+        help="registry that may speak HTTP or have an unknown certificate; may be repeated")  # fmt: skip
+    add("--max-concurrent-downloads", type=int, metavar="NUMBER",
+        help=f"layers that a pull fetches at once (default {defaults.max_concurrent_downloads})")  # fmt: skip
+    add("--max-concurrent-uploads", type=int, metavar="NUMBER",
+        help=f"layers that a push sends at once (default {defaults.max_concurrent_uploads})")  # fmt: skip
+    add("--max-download-attempts", type=int, metavar="NUMBER",
+        help=f"attempts at each layer (default {defaults.max_download_attempts})")  # fmt: skip
     add("--validate", action="store_true", help="check the configuration and exit")
     add("-v", "--version", action="version", version=f"Wherry version {VERSION}")
     return parser
@@ -143,19 +154,20 @@ async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, _reload, options)
     engine_config = EngineConfig(
         data_root=config.data_root,
         exec_root=config.exec_root,
         bip=config.bip,
         default_runtime=config.default_runtime,
         runtimes=config.runtimes,
-        debug=config.debug,
     )
+    settings = Settings()
+    _apply(config, settings)
+    loop.add_signal_handler(signal.SIGHUP, _reload, options, settings)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_pidfile(config.pidfile))
         sockets = stack.enter_context(_sockets(config))  # first: clients wait in the backlog while the engine opens
-        engine = await stack.enter_async_context(open_engine(engine_config))
+        engine = await stack.enter_async_context(open_engine(engine_config, settings))
         for warning in engine.facts.warnings():
             log.warning("%s", warning)
         await stack.enter_async_context(open_api(engine, sockets))
@@ -168,14 +180,21 @@ async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
         log.info("stopping; containers run on")
 
 
-def _reload(options: argparse.Namespace) -> None:
-    """SIGHUP: read the file again; of what changed there only the log level is taken over."""
+def _apply(config: DaemonConfig, settings: Settings) -> None:
+    """Take over what may change at any time."""
+    logging.getLogger().setLevel(LEVELS[config.level])
+    settings.debug = config.debug
+    settings.registries = config.registries
+
+
+def _reload(options: argparse.Namespace, settings: Settings) -> None:
+    """SIGHUP: read the file again and take over what may change at any time."""
     try:
         config = _configure(options)
     except InvalidParameter as error:
         log.error("configuration not reloaded: %s", error)
         return
-    logging.getLogger().setLevel(LEVELS[config.level])
+    _apply(config, settings)
     log.info("configuration reloaded: log level %s", config.level)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from wherry import daemon
 from wherry.api import server
+from wherry.engine.settings import Settings
 from wherry.errors import InvalidParameter, SystemFailure
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(daemon.__file__).parents[1])}
@@ -126,10 +127,10 @@ def test_reload_takes_the_log_level(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     root = logging.getLogger()
     before = root.level
     try:
-        daemon._reload(options)
+        daemon._reload(options, Settings())
         assert root.level == logging.ERROR
         path.write_text("{")
-        daemon._reload(options)
+        daemon._reload(options, Settings())
         assert root.level == logging.ERROR
     finally:
         root.setLevel(before)

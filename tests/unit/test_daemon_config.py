@@ -7,6 +7,7 @@ import pytest
 
 from wherry.errors import InvalidParameter
 from wherry.model.daemon_config import DEFAULT_HOST, OPTIONS, DaemonConfig, merge
+from wherry.model.registry_options import RegistryOptions
 
 
 def test_nothing_given() -> None:
@@ -45,6 +46,12 @@ def test_flags_and_file_complete_each_other() -> None:
         ({}, {"bip": "x"}, "f: bip: must be an address with its prefix"),
         ({"bip": "10.0.0.0/24"}, {}, "leaves no address for containers"),
         ({}, {"debug": "yes"}, "f: debug: must be true or false"),
+        ({"registry-mirrors": ["ftp://m"]}, {}, '--registry-mirror: invalid mirror: unsupported scheme "ftp"'),
+        ({}, {"registry-mirrors": ["https://u:p@m/"]}, 'username/password not allowed in URI "https://m"'),
+        ({"insecure-registries": ["a/b"]}, {}, "--insecure-registry: insecure registry a/b is not valid"),
+        ({"insecure-registries": ["a:99999"]}, {}, "insecure registry a:99999 is not valid"),
+        ({"max-concurrent-downloads": 0}, {}, "--max-concurrent-downloads: must be a number greater than 0, not 0"),
+        ({}, {"max-download-attempts": True}, "must be a number greater than 0, not True"),
         ({}, {"runtimes": {"x": {"runtimeArgs": []}}}, "f: runtimes: runtime x must be"),
     ],
 )
@@ -56,3 +63,14 @@ def test_what_is_wrong_is_named(flags: dict[str, Any], file: Any, message: str) 
 
 def test_every_option_is_an_attribute() -> None:
     assert {option.attribute for option in OPTIONS} == set(DaemonConfig.__dataclass_fields__)
+
+
+def test_what_is_said_of_registries() -> None:
+    config = merge(
+        {"registry-mirrors": ["https://m.example/x", "https://m.example/x/"], "max-concurrent-uploads": 1},
+        {"insecure-registries": ["http://r.example:5000", "10.1.2.3/8", "[::1]:5000"]},
+        "f",
+    )
+    assert config.registries == RegistryOptions(
+        ("https://m.example/x/",), ("r.example:5000", "10.0.0.0/8", "[::1]:5000"), 3, 1, 5
+    )

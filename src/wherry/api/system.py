@@ -16,6 +16,7 @@ from wherry.api import versions
 from wherry.api.app import HEADERS, VERSION, Call, Route
 from wherry.engine.facts import Facts
 from wherry.model.host import CgroupLayout
+from wherry.model.registry_options import LOOPBACK, RegistryOptions, network
 from wherry.model.states import Status
 from wherry.model.timestamps import rfc3339_nano
 
@@ -133,7 +134,7 @@ def encode_info(facts: Facts, present: Present, now_ns: int) -> dict[str, Any]:
         "IPv4Forwarding": present.forwarding,
         "BridgeNfIptables": present.bridge_filter,
         "BridgeNfIp6tables": present.bridge_filter6,
-        "Debug": facts.debug,
+        "Debug": facts.settings.debug,
         "NFd": present.open_files,
         "OomKillDisable": "memory.oom_kill_disable" in features,
         "NGoroutines": facts.tasks(),
@@ -148,13 +149,7 @@ def encode_info(facts: Facts, present: Present, now_ns: int) -> dict[str, Any]:
         "OSType": "linux",
         "Architecture": platform.machine(),
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": {
-            "AllowNondistributableArtifactsCIDRs": None,
-            "AllowNondistributableArtifactsHostnames": None,
-            "InsecureRegistryCIDRs": ["127.0.0.0/8"],
-            "IndexConfigs": {"docker.io": {"Name": "docker.io", "Mirrors": [], "Secure": True, "Official": True}},
-            "Mirrors": None,
-        },
+        "RegistryConfig": encode_registries(facts.settings.registries),
         "NCPU": host.cpus,
         "MemTotal": host.memory,
         "GenericResources": None,
@@ -185,6 +180,22 @@ def encode_info(facts: Facts, present: Present, now_ns: int) -> dict[str, Any]:
         "SecurityOptions": _security_options(facts),
         "CDISpecDirs": [],
         "Warnings": list(facts.warnings()) or None,
+    }
+
+
+def encode_registries(options: RegistryOptions) -> dict[str, Any]:
+    """RegistryServiceConfig."""
+    mirrors = list(options.mirrors)
+    hosts = [entry for entry in options.insecure if network(entry) is None]
+    networks = dict.fromkeys(entry for entry in (*options.insecure, LOOPBACK) if entry not in hosts)
+    indexes = {"docker.io": {"Name": "docker.io", "Mirrors": mirrors, "Secure": True, "Official": True}}
+    indexes |= {host: {"Name": host, "Mirrors": [], "Secure": False, "Official": False} for host in hosts}
+    return {
+        "AllowNondistributableArtifactsCIDRs": None,
+        "AllowNondistributableArtifactsHostnames": None,
+        "InsecureRegistryCIDRs": list(networks),
+        "IndexConfigs": indexes,
+        "Mirrors": mirrors or None,
     }
 
 

@@ -29,15 +29,17 @@ from wherry.engine.disk_usage import DiskUsage
 from wherry.engine.events import Events
 from wherry.engine.execs import Execs
 from wherry.engine.facts import Facts, Program
-from wherry.engine.image_removal import InUse
-from wherry.engine.images import Images
+from wherry.engine.images.removal import InUse
+from wherry.engine.images.service import Images
 from wherry.engine.networks import Networks
+from wherry.engine.settings import Settings
 from wherry.engine.volumes import Volumes
 from wherry.errors import InvalidParameter, Unavailable
 from wherry.linux import host as hosts
 from wherry.linux.inotify import Watcher
 from wherry.linux.sealed import sealed_copy
 from wherry.model.host import DEFAULT_DATA, DEFAULT_RUN, Host, Roots
+from wherry.registry.client import RegistryClient
 from wherry.runtime.oci import Runtime
 from wherry.storage.blobs import Blobs
 from wherry.storage.database import Database, checkpoint
@@ -58,7 +60,6 @@ class EngineConfig:
     bip: str = ""
     default_runtime: str = ""
     runtimes: Mapping[str, Path] = field(default_factory=dict)
-    debug: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,18 @@ class Engine:
     resources: Resources
     events: Events
     disk_usage: DiskUsage
+    registries: RegistryClient
 
 
 @contextlib.asynccontextmanager
-async def open_engine(config: EngineConfig) -> AsyncIterator[Engine]:
+async def open_engine(config: EngineConfig, settings: Settings | None = None) -> AsyncIterator[Engine]:
     """Take data and exec root, recover what a predecessor left, and serve. Leaving stops serving; containers run on.
 
+    The owner of `settings` may change them while the engine is open.
     Raises WherryError: a root is another daemon's, the data root of a newer Wherry, a setting cannot be, the host lacks
     what nothing works without.
     """
+    settings = settings or Settings()
     async with contextlib.AsyncExitStack() as stack:
         roots = Roots(config.data_root, config.exec_root)
         stack.callback(os.close, await asyncio.to_thread(open_data_root, roots.data))
@@ -115,10 +119,23 @@ async def open_engine(config: EngineConfig) -> AsyncIterator[Engine]:
             open_containers(host, index, runtimes, neighbours, watcher)
         )
         commits = Commits(containers, images, snapshots, announcer(events))
-        facts = await asyncio.to_thread(_facts, config, host, runtimes, index, images, networks, events)
+        facts = await asyncio.to_thread(_facts, settings, host, runtimes, index, images, networks, events)
         usage = DiskUsage(images, volumes, snapshots, containers.all)
+        registries = await stack.enter_async_context(RegistryClient(lambda: settings.registries))
         yield Engine(
-            host, facts, images, volumes, networks, containers, execs, files, commits, resources, events, usage
+            host,
+            facts,
+            images,
+            volumes,
+            networks,
+            containers,
+            execs,
+            files,
+            commits,
+            resources,
+            events,
+            usage,
+            registries,
         )
 
 
@@ -189,7 +206,7 @@ def _checkpoints(path: Path) -> Iterator[None]:
 
 
 def _facts(
-    config: EngineConfig,
+    settings: Settings,
     host: Host,
     runtimes: Runtimes,
     index: Index,
@@ -216,7 +233,7 @@ def _facts(
         runtimes={name: runtime.path for name, runtime in runtimes.by_name.items()},
         programs=programs,
         runtime_commit=commit,
-        debug=config.debug,
+        settings=settings,
         containers=lambda: list(index),
         image_count=lambda: len(images.all()),
         listeners=lambda: events.listeners,

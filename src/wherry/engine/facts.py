@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from wherry.engine.settings import Settings
 from wherry.model.container import Container
 from wherry.model.host import Host
 
@@ -32,7 +33,7 @@ class Facts:
     runtimes: Mapping[str, Path]
     programs: Sequence[Program]
     runtime_commit: str
-    debug: bool
+    settings: Settings
     containers: Callable[[], Sequence[Container]]
     image_count: Callable[[], int]
     listeners: Callable[[], int]

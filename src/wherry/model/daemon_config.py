@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from wherry.errors import InvalidParameter
+from wherry.model import registry_options
+from wherry.model.registry_options import RegistryOptions
 
 DEFAULT_HOST = "unix:///run/wherry/wherry.sock"
 DEFAULT_FILE = Path("/etc/wherry/daemon.json")
@@ -36,6 +38,21 @@ class DaemonConfig:
     bip: str = ""  # address and prefix of the default bridge
     default_runtime: str = ""  # "" is the best one the host has
     runtimes: Mapping[str, Path] = field(default_factory=dict)
+    registry_mirrors: tuple[str, ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    max_concurrent_downloads: int = RegistryOptions.max_concurrent_downloads
+    max_concurrent_uploads: int = RegistryOptions.max_concurrent_uploads
+    max_download_attempts: int = RegistryOptions.max_download_attempts
+
+    @property
+    def registries(self) -> RegistryOptions:
+        return RegistryOptions(
+            self.registry_mirrors,
+            self.insecure_registries,
+            self.max_concurrent_downloads,
+            self.max_concurrent_uploads,
+            self.max_download_attempts,
+        )
 
     @property
     def level(self) -> str:
@@ -70,10 +87,25 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
     return check
 
 
-def _hosts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not all(isinstance(host, str) for host in value):
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(entry, str) for entry in value):
         raise InvalidParameter(f"must be a list of strings, not {value!r}")
-    for host in value:
+    return tuple(value)
+
+
+def _each(read: Callable[[str], str]) -> Callable[[Any], tuple[str, ...]]:
+    """Every one of a list of strings, in the order given, without repetitions."""
+    return lambda value: tuple(dict.fromkeys(read(entry) for entry in _texts(value)))
+
+
+def _at_least_one(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InvalidParameter(f"must be a number greater than 0, not {value!r}")
+    return value
+
+
+def _hosts(value: Any) -> tuple[str, ...]:
+    for host in _texts(value):
         scheme, separator, rest = host.partition("://")
         if not separator or scheme not in ("unix", "fd") or (scheme == "unix" and not rest.startswith("/")):
             raise InvalidParameter(f"{host!r} is not supported: use unix:///path/of.sock or fd://")
@@ -103,15 +135,16 @@ def _runtimes(value: Any) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class Option:
-    """`key` in the file, `--key` as a flag."""
+    """`key` in the file, `--flag` on the command line."""
 
     key: str
     attribute: str
     read: Callable[[Any], Any]
+    flag: str = ""  # "" is the key
 
 
 OPTIONS = (
-    Option("hosts", "hosts", _hosts),
+    Option("hosts", "hosts", _hosts, "host"),
     Option("data-root", "data_root", _path),
     Option("exec-root", "exec_root", _path),
     Option("pidfile", "pidfile", _path),
@@ -122,6 +155,13 @@ OPTIONS = (
     Option("bip", "bip", _bip),
     Option("default-runtime", "default_runtime", _text),
     Option("runtimes", "runtimes", _runtimes),
+    Option("registry-mirrors", "registry_mirrors", _each(registry_options.mirror), "registry-mirror"),
+    Option(
+        "insecure-registries", "insecure_registries", _each(registry_options.insecure_registry), "insecure-registry"
+    ),
+    Option("max-concurrent-downloads", "max_concurrent_downloads", _at_least_one),
+    Option("max-concurrent-uploads", "max_concurrent_uploads", _at_least_one),
+    Option("max-download-attempts", "max_download_attempts", _at_least_one),
 )
 
 
@@ -145,17 +185,13 @@ def merge(flags: Mapping[str, Any], file: Any, source: str) -> DaemonConfig:
         )
     given: dict[str, Any] = {}
     for option in OPTIONS:
-        for values, prefix in ((flags, f"--{_flag_name(option.key)}"), (file, f"{where}: {option.key}")):
+        for values, prefix in ((flags, f"--{option.flag or option.key}"), (file, f"{where}: {option.key}")):
             if option.key in values:
                 try:
                     given[option.attribute] = option.read(values[option.key])
                 except InvalidParameter as error:
                     raise InvalidParameter(f"{prefix}: {error}") from None
     return DaemonConfig(**given)
-
-
-def _flag_name(key: str) -> str:
-    return "host" if key == "hosts" else key
 
 
 def _show(value: Any) -> str:

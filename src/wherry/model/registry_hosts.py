@@ -9,20 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 from wherry.errors import InvalidParameter
 from wherry.model.reference import DEFAULT_DOMAIN
+from wherry.model.registry_options import LOOPBACK, network
 from wherry.model.timestamps import SECOND, duration_ns
 
 HUB_REGISTRY = "registry-1.docker.io"
 CAPABILITIES = frozenset(("pull", "resolve", "push"))
 READING = frozenset(("pull", "resolve"))
 DEFAULT_DIRECTORY = "_default"
-_ALWAYS_INSECURE = ("127.0.0.0/8", "::1/128")
+_ALWAYS_INSECURE = (LOOPBACK, "::1/128")
 _SERVER_KEYS = {"capabilities", "ca", "client", "skip_verify", "override_path", "header", "dial_timeout"}
 
 
@@ -79,15 +80,10 @@ def is_insecure(host: str, addresses: Sequence[str], names: Sequence[str]) -> bo
     `addresses` are what the host resolves to, `names` hosts and networks that the administrator has declared insecure.
     Loopback always is.
     """
-    networks: list[IPv4Network | IPv6Network] = [ip_network(text) for text in _ALWAYS_INSECURE]
-    for name in names:
-        if host == name or split_port(host)[0] == name:
-            return True
-        try:
-            networks.append(ip_network(name, strict=False))
-        except ValueError:
-            continue
-    return any(ip_address(address.partition("%")[0]) in network for address in addresses for network in networks)
+    if host in names or split_port(host)[0] in names:
+        return True
+    networks = [found for name in (*_ALWAYS_INSECURE, *names) if (found := network(name)) is not None]
+    return any(ip_address(address.partition("%")[0]) in within for address in addresses for within in networks)
 
 
 def split_port(host: str) -> tuple[str, str]:

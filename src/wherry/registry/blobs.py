@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from wherry.model.image import Descriptor
+from wherry.model.manifests import Descriptor
 from wherry.registry.errors import RegistryError, network_error
 from wherry.registry.retrying import Retries
 from wherry.registry.sessions import Session

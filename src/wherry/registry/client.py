@@ -27,9 +27,10 @@ from typing import TypeVar
 from wherry.errors import InvalidParameter
 from wherry.model.challenges import repository_scope
 from wherry.model.credentials import Credentials
-from wherry.model.image import Descriptor
+from wherry.model.manifests import Descriptor
 from wherry.model.proxies import Proxies, from_environment
 from wherry.model.reference import Reference, is_digest
+from wherry.model.registry_options import ReadOptions, RegistryOptions
 from wherry.registry import manifests
 from wherry.registry.authorization import Authorizer
 from wherry.registry.blobs import has_blob, read_blob
@@ -49,10 +50,8 @@ __all__ = ["Fetched", "RegistryClient", "RegistrySettings", "Repository"]
 
 @dataclass(frozen=True)
 class RegistrySettings:
-    """What the daemon's options say. `mirrors` are Docker Hub's (URLs); `insecure` are hosts and networks (CIDR)."""
+    """What stays for the life of an engine, beside the daemon's options."""
 
-    mirrors: tuple[str, ...] = ()
-    insecure: tuple[str, ...] = ()
     user_agent: str = "wherry"
     proxies: Proxies = field(default_factory=lambda: from_environment(os.environ))
     certificate_folders: tuple[Path, ...] = CERTIFICATE_FOLDERS
@@ -63,7 +62,8 @@ class RegistrySettings:
 class RegistryClient:
     """All registries: connection pools, cached tokens, what is known of hosts. One an engine."""
 
-    def __init__(self, settings: RegistrySettings | None = None) -> None:
+    def __init__(self, options: ReadOptions = RegistryOptions, settings: RegistrySettings | None = None) -> None:
+        self._options = options
         self.settings = settings or RegistrySettings()
         self.transport = Transport(self.settings.proxies, self.settings.user_agent, self.settings.silence_seconds)
         self.authorizer = Authorizer(self.transport, self.settings.retries)
@@ -85,9 +85,8 @@ class RegistryClient:
 
     async def sessions(self, domain: str, credentials: Credentials) -> list[Session]:
         """Sessions with a registry's endpoints, in the order in which they are to be asked. Raises InvalidParameter."""
-        endpoints = await find_endpoints(
-            domain, self.settings.certificate_folders, self.settings.mirrors, self.settings.insecure
-        )
+        options = self._options()
+        endpoints = await find_endpoints(domain, self.settings.certificate_folders, options.mirrors, options.insecure)
         return [
             Session(endpoint, credentials, self.transport, self.authorizer, self.greetings) for endpoint in endpoints
         ]

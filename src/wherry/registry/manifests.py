@@ -10,13 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from wherry.model.image import (
-    MEDIA_DOCKER_INDEX,
-    MEDIA_DOCKER_MANIFEST,
-    MEDIA_INDEX,
-    MEDIA_MANIFEST,
-    Descriptor,
-)
+from wherry.model.manifests import ACCEPTED, INDEXES, MANIFESTS, MEDIA_SCHEMA1, MEDIA_SCHEMA1_SIGNED, Descriptor
 from wherry.model.reference import is_digest
 from wherry.registry.sessions import Session
 from wherry.registry.transport import Answer
@@ -25,12 +19,9 @@ MANIFEST_BYTES = 4 << 20  # the specification's: larger ones may be refused
 TAGS_BYTES = 8 << 20
 MOST_TAGS = 1_000_000
 PAGE = "1000"
-SCHEMA_1 = (
-    "application/vnd.docker.distribution.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v1+prettyjws",
-)
-KINDS = (MEDIA_MANIFEST, MEDIA_INDEX, MEDIA_DOCKER_MANIFEST, MEDIA_DOCKER_INDEX)
-ACCEPT = ", ".join((*KINDS, *SCHEMA_1, "application/json;q=0.5", "*/*;q=0.1"))
+KINDS = INDEXES | MANIFESTS
+SCHEMA_1 = frozenset((MEDIA_SCHEMA1, MEDIA_SCHEMA1_SIGNED))
+ACCEPT = ", ".join((*ACCEPTED, "application/json;q=0.5", "*/*;q=0.1"))
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
 
 
@@ -45,7 +36,9 @@ class Fetched:
 
 async def fetch(session: Session, repository: str, ref: str, scopes: Sequence[str]) -> Fetched:
     """Raises RegistryError, Untrusted where what comes is not what `ref` or the registry itself says it is."""
-    async with session.request("GET", f"{repository}/manifests/{ref}", scopes, headers={"Accept": ACCEPT}) as answer:
+    async with session.request(
+        "GET", f"{repository}/manifests/{ref}", scopes, headers={"Accept": ACCEPT}, told_as=_told_as(ref)
+    ) as answer:
         data = await answer.read(MANIFEST_BYTES, "manifest")
         media_type = _media_type(answer, data)
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
@@ -71,7 +64,7 @@ async def head(session: Session, repository: str, ref: str, scopes: Sequence[str
         size = answer.length
         if is_digest(ref) and is_digest(digest) and digest != ref:
             raise answer.untrusted(f"manifest verification failed for digest {ref}")
-    if is_digest(digest) and media_type in (*KINDS, *SCHEMA_1) and size is not None:
+    if (is_digest(digest) and media_type in KINDS) or (media_type in SCHEMA_1 and size is not None):
         return Descriptor(media_type=media_type, digest=digest, size=size)
     fetched = await fetch(session, repository, ref, scopes)
     return Descriptor(media_type=fetched.media_type, digest=fetched.digest, size=len(fetched.data))

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from wherry.model.challenges import repository_scope
-from wherry.model.image import Descriptor
+from wherry.model.manifests import Descriptor
 from wherry.registry.errors import RegistryError, Untrusted
 from wherry.registry.retrying import Retries
 from wherry.registry.sessions import Session

@@ -16,6 +16,7 @@ from wherry.api.app import App
 from wherry.api.server import Listener, bind_unix
 from wherry.engine.containers.live import WaitResult
 from wherry.engine.facts import Facts, Program
+from wherry.engine.settings import Settings
 from wherry.errors import Conflict, NotFound, NotModified, StartFailed
 from wherry.model.config import EndpointConfig
 from wherry.model.container import Container
@@ -115,7 +116,7 @@ FACTS = Facts(
     runtimes={"crun": Path("/crun")},
     programs=[Program("crun", "1.8.1")],
     runtime_commit="",
-    debug=False,
+    settings=Settings(),
     containers=lambda: [container()],
     image_count=lambda: 3,
     listeners=lambda: 0,

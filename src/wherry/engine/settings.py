@@ -1,0 +1,15 @@
+"""What an administrator may change while the engine runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from wherry.model.registry_options import RegistryOptions
+
+
+@dataclass
+class Settings:
+    """Services look here each time (`lambda: settings.registries`); a reload of the daemon writes here."""
+
+    registries: RegistryOptions = field(default_factory=RegistryOptions)
+    debug: bool = False
