@@ -64,7 +64,7 @@ async def head(session: Session, repository: str, ref: str, scopes: Sequence[str
         size = answer.length
         if is_digest(ref) and is_digest(digest) and digest != ref:
             raise answer.untrusted(f"manifest verification failed for digest {ref}")
-    if (is_digest(digest) and media_type in KINDS) or (media_type in SCHEMA_1 and size is not None):
+    if is_digest(digest) and media_type in KINDS | SCHEMA_1 and size is not None:
         return Descriptor(media_type=media_type, digest=digest, size=size)
     fetched = await fetch(session, repository, ref, scopes)
     return Descriptor(media_type=fetched.media_type, digest=fetched.digest, size=len(fetched.data))
