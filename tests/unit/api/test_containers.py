@@ -13,7 +13,8 @@ from aiohttp import ClientSession, UnixConnector
 from tests.unit.api.test_encode import container
 from wherry.api import containers, execs, system, unsupported
 from wherry.api.app import App
-from wherry.api.server import Listener, bind_unix
+from wherry.api.server import Listener
+from wherry.api.sockets import bind_unix
 from wherry.engine.containers.live import WaitResult
 from wherry.engine.facts import Facts, Program
 from wherry.engine.settings import Settings
@@ -88,6 +89,12 @@ class Fake:
                 yield [await self.told.get()]
         finally:
             self.logs_closed.set()
+
+    def links_of(self, record: Container) -> list[str]:
+        return []
+
+    def names_of_links(self) -> dict[str, list[str]]:
+        return {}
 
     def __getattr__(self, name: str) -> Any:
         async def call(*arguments: Any) -> None:
