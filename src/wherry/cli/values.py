@@ -7,7 +7,7 @@ ValueError with docker's words. Kept apart, and imported only when such a flag i
 from __future__ import annotations
 
 from wherry.cli.flags import parse_bool, parse_int
-from wherry.cli.humanize import ram_in_bytes
+from wherry.model.sizes import ram_in_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def _decimal(text: str) -> int:
     try:
         return int(text) if text.isascii() and text == text.strip() and "_" not in text else int("")
     except ValueError:
-        from wherry.cli.gotext import quote
+        from wherry.model.gotext import quote
 
         raise ValueError(f"strconv.ParseInt: parsing {quote(text)}: invalid syntax") from None
 

@@ -68,7 +68,7 @@ def anything(context: Context) -> int:
     if context.flags.changed("type") and kind not in _KNOWN:
         if not kind:
             raise Failure(f"type is empty: must be one of {_choices()}")
-        from wherry.cli.gotext import quote
+        from wherry.model.gotext import quote
 
         raise Failure(f"unknown type: {quote(kind)}: must be one of {_choices()}")
     if kind and kind not in KINDS:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from wherry.cli.gotext import quote
 from wherry.cli.humanize import ellipsis, human_duration, human_size, short_id
 from wherry.cli.listing import Listing, filters
 from wherry.cli.ports import displayable
+from wherry.model.gotext import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

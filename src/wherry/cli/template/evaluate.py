@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from wherry.cli.gotext import quote
 from wherry.cli.template.errors import TemplateError
 from wherry.cli.template.functions import CallError
 from wherry.cli.template.lexer import line_of
@@ -24,6 +23,7 @@ from wherry.cli.template.nodes import (
     VariableNode,
 )
 from wherry.cli.template.values import MISSING, Missing, Nil, Typed, is_true, text, type_name
+from wherry.model.gotext import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from wherry.cli.gotext import title
 from wherry.cli.template import goformat
 from wherry.cli.template.values import Missing, Nil, Typed, is_true, type_name
 from wherry.cli.template.values import text as as_text
 from wherry.client.jsontext import dumps
+from wherry.model.gotext import title
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
