@@ -24,7 +24,7 @@ _PLACES = {
         "images.load.stored",
         "images.load.recorded",
     ],
-    "import": ["snapshots.unpack.renamed", "blobs.commit.renamed", "images.import.unpacked", "images.import.recorded"],
+    "import": ["snapshots.unpack.renamed", "blobs.commit.renamed", "images.import.unpacked", "images.admit.recorded"],
     "remove": ["images.remove.recorded", "snapshots.remove.renamed", "images.remove.layers-gone"],
 }
 

@@ -8,6 +8,7 @@ import io
 import json
 import tarfile
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ import pytest
 from tests.support.image_store import BASE, TOP, Store, packed, pieces
 from tests.support.images import Entry, config_json, digest, docker_archive, oci_archive, symlink, tar
 from tests.support.trees import inventory
-from wherry.engine.image_removal import InUse, Removed
+from wherry.engine.images.keeping import Needed
+from wherry.engine.images.removal import InUse, Removed
 from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure, WherryError
 from wherry.model.filters import Filters
+from wherry.model.image import chain_ids
+from wherry.model.reference import parse
 
 
 @pytest.fixture
@@ -326,3 +330,46 @@ async def test_an_image_whose_files_are_gone_is_forgotten(store: Store) -> None:
     await asyncio.to_thread(store.snapshots.remove_chain, store.images.resolve("app:1").chain_id)
     await store.images.recover()
     assert [image.repo_tags for image in store.images.all()] == [["base:1"]]
+
+
+@pytest.mark.parametrize("how", ["", "gzip", "zstd"])
+async def test_a_layer_that_is_there_is_verified_again_before_it_is_kept(store: Store, how: str) -> None:
+    admission = store.images.admission
+    async with admission.holding():
+        keep = partial(asyncio.to_thread, admission.keep_layer)
+        there = await keep(io.BytesIO(BASE), "")
+        with pytest.raises(InvalidParameter, match="digest mismatch"):
+            await keep(io.BytesIO(packed(TOP, how)), "", there.diff_id)
+        again = await keep(io.BytesIO(packed(BASE, how)), "", there.diff_id)
+    assert (again.chain_id, again.blob.compression) == (there.chain_id, how)
+    await store.images.recover()
+    assert await store.left() == []
+
+
+async def test_what_an_owner_needs_stays(store: Store) -> None:
+    """Files of one that has records of its own outlive the image and the next start."""
+    await store.load(docker_archive([BASE, TOP], ["app:1"]))
+    image = store.images.resolve("app:1")
+    needed = Needed(chains=frozenset((image.chain_id,)), diff_ids=frozenset((digest(TOP),)))
+    store.images.keeper.owner(lambda: needed)
+    await store.images.remove("app:1")
+    await store.images.recover()
+    layers = [f"snapshots/layers/{chain.removeprefix('sha256:')}" for chain in chain_ids(image.diff_ids)]
+    assert sorted(await store.left()) == sorted([*layers, f"blobs/sha256/{digest(TOP).removeprefix('sha256:')}"])
+
+
+async def test_admitted_in_one_transaction(store: Store) -> None:
+    admission = store.images.admission
+    document = config_json([BASE])
+    async with admission.holding():
+        layer = await asyncio.to_thread(admission.keep_layer, io.BytesIO(BASE), "")
+
+        def fail(connection: object, image: object) -> None:
+            raise Conflict("no")
+
+        with pytest.raises(Conflict):
+            await admission.admit(document, [layer], names=[parse("app:1")], also=fail)
+        assert store.images.all() == []
+        image = await admission.admit(document, [layer], names=[parse("app:1")], event="pull")
+    assert store.images.resolve("app:1") is image
+    assert store.told()[-2:] == [("tag", "app:1"), ("pull", image.id)]

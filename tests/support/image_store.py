@@ -13,8 +13,8 @@ from typing import Any
 import zstandard
 
 from tests.support.images import Entry, folder, oci_archive, symlink, tar
-from wherry.engine.image_removal import InUse
-from wherry.engine.images import Images
+from wherry.engine.images.removal import InUse
+from wherry.engine.images.service import Images
 from wherry.model.events import Event
 from wherry.storage.blobs import Blobs
 from wherry.storage.database import Database

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from wherry.api.app import Call, Route
 from wherry.api.errors import message_of
-from wherry.engine.image_removal import Removed
-from wherry.engine.images import Images
+from wherry.engine.images.removal import Removed
+from wherry.engine.images.service import Images
 from wherry.errors import InvalidParameter, NotSupported, SystemFailure
 from wherry.model.filters import Filters
 from wherry.model.image import Image, config_json

@@ -22,7 +22,7 @@ from wherry.api import (
 from wherry.api.app import App, Route
 from wherry.api.server import Listener
 from wherry.engine.engine import Engine
-from wherry.engine.images import Images
+from wherry.engine.images.service import Images
 from wherry.errors import WherryError
 
 

@@ -62,7 +62,7 @@ def nano_cpus(text: str) -> int:
 
 
 def _duration(text: str) -> int:
-    from wherry.cli.gotime import parse_duration
+    from wherry.model.gotime import parse_duration
 
     return parse_duration(text)
 

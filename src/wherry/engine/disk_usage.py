@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from wherry.engine.images import Images
+from wherry.engine.images.service import Images
 from wherry.engine.volumes import Volume, Volumes
 from wherry.errors import NotFound
 from wherry.model.container import Container

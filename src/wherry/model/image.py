@@ -1,4 +1,4 @@
-"""Images: the configuration document (OCI image-spec config.md), the manifest (manifest.md), and our record of one."""
+"""Images: the configuration document (OCI image-spec config.md) and our record of one."""
 
 from __future__ import annotations
 
@@ -13,13 +13,6 @@ from msgspec import Struct, field
 
 from wherry.errors import InvalidParameter
 from wherry.model.config import Config
-
-MEDIA_INDEX = "application/vnd.oci.image.index.v1+json"
-MEDIA_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-MEDIA_CONFIG = "application/vnd.oci.image.config.v1+json"
-MEDIA_LAYER = "application/vnd.oci.image.layer.v1.tar"
-MEDIA_DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
-MEDIA_DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 ImageConfig = Config
 """What an image says about the containers made from it; the same fields as a container's own configuration."""
@@ -58,29 +51,6 @@ class Image(Struct, kw_only=True):
     last_tag_ns: int = 0
     repo_tags: list[str] = field(default_factory=list)  # familiar, sorted; kept with the names, not in the record
     repo_digests: list[str] = field(default_factory=list)
-
-
-class Descriptor(Struct, rename="camel", omit_defaults=True):
-    """A reference to a blob (descriptor.md)."""
-
-    media_type: str = ""
-    digest: str = ""
-    size: int = 0
-    annotations: dict[str, str] | None = None
-    platform: dict[str, Any] | None = None
-
-
-class Manifest(Struct, rename="camel", kw_only=True):
-    schema_version: int = 2
-    media_type: str = MEDIA_MANIFEST
-    config: Descriptor = field(default_factory=Descriptor)
-    layers: list[Descriptor] = field(default_factory=list)
-
-
-class Index(Struct, rename="camel", kw_only=True):
-    schema_version: int = 2
-    media_type: str = MEDIA_INDEX
-    manifests: list[Descriptor] | None = None
 
 
 class ArchiveItem(Struct, rename="pascal"):

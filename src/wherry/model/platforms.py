@@ -35,6 +35,28 @@ class Platform:
     architecture: str
     variant: str = ""
 
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+    def normal(self) -> Platform:
+        """With the usual names: aarch64 is arm64, arm is arm/v7, amd64/v1 is amd64."""
+        return Platform("darwin" if self.os == "macos" else self.os, *_normal(self.architecture, self.variant))
+
+    def runs(self) -> list[Platform]:
+        """What runs on it, best first: itself, lower variants, the 32 bits beside the 64 (containerd's `Only`)."""
+        own = self.normal()
+        found = [(own.architecture, own.variant)]
+        number = own.variant.removeprefix("v")
+        match own.architecture:
+            case "amd64":
+                found += [("amd64", f"v{n}" if n > 1 else "") for n in _lower(number, 1)] + [("386", "")]
+            case "arm64":
+                found += [("arm64", f"v{n}" if n > 8 else "") for n in _lower(number, 8)]
+                found += [("arm", f"v{n}") for n in range(8, 4, -1)]
+            case "arm":
+                found += [("arm", f"v{n}") for n in _lower(number, 5)]
+        return [Platform(own.os, architecture, variant) for architecture, variant in found]
+
 
 def from_machine(machine: str) -> Platform:
     """From what uname(2) calls the machine."""
@@ -54,8 +76,12 @@ def parse(text: str, host: Platform) -> Platform:
         if architecture not in _KNOWN_ARCHITECTURES:
             raise InvalidParameter(f'"{text}": unknown operating system or architecture: invalid argument')
         return Platform("linux", architecture, variant)
-    architecture, variant = _normal(parts[1], parts[2] if len(parts) == 3 else "")
-    return Platform("darwin" if parts[0] == "macos" else parts[0], architecture, variant)
+    return Platform(parts[0], parts[1], parts[2] if len(parts) == 3 else "").normal()
+
+
+def _lower(number: str, least: int) -> range:
+    """The variants below one, best first; variants with parts (v8.1) have none that are known."""
+    return range(int(number) - 1, least - 1, -1) if number.isdecimal() and len(number) < 3 else range(0)
 
 
 def _normal(architecture: str, variant: str) -> tuple[str, str]:

@@ -15,17 +15,17 @@ from typing import TypeVar
 import msgspec
 
 from wherry.errors import InvalidParameter
-from wherry.model.image import (
+from wherry.model.image import ArchiveItem, Image, digest_of
+from wherry.model.manifests import (
+    INDEXES,
     MEDIA_CONFIG,
-    MEDIA_DOCKER_INDEX,
-    MEDIA_INDEX,
     MEDIA_LAYER,
-    ArchiveItem,
+    MEDIA_MANIFEST,
+    NESTING_MAX,
     Descriptor,
-    Image,
     Index,
     Manifest,
-    digest_of,
+    platform_of,
 )
 from wherry.model.platforms import Platform
 from wherry.model.reference import Reference, parse
@@ -37,7 +37,6 @@ from wherry.storage.tar import BadArchive, Source, TarReader
 _MEMBERS_MAX = 20_000
 _DOCUMENT_MAX = 16 << 20  # bytes of one JSON document
 _LINKS_MAX = 8
-_NESTING_MAX = 4  # of indexes in indexes
 
 T = TypeVar("T")
 
@@ -130,15 +129,13 @@ class Received:
         return ArchivedImage(self.document(item.config), layers, names, item.parent)
 
     def _index_images(self, index: Index, host: Platform, name: str = "", depth: int = 0) -> Iterator[ArchivedImage]:
-        if depth > _NESTING_MAX:
-            raise InvalidParameter(f"invalid archive: indexes nested more than {_NESTING_MAX} deep")
-        for descriptor in index.manifests or []:
+        if depth > NESTING_MAX:
+            raise InvalidParameter(f"invalid archive: indexes nested more than {NESTING_MAX} deep")
+        for descriptor in _for_host(index.images, host):
             annotations = descriptor.annotations or {}
-            if "vnd.docker.reference.type" in annotations or not _is_for(descriptor, host):
-                continue
             own = _image_name(annotations) or name
             document = self._blob(descriptor)
-            if descriptor.media_type in (MEDIA_INDEX, MEDIA_DOCKER_INDEX):
+            if descriptor.media_type in INDEXES:
                 yield from self._index_images(_decode(document, Index, descriptor.digest), host, own, depth + 1)
                 continue
             manifest = _decode(document, Manifest, descriptor.digest)
@@ -156,13 +153,12 @@ class Received:
         return self.document(f"blobs/{descriptor.digest.replace(':', '/', 1)}")
 
 
-def _is_for(descriptor: Descriptor, host: Platform) -> bool:
-    platform = descriptor.platform
-    return platform is None or (
-        platform.get("os") == host.os
-        and platform.get("architecture") == host.architecture
-        and platform.get("variant", "") in ("", host.variant)
-    )
+def _for_host(descriptors: Iterable[Descriptor], host: Platform) -> Iterator[Descriptor]:
+    """Those of the platform that the host runs best, of those there are, and those that do not say."""
+    described = [(descriptor, platform_of(descriptor)) for descriptor in descriptors]
+    there = {platform for _, platform in described}
+    best = next((platform for platform in host.runs() if platform in there), None)
+    return (descriptor for descriptor, platform in described if platform is None or platform == best)
 
 
 def _image_name(annotations: dict[str, str]) -> str:
@@ -273,7 +269,7 @@ def _plan_image(plan: _Plan, saved: SavedImage) -> None:
     )
     digest = digest_of(manifest)
     plan.blob(digest, len(manifest), 0, data=manifest)
-    descriptor = Descriptor("application/vnd.oci.image.manifest.v1+json", digest, len(manifest))
+    descriptor = Descriptor(MEDIA_MANIFEST, digest, len(manifest))
     item: dict[str, object] = {
         "Config": config_name,
         "RepoTags": [name.familiar for name in saved.names] or None,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _moment(flags: Flags, name: str) -> str | None:
-    from wherry.cli.gotime import moment
+    from wherry.model.gotime import moment
 
     text = flags.text(name)
     if not text:

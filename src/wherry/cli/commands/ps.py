@@ -66,7 +66,7 @@ def created_at(seconds: int) -> str:
 
 def no_platform() -> Any:
     """What a template gets for the platform, which the list does not tell: Go's nil pointer."""
-    from wherry.cli.template.values import Nil
+    from wherry.model.template.values import Nil
 
     return Nil("pointer", "*v1.Platform")
 

@@ -132,9 +132,7 @@ def _mode(text: str) -> str:
             return text
     elif _SYMBOLIC.fullmatch(text):
         return text
-    raise DockerfileError(
-        f"invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
-    )
+    raise DockerfileError(f"invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777")
 
 
 def _check_checksum(instruction: CopyFiles) -> None:

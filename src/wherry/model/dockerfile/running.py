@@ -91,7 +91,9 @@ def run(scope: Scope, state: State, instruction: Run, mounts: Sequence[tuple[Run
 def _network(scope: Scope, instruction: Run) -> str:
     wanted = instruction.network if instruction.network != "default" else scope.options.network
     if wanted == "host" and scope.options.network != "host" and "network.host" not in scope.options.allow:
-        raise DockerfileError("granting entitlement network.host is not allowed by the build: give --allow network.host")
+        raise DockerfileError(
+            "granting entitlement network.host is not allowed by the build: give --allow network.host"
+        )
     return "" if wanted == "default" else wanted
 
 

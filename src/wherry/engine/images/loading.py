@@ -1,0 +1,164 @@
+"""`load`: images from an archive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from wherry.engine.images.admission import Admission, verify
+from wherry.engine.images.catalog import Catalog
+from wherry.errors import InvalidParameter
+from wherry.model.failpoints import failpoint
+from wherry.model.image import Image, chain_ids, parse_image
+from wherry.model.platforms import Platform
+from wherry.model.progress import progress_bar
+from wherry.model.reference import Reference, short_id
+from wherry.storage.archives import ArchivedImage, Received
+from wherry.storage.blobs import Blobs, Ingest
+from wherry.storage.image_records import LayerBlob
+from wherry.storage.snapshots import Counted, Snapshots
+from wherry.storage.streams import Decompressed, consume
+from wherry.storage.tar import Source
+
+
+@dataclass
+class _Loaded:
+    image: Image
+    names: list[Reference]
+    blobs: dict[str, LayerBlob]  # by diff ID
+
+
+class Loading:
+    def __init__(
+        self, catalog: Catalog, admission: Admission, blobs: Blobs, snapshots: Snapshots, host: Platform
+    ) -> None:
+        self._catalog = catalog
+        self._records = catalog.records
+        self._admission = admission
+        self._blobs = blobs
+        self._snapshots = snapshots
+        self._host = host
+
+    async def load(self, stream: AsyncIterable[bytes], *, quiet: bool) -> AsyncIterator[dict[str, Any]]:
+        """See Images.load."""
+        async with self._admission.holding():
+            with Received() as received:
+                await consume(stream, lambda source: received.receive(source, self._blobs))
+                failpoint("images.load.received")
+                found = await asyncio.to_thread(received.images, self._host)
+                for archived in found:
+                    loaded: _Loaded | None = None
+                    async for message in self._load_image(archived):
+                        if isinstance(message, _Loaded):
+                            loaded = message
+                        elif not quiet:
+                            yield message
+                    assert loaded is not None
+                    for line in self._record(loaded, archived.parent):
+                        yield {"stream": line}
+
+    async def _load_image(self, archived: ArchivedImage) -> AsyncIterator[dict[str, Any] | _Loaded]:
+        """Layers into place, one after another, with progress; at the end the image, not recorded yet."""
+        image = parse_image(archived.document)
+        if image.os != "linux":
+            raise InvalidParameter("operating system is not supported")
+        if len(image.diff_ids) != len(archived.layers):
+            raise InvalidParameter(
+                f"invalid manifest, layers length mismatch: expected {len(image.diff_ids)}, got {len(archived.layers)}"
+            )
+        blobs: dict[str, LayerBlob] = {}
+        parent = ""
+        for diff_id, chain_id, ingest in zip(image.diff_ids, chain_ids(image.diff_ids), archived.layers, strict=True):
+            progress = _Progress(short_id(diff_id), ingest.size)
+            work = asyncio.create_task(asyncio.to_thread(self._take_layer, ingest, parent, chain_id, diff_id, progress))
+            try:
+                while not work.done():
+                    await asyncio.wait((work,), timeout=0.1)
+                    if (message := progress.message()) is not None:
+                        yield message
+            finally:
+                await _settled(work)
+            blob = work.result()
+            if blob is not None:
+                blobs[diff_id] = blob
+            parent = chain_id
+        image = await self._admission.prepare(archived.document)
+        failpoint("images.load.stored")
+        yield _Loaded(image, archived.names, blobs)
+
+    def _take_layer(
+        self, ingest: Ingest, parent: str, chain_id: str, diff_id: str, progress: _Progress
+    ) -> LayerBlob | None:
+        """Unpack one layer unless it is there, and keep its blob unless one is kept. Blocking.
+
+        Returns the blob to record, None where one is recorded. Raises InvalidParameter if it is not the named content.
+        """
+        verified = ingest.digest == diff_id
+        there = chain_id in self._snapshots.chains()
+        kept = self._records.blobs.get(diff_id)
+        if there and kept is not None:
+            return None
+        path = ingest.path if not ingest.committed else self._blobs.path(ingest.digest)
+        with open(path, "rb", buffering=0) as file:
+            source = Decompressed(progress.watch(file))
+            if not there:
+                self._snapshots.unpack(source, parent, diff_id, verified=verified)
+            elif not verified:
+                verify(source, diff_id)
+        if kept is not None:
+            return None
+        failpoint("images.load.layer-unpacked")
+        if not ingest.committed:
+            ingest.commit()
+        return LayerBlob(ingest.digest, source.compression)
+
+    def _record(self, loaded: _Loaded, parent: str) -> list[str]:
+        lines = []
+        with self._records.transaction() as connection:
+            image = self._admission.record(connection, loaded.image, loaded.blobs, parent)
+            for name in loaded.names:
+                previous = self._records.names.get(name.canonical)
+                if previous is not None and previous != image.id:
+                    lines.append(
+                        f"The image {name.familiar} already exists, renaming the old one with ID {previous}"
+                        " to empty string\n"
+                    )
+                self._catalog.name(connection, image, name)
+                lines.append(f"Loaded image: {name.familiar}\n")
+            if not loaded.names:
+                lines.append(f"Loaded image ID: {image.id}\n")
+            self._catalog.event("load", image, image.id)
+            failpoint("images.load.recorded")
+        return lines
+
+
+class _Progress:
+    """How far a layer is: counted in its thread, asked for by the loop."""
+
+    def __init__(self, layer: str, total: int) -> None:
+        self._layer = layer
+        self._total = total
+        self._counted: Counted | None = None
+
+    def watch(self, source: Source) -> Source:
+        self._counted = Counted(source, hashed=False)
+        return self._counted
+
+    def message(self) -> dict[str, Any] | None:
+        if self._counted is None or not self._total:
+            return None
+        current = self._counted.size
+        return {
+            "status": "Loading layer",
+            "progressDetail": {"current": current, "total": self._total},
+            "progress": progress_bar(current, self._total),
+            "id": self._layer,
+        }
+
+
+async def _settled(task: asyncio.Task[Any]) -> None:
+    """Wait for a thread's end, whatever it is: it cannot be cancelled, and nothing may be torn from under it."""
+    await asyncio.wait((task,))
+    task.exception()  # seen, also where another failure is the one that is raised
