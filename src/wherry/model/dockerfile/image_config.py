@@ -30,6 +30,11 @@ def inherited(document: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def copied(document: Mapping[str, Any]) -> dict[str, Any]:
+    """For a stage that goes on from another."""
+    return deepcopy(dict(document))
+
+
 def with_platform(document: dict[str, Any], platform: Platform) -> dict[str, Any]:
     """The platform that was asked for, in place of what the base image said."""
     same = (document.get("os"), document.get("architecture")) == (platform.os, platform.architecture)

@@ -21,7 +21,6 @@ from wherry.model.build_graph import (
 )
 from wherry.model.dockerfile.instructions import CommandLine, Run
 from wherry.model.dockerfile.mounts import RunMount
-from wherry.model.dockerfile.options import MAIN_CONTEXT
 from wherry.model.dockerfile.source import DockerfileError
 from wherry.model.dockerfile.state import Scope, Source, State, display
 from wherry.model.dockerfile.syntax import Heredoc, parse_heredoc
@@ -196,10 +195,3 @@ def _secret(mount: RunMount) -> Secret:
         gid=mount.gid or 0,
         mode=0o400 if mount.mode is None else mount.mode,
     )
-
-
-def default_source(scope: Scope, mount: RunMount) -> Source:
-    """Of a mount without `from`: nothing for a cache, else the build context."""
-    if mount.kind == "bind":
-        return Source(scope.context, is_context=True, local=MAIN_CONTEXT)
-    return Source(SCRATCH)
