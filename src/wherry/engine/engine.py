@@ -18,6 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from wherry.engine.builds.assembly import make_builds
+from wherry.engine.builds.cache import Cache
+from wherry.engine.builds.service import Builds
 from wherry.engine.commits import Commits
 from wherry.engine.containers.announce import announcer
 from wherry.engine.containers.assembly import Neighbours, Resources, open_containers
@@ -60,6 +63,7 @@ class EngineConfig:
     bip: str = ""
     default_runtime: str = ""
     runtimes: Mapping[str, Path] = field(default_factory=dict)
+    build_cache_limit: int = 0  # bytes; 0 is a tenth of the disk
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class Engine:
     events: Events
     disk_usage: DiskUsage
     registries: RegistryClient
+    builds: Builds
 
 
 @contextlib.asynccontextmanager
@@ -107,7 +112,10 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         index = Index(database)
         events = Events(database)
         snapshots = OverlaySnapshots(roots.data / "snapshots")
-        images = Images(database, Blobs(roots.data / "blobs"), snapshots, events.emit, _made_from(index))
+        blobs = Blobs(roots.data / "blobs")
+        images = Images(database, blobs, snapshots, events.emit, _made_from(index))
+        build_cache = Cache(database)
+        images.keeper.owner(build_cache.needed)
         volumes = Volumes(database, roots.data / "volumes", events.emit, _using(index))
         await volumes.recover()
         networks = Networks(database, host, events.emit, bip=config.bip)
@@ -118,6 +126,10 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         containers, execs, resources, files = await stack.enter_async_context(
             open_containers(host, index, runtimes, neighbours, watcher)
         )
+        builds = make_builds(
+            host, database, build_cache, runtimes, images, snapshots, blobs, networks, limit=config.build_cache_limit
+        )
+        await builds.recover()
         commits = Commits(containers, images, snapshots, announcer(events))
         facts = await asyncio.to_thread(_facts, settings, host, runtimes, index, images, networks, events)
         usage = DiskUsage(images, volumes, snapshots, containers.all)
@@ -136,6 +148,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
             events,
             usage,
             registries,
+            builds,
         )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from wherry.errors import InvalidParameter, NotFound
@@ -82,6 +82,12 @@ class Contents:
                 writing.commit(found)
         return found
 
+    def take_sparse(self, fill: Callable[[int], None]) -> tuple[int, bytes]:
+        """Keep a file with holes, which `fill` writes into an empty one; its size and digest."""
+        with self.begin() as writing:
+            writing.fill(fill)
+            return writing.size, writing.commit()
+
     def begin(self) -> Writing:
         """For a content that comes in pieces."""
         self._there()
@@ -121,6 +127,14 @@ class Writing:
         while view:
             view = view[os.write(self._fd, view) :]
         self.size += len(data)
+
+    def fill(self, fill: Callable[[int], None]) -> None:
+        """Let somebody else write the whole file."""
+        fill(self._fd)
+        self.size = os.fstat(self._fd).st_size
+        with open(self._path, "rb", buffering=0) as file:
+            while piece := file.read(1 << 20):
+                self._hash.update(piece)
 
     def commit(self, digest: bytes = b"") -> bytes:
         """`digest` where the caller has hashed the data. Returns the digest."""

@@ -39,9 +39,7 @@ def document(
     return msgspec.json.encode(made)
 
 
-def _steps(
-    target: Target, tree: Tree, known: Mapping[Vertex, Known], below: list[str]
-) -> list[tuple[History, int]]:
+def _steps(target: Target, tree: Tree, known: Mapping[Vertex, Known], below: list[str]) -> list[tuple[History, int]]:
     """The entries, and when each one's layer was made, 0 for those without one."""
     found: list[tuple[History, int]] = []
     height = len(below)
@@ -54,12 +52,11 @@ def _steps(
             added = min(1, len(tree.diff_ids) - height)
         entry = History(created_by=step.created_by, comment=step.comment, author=step.author, empty_layer=added <= 0)
         found.append((entry, state.created_ns if state is not None and added > 0 else 0))
-        for _ in range(added - 1):
-            found.append((History(created_by=step.created_by, comment=step.comment), state.created_ns if state else 0))
+        more = History(created_by=step.created_by, comment=step.comment)
+        found.extend((more, state.created_ns if state is not None else 0) for _ in range(added - 1))
         height += max(added, 0)
-    for _ in range(len(tree.diff_ids) - height):
-        found.append((History(comment="layer of a merged tree"), 0))
-    return found
+    rest = len(tree.diff_ids) - height
+    return [*found, *[(History(comment="layer of a merged tree"), 0)] * rest]
 
 
 def _times(steps: list[tuple[History, int]], now_ns: int, base: Image | None) -> list[int]:

@@ -18,6 +18,7 @@ from wherry.errors import Forbidden, NotFound, NotSupported, SystemFailure
 from wherry.linux import users
 from wherry.linux.views import View, open_view
 from wherry.model import build_graph as graph
+from wherry.model.dockerfile.ignore import IgnoreRules
 from wherry.model.failpoints import failpoint
 from wherry.model.ids import new_id
 from wherry.model.mount_plans import ViewPlan
@@ -60,7 +61,7 @@ class Operations:
         """Files as a tree of their own."""
         copy = graph.File((graph.Copy(1, "/", "/", contents_only=True),))
         vertex = graph.Vertex(copy, (graph.SCRATCH, graph.SCRATCH))
-        job = Job(vertex, (Tree(), files), settings, client, lambda stream, data: None)
+        job = Job(vertex, (Tree(), files), settings, client, _to_nobody)
         return await self.execute(job)
 
     def digest(self, result: Result, action: graph.Copy) -> str:
@@ -166,6 +167,10 @@ class Operations:
         return _outcome(job.base, kept)
 
 
+async def _to_nobody(stream: int, data: bytes) -> None:
+    return
+
+
 def _looked_up(root: int, owner: graph.Owner) -> tuple[int, int]:
     found = users.resolve(root, f"{owner.user}:{owner.group}" if owner.group else owner.user, None)
     gid = int(owner.user) if owner.user.isdigit() and not owner.group else found.gid
@@ -182,4 +187,5 @@ def keep_of(action: graph.Copy) -> copying.Keep:
     """What a copy's patterns let through."""
     if not action.include and not action.exclude:
         return copying.everything
-    raise NotSupported("patterns of files to leave out are not supported")
+    left_out, taken = IgnoreRules(action.exclude), IgnoreRules(action.include)
+    return lambda path: not left_out.ignores(path) and (not taken or taken.ignores(path))

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from wherry.errors import SystemFailure
@@ -19,8 +19,8 @@ from wherry.runtime.oci import ENVIRONMENT, Runtime, start_failure
 
 _PIECE = 1 << 16
 
-Tell = Callable[[int, bytes], None]
-"""Takes a piece of output: stream 1 or 2, and the data."""
+Tell = Callable[[int, bytes], Awaitable[None]]
+"""Takes a piece of output: stream 1 or 2, and the data. The process waits as long as it does."""
 
 
 async def run(runtime: Runtime, container_id: str, bundle: Path, argv0: str, tell: Tell) -> int:
@@ -65,7 +65,7 @@ async def _read(fd: int, stream: int, tell: Tell) -> None:
         piece = os.read(fd, _PIECE)
         if not piece:
             return
-        tell(stream, piece)
+        await tell(stream, piece)
 
 
 async def _kill(runtime: Runtime, container_id: str, reaped: asyncio.Task[int]) -> None:

@@ -6,7 +6,7 @@ Times are nanoseconds since the epoch. A vertex is named by its digest. Streams 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -59,11 +59,19 @@ class Warned(Struct, frozen=True, tag="warned", omit_defaults=True):
 Message = Planned | Started | Written | Moved | Ended | Warned
 
 
+class Listener(Protocol):
+    """Who is told. `room` returns when it has caught up so far that more may be told."""
+
+    def tell(self, message: Message, /) -> None: ...
+    async def room(self) -> None: ...
+
+
 class Progress:
     """Hands messages to a listener. One vertex starts and ends once."""
 
-    def __init__(self, tell: Callable[[Message], None]) -> None:
-        self.tell = tell
+    def __init__(self, listener: Listener) -> None:
+        self.tell = listener.tell
+        self.room = listener.room
         self._started: set[str] = set()
         self._ended: set[str] = set()
 

@@ -1,6 +1,6 @@
 """Builds: from a target to an image. What the rest of the engine knows of this package.
 
-    async with builds.open(client, settings, tell) as build:
+    async with builds.open(client, settings, listener) as build:
         plan = await plan_dockerfile(data, options, build)        # asks `build` for base images
         image = await build.image(plan.target, names)
 
@@ -23,26 +23,23 @@ import msgspec
 
 from wherry.engine.builds.cache import CACHE_MOUNT, Cache, Cached
 from wherry.engine.builds.documents import document
-from wherry.engine.builds.mounts import CacheMounts
 from wherry.engine.builds.operations import Operations, Outcome
-from wherry.engine.builds.progress import Message, Progress
+from wherry.engine.builds.progress import Listener, Progress
 from wherry.engine.builds.shop import Shop
 from wherry.engine.builds.solving import AT_ONCE, Known, Solve
 from wherry.engine.builds.sources import BuildSources
 from wherry.engine.builds.trees import Client, Settings, Tree
 from wherry.engine.images.service import Images
 from wherry.errors import NotFound
-from wherry.model.build_graph import Target, Vertex
+from wherry.model.build_graph import ImageSource, Target, Vertex
 from wherry.model.dockerfile.options import BaseImage
-from wherry.model.image import Image
+from wherry.model.image import Image, chain_ids
 from wherry.model.platforms import Platform
-from wherry.model.reference import Reference, parse
-from wherry.storage.content import Contents
+from wherry.model.reference import Reference
 from wherry.storage.database import Database
 
 log = logging.getLogger(__name__)
 
-Pull = Callable[[Reference, Platform | None], "contextlib.AbstractAsyncContextManager[None]"]
 _LEAST_LIMIT = 2 * 10**9  # bytes
 
 
@@ -90,14 +87,12 @@ class Builds:
         await asyncio.to_thread(self._shop.cache_mounts.sweep)
 
     @contextlib.asynccontextmanager
-    async def open(
-        self, client: Client, settings: Settings, tell: Callable[[Message], None]
-    ) -> AsyncIterator[Build]:
+    async def open(self, client: Client, settings: Settings, listener: Listener) -> AsyncIterator[Build]:
         """One build. Nothing that it uses is collected meanwhile."""
         self._running += 1
         try:
             async with self._images.admission.holding():
-                yield Build(self, self._shop, self._operations, self._images, self._slots, client, settings, tell)
+                yield Build(self, self._shop, self._operations, self._images, self._slots, client, settings, listener)
         finally:
             self._running -= 1
             self.cache.save_uses()
@@ -194,18 +189,17 @@ class Build:
         slots: asyncio.Semaphore,
         client: Client,
         settings: Settings,
-        tell: Callable[[Message], None],
+        listener: Listener,
     ) -> None:
         self._builds = builds
         self._images = images
+        self._blobs = shop.blobs
         self._client = client
         self._settings = settings
-        self._progress = Progress(tell)
+        self._progress = Progress(listener)
         self._found: dict[tuple[str, Platform | None], asyncio.Task[Image]] = {}
         sources = BuildSources(self.find_image, shop.contents, shop.scratch.parent)
-        self._solve = Solve(
-            operations, sources, builds.cache, builds.keep, settings, client, self._progress, slots
-        )
+        self._solve = Solve(operations, sources, builds.cache, builds.keep, settings, client, self._progress, slots)
 
     async def find_image(self, reference: str, platform: Platform | None, pull: str) -> Image:
         """Raises NotFound and what a registry says."""
@@ -220,7 +214,7 @@ class Build:
     async def base_image(self, reference: str, platform: Platform) -> BaseImage:
         """See `wherry.model.dockerfile.options.BaseImages`."""
         image = await self.find_image(reference, platform, "missing")
-        text = await asyncio.to_thread(self._images.read_document, image.id)
+        text = await asyncio.to_thread(self._blobs.read, image.id)
         return BaseImage(reference, msgspec.json.decode(text))
 
     async def solve(self, target: Target) -> tuple[Tree, dict[Vertex, Known]]:
@@ -239,8 +233,6 @@ class Build:
 
 
 def _image_of(vertex: Vertex) -> tuple[str, Platform | None, str]:
-    from wherry.model.build_graph import ImageSource
-
     operation = vertex.operation
     if not isinstance(operation, ImageSource):
         raise NotFound(f"{vertex.name} is no image")
@@ -248,8 +240,6 @@ def _image_of(vertex: Vertex) -> tuple[str, Platform | None, str]:
 
 
 def _lineage(image: Image) -> list[str]:
-    from wherry.model.image import chain_ids
-
     return chain_ids(image.diff_ids)
 
 
@@ -257,6 +247,3 @@ def _default_limit(root: Path) -> int:
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = os.statvfs(root)
     return max(_LEAST_LIMIT, found.f_blocks * found.f_frsize // 10)
-
-
-__all__ = ["Build", "Builds", "CacheMounts", "CacheUse", "Contents", "PrunedCache", "parse"]

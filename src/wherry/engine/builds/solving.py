@@ -186,8 +186,9 @@ class Solve:
         return inputs
 
     async def _make(self, vertex: Vertex, inputs: list[Result | None], keys: tuple[str, ...]) -> Tree:
-        def tell(stream: int, data: bytes) -> None:
+        async def tell(stream: int, data: bytes) -> None:
             self._progress.tell(Written(vertex.digest, stream, data))
+            await self._progress.room()
 
         async with self._slots:
             self._progress.started(vertex)

@@ -7,7 +7,8 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -100,7 +101,7 @@ class BuildSources:
             commit = (await _git(*in_it, "rev-parse", "HEAD")).strip()
             if operation.checksum and not commit.startswith(operation.checksum):
                 raise InvalidParameter(f"expected checksum to match {operation.checksum}, got {commit}")
-            if (checkout / ".gitmodules").exists():  # noqa: ASYNC240 (a fresh directory of ours)
+            if (checkout / ".gitmodules").exists():
                 await _git(*in_it, "submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
             return await asyncio.to_thread(self._take, checkout, operation)
 
@@ -125,7 +126,7 @@ def _name_of(answer: aiohttp.ClientResponse) -> str:
     return name if name not in ("", ".", "..") else "download"
 
 
-def _fetched(writing: Writing, operation: graph.HttpSource, name: str, headers: object) -> FileList:
+def _fetched(writing: Writing, operation: graph.HttpSource, name: str, headers: Mapping[str, str]) -> FileList:
     size = writing.size
     digest = writing.commit()
     found = f"sha256:{digest.hex()}"
@@ -137,11 +138,9 @@ def _fetched(writing: Writing, operation: graph.HttpSource, name: str, headers: 
     )
 
 
-def _modified(headers: object) -> int:
+def _modified(headers: Mapping[str, str]) -> int:
     """Last-Modified in ns since the epoch, 0 where it is not told (RFC 9110, 8.8.2)."""
-    from email.utils import parsedate_to_datetime
-
-    text = headers.get("Last-Modified") if hasattr(headers, "get") else None
+    text = headers.get("Last-Modified")
     try:
         return int(parsedate_to_datetime(text).timestamp()) * 10**9 if text else 0
     except (TypeError, ValueError):
