@@ -14,8 +14,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from wherry.engine.builds.progress import Ended, Message, Written
-from wherry.model.build_graph import SCRATCH, Exec, Step, Target
+from wherry.engine.builds.progress import Ended, Message, Started, Written
+from wherry.model.build_graph import SCRATCH, Exec, Step, Target, Vertex
 from wherry.model.reference import short_id
 
 Json = dict[str, Any]
@@ -48,6 +48,7 @@ class ClassicLog:
         self._bases: dict[str, str] = {}
         self._place = 0
         self._headed = False
+        self._started: set[str] = set()  # vertices that run or ran
         self._ended: dict[str, Ended] = {}
         self._output: dict[str, list[Json]] = {}
 
@@ -59,8 +60,20 @@ class ClassicLog:
         self._bases = bases
         self._advance()
 
+    def _begun(self, vertex: Vertex) -> None:
+        if isinstance(vertex.operation, Exec):
+            self._running()
+            for shown in self._output.pop(vertex.digest, []):
+                self._write(shown)
+
     def tell(self, message: Message) -> None:
-        if isinstance(message, Written):
+        if isinstance(message, Started):
+            self._started.add(message.vertex)
+            if self._headed and self._current(message.vertex):
+                step = self._steps[self._place]
+                assert step.vertex is not None
+                self._begun(step.vertex)
+        elif isinstance(message, Written):
             text = message.data.decode(errors="replace")
             shown = {"stream": text if message.stream == 1 else f"{_RED}{text}{_PLAIN}"}
             if self._headed and self._current(message.vertex):
@@ -97,7 +110,7 @@ class ClassicLog:
                 return
             if step.vertex is not None and ended is None and not all_done and step.vertex.inputs:
                 return
-            self._tail(step, cached=ended is not None and ended.cached)
+            self._tail(step, cached=step.vertex is not None and step.vertex.digest not in self._started)
             self._place, self._headed = self._place + 1, False
 
     def _head(self, step: Step) -> None:
@@ -106,13 +119,8 @@ class ClassicLog:
         self._headed = True
         self._write({"stream": f"Step {self._place + 1}/{len(self._steps)} : {step.text}"})
         self._write({"stream": "\n"})
-        if step.vertex is not None and isinstance(step.vertex.operation, Exec):
-            output = self._output.pop(step.vertex.digest, [])
-            ended = self._ended.get(step.vertex.digest)
-            if ended is None or not ended.cached:
-                self._running()
-            for shown in output:
-                self._write(shown)
+        if step.vertex is not None and step.vertex.digest in self._started:
+            self._begun(step.vertex)
 
     def _tail(self, step: Step, *, cached: bool) -> None:
         name = self._names[self._place]
@@ -149,4 +157,3 @@ class ClassicLog:
 
     def _arrow(self, text: str) -> None:
         self._write({"stream": f" ---> {text}\n"})
-

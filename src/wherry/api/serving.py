@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from wherry.api import (
+    builds,
     containers,
     disk_usage,
     events,
@@ -65,6 +66,7 @@ def routes(engine: Engine) -> list[Route]:
         *disk_usage.routes(engine.disk_usage, ImageNames(engine.images).id_of),
         *networks.routes(engine.networks, engine.containers.all, engine.containers.connector),
         *events.routes(engine.events),
+        *builds.routes(engine.builds, engine.builds.platform),
         *unsupported.routes(engine.containers.get),
     ]
 

@@ -18,7 +18,7 @@ from wherry.model.failpoints import failpoint
 from wherry.model.ids import new_id
 from wherry.storage.database import Database
 
-REGULAR, CACHE_MOUNT = "regular", "exec.cachemount"
+REGULAR, CACHE_MOUNT, STATES = "regular", "exec.cachemount", "internal"
 
 
 class Cached(Struct, kw_only=True):
@@ -124,11 +124,29 @@ class Cache:
 
     def keep_list(self, context: str, digests: Iterable[bytes]) -> None:
         """The contents that a directory has now, instead of those it had."""
+        joined = b"".join(digests)
         with self._database.transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO build_lists (context, used_ns, digests) VALUES (?, ?, ?)",
-                (context, time.time_ns(), b"".join(digests)),
-            )
+            known = connection.execute("SELECT digests FROM build_lists WHERE context = ?", (context,)).fetchone()
+            if known == (joined,):
+                connection.execute("UPDATE build_lists SET used_ns = ? WHERE context = ?", (time.time_ns(), context))
+            else:
+                connection.execute(
+                    "INSERT OR REPLACE INTO build_lists (context, used_ns, digests) VALUES (?, ?, ?)",
+                    (context, time.time_ns(), joined),
+                )
+
+    # states that came without a tree of their own
+
+    def knows(self, state: str) -> bool:
+        """Whether an earlier build has come to this state of its configuration."""
+        return f"state {state}" in self._keys
+
+    def remember(self, states: Iterable[str]) -> None:
+        """This build has."""
+        missing = [f"state {state}" for state in states if not self.knows(state)]
+        if missing:
+            with self._database.transaction() as connection:
+                self.keep(connection, new_result(kind=STATES), missing)
 
     def lists(self) -> list[tuple[str, int, int]]:
         """Directories, when they were used, how many contents they have; longest unused first."""

@@ -44,7 +44,7 @@ class Moved(Struct, frozen=True, tag="moved", omit_defaults=True):
 
 
 class Ended(Struct, frozen=True, tag="ended", omit_defaults=True):
-    """A vertex has its tree, or has none because of `error`."""
+    """A vertex has its tree, or has none because of `error`. One that is `cached` did not start."""
 
     vertex: str
     time: int
@@ -85,6 +85,5 @@ class Progress:
 
     def ended(self, vertex: Vertex, *, cached: bool = False, error: str = "") -> None:
         if vertex.digest not in self._ended:
-            self.started(vertex)
             self._ended.add(vertex.digest)
             self.tell(Ended(vertex.digest, time.time_ns(), cached, error))

@@ -14,14 +14,16 @@ import asyncio
 import contextlib
 import logging
 import os
+import platform as machine
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from wherry.engine.builds.cache import CACHE_MOUNT, Cache, Cached
+from wherry.engine.builds.cache import CACHE_MOUNT, STATES, Cache, Cached
+from wherry.engine.builds.contexts import Contexts
 from wherry.engine.builds.documents import document
 from wherry.engine.builds.operations import Operations, Outcome
 from wherry.engine.builds.progress import Listener, Progress
@@ -31,6 +33,7 @@ from wherry.engine.builds.sources import BuildSources
 from wherry.engine.builds.trees import Client, Settings, Tree
 from wherry.engine.images.service import Images
 from wherry.errors import NotFound
+from wherry.model import platforms
 from wherry.model.build_graph import ImageSource, Target, Vertex
 from wherry.model.dockerfile.options import BaseImage
 from wherry.model.image import Image, chain_ids
@@ -67,9 +70,11 @@ class Builds:
         self._shop = shop
         self._images = images
         self._database = database
+        self.platform = platforms.from_machine(machine.machine())
         self.cache = cache
         self.contents = shop.contents
-        self._root = root
+        self.contexts = Contexts(shop.contents, cache, root)
+        self.root = root
         self._limit = limit or _default_limit(root)
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._running = 0
@@ -87,16 +92,21 @@ class Builds:
         await asyncio.to_thread(self._shop.cache_mounts.sweep)
 
     @contextlib.asynccontextmanager
-    async def open(self, client: Client, settings: Settings, listener: Listener) -> AsyncIterator[Build]:
-        """One build. Nothing that it uses is collected meanwhile."""
+    async def using(self) -> AsyncIterator[None]:
+        """Contents that have been sent are not collected inside; around everything that a build is."""
         self._running += 1
         try:
-            async with self._images.admission.holding():
-                yield Build(self, self._shop, self._operations, self._images, self._slots, client, settings, listener)
+            yield
         finally:
             self._running -= 1
             self.cache.save_uses()
             await self._keep_to_limit()
+
+    @contextlib.asynccontextmanager
+    async def open(self, client: Client, settings: Settings, listener: Listener) -> AsyncIterator[Build]:
+        """One build. Nothing that it uses is collected meanwhile."""
+        async with self.using(), self._images.admission.holding():
+            yield Build(self, self._shop, self._operations, self._images, self._slots, client, settings, listener)
 
     def keep(self, cached: Cached, outcome: Outcome, keys: Sequence[str]) -> None:
         """Record what a vertex came to, and the blobs of its layers."""
@@ -116,6 +126,7 @@ class Builds:
         return [
             CacheUse(cached, bool(users[cached.id]), bool(cached.chain_id) and cached.chain_id in needed)
             for cached in self.cache.results.values()
+            if cached.kind != STATES
         ]
 
     async def prune(
@@ -140,6 +151,8 @@ class Builds:
             victims.append(use)
             total -= 0 if use.shared else use.cached.size
         await self._remove([use.cached for use in victims])
+        if all:
+            self.cache.forget(lambda cached: cached.kind != STATES)
         if not self._running and not keep_bytes and not until_ns and not wanted:
             await self._drop_contents([context for context, _, _ in self.cache.lists()])
         return PrunedCache(
@@ -198,7 +211,7 @@ class Build:
         self._settings = settings
         self._progress = Progress(listener)
         self._found: dict[tuple[str, Platform | None], asyncio.Task[Image]] = {}
-        sources = BuildSources(self.find_image, shop.contents, shop.scratch.parent)
+        sources = BuildSources(self.find_image, shop.contents, builds.root)
         self._solve = Solve(operations, sources, builds.cache, builds.keep, settings, client, self._progress, slots)
 
     async def find_image(self, reference: str, platform: Platform | None, pull: str) -> Image:
@@ -210,6 +223,13 @@ class Build:
 
     async def _find(self, reference: str, platform: Platform | None, pull: str) -> Image:
         return self._images.resolve(reference)
+
+    def image_of(self, vertex: Vertex) -> Image | None:
+        """The image that a source vertex stands for, if it has been looked up."""
+        if not isinstance(vertex.operation, ImageSource):
+            return None
+        task = self._found.get((vertex.operation.reference, vertex.operation.platform))
+        return task.result() if task is not None and task.done() and task.exception() is None else None
 
     async def base_image(self, reference: str, platform: Platform) -> BaseImage:
         """See `wherry.model.dockerfile.options.BaseImages`."""
@@ -228,8 +248,18 @@ class Build:
         base = None
         if target.base is not None:
             base = await self.find_image(*_image_of(target.base))
+        if base is not None and not target.history and await self._says_the_same(target, base):
+            for name in names:
+                await self._images.tag(base.id, name.name, name.tag)
+            return base
         text = document(target, tree, known, base, time.time_ns(), self._settings.epoch)
         return await self._images.admission.admit(text, (), names=names)
+
+    async def _says_the_same(self, target: Target, base: Image) -> bool:
+        """A target that adds nothing to its image is that image."""
+        own = msgspec.json.decode(await asyncio.to_thread(self._blobs.read, base.id))
+        left_out = ("rootfs", "history", "created")
+        return all(value == own.get(key) for key, value in target.config.items() if key not in left_out)
 
 
 def _image_of(vertex: Vertex) -> tuple[str, Platform | None, str]:

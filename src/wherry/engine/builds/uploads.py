@@ -16,7 +16,6 @@ from wherry.model.dockerfile.ignore import IgnoreRules, Matched
 from wherry.model.file_list import FileList, Listed
 from wherry.storage import tar
 from wherry.storage.content import IN_MEMORY, Contents
-from wherry.storage.source_trees import ListedTree, resolve
 from wherry.storage.streams import Decompressed
 from wherry.storage.tar import Source, TarReader
 from wherry.storage.writing import inside, show
@@ -123,22 +122,6 @@ def without(files: FileList, exclude: Iterable[str]) -> FileList:
                 kept.add(parent)
                 parent = parent.rpartition(b"/")[0]
     return FileList(entry for entry in files if entry.path in kept)
-
-
-def read_file(files: FileList, contents: Contents, path: str, limit: int) -> bytes | None:
-    """A regular file's bytes, symlinks followed inside the list; None if there is none. Blocking."""
-    tree = ListedTree(files, contents)
-    try:
-        real = resolve(tree, os.fsencode(path), follow=True)
-    except NotFound:
-        return None
-    node = tree.look(real)
-    if node is None or not stat.S_ISREG(node.mode):
-        return None
-    if node.size > limit:
-        raise InvalidParameter(f"{path} is larger than {limit} bytes")
-    with open(tree.open(real, node), "rb") as file:
-        return file.read()
 
 
 def identity(files: FileList, dockerfile: str) -> str:
