@@ -39,6 +39,7 @@ from wherry.linux import host as hosts
 from wherry.linux.inotify import Watcher
 from wherry.linux.sealed import sealed_copy
 from wherry.model.host import DEFAULT_DATA, DEFAULT_RUN, Host, Roots
+from wherry.registry.client import RegistryClient
 from wherry.runtime.oci import Runtime
 from wherry.storage.blobs import Blobs
 from wherry.storage.database import Database, checkpoint
@@ -77,6 +78,7 @@ class Engine:
     resources: Resources
     events: Events
     disk_usage: DiskUsage
+    registries: RegistryClient
 
 
 @contextlib.asynccontextmanager
@@ -119,8 +121,21 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         commits = Commits(containers, images, snapshots, announcer(events))
         facts = await asyncio.to_thread(_facts, settings, host, runtimes, index, images, networks, events)
         usage = DiskUsage(images, volumes, snapshots, containers.all)
+        registries = await stack.enter_async_context(RegistryClient(lambda: settings.registries))
         yield Engine(
-            host, facts, images, volumes, networks, containers, execs, files, commits, resources, events, usage
+            host,
+            facts,
+            images,
+            volumes,
+            networks,
+            containers,
+            execs,
+            files,
+            commits,
+            resources,
+            events,
+            usage,
+            registries,
         )
 
 

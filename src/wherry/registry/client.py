@@ -7,96 +7,152 @@
             ...
 
 Which endpoint is asked (mirrors, certs.d, HTTPS or HTTP), authorization, retries and resumption are inside. Errors are
-kinds of `wherry.errors` in Docker's words; their `__cause__` is a `RegistryError` that tells code, request and address.
+kinds of `wherry.errors` in Docker's words; they are, or have as their `__cause__`, a `RegistryError` that tells code,
+request and address.
 
 Source: OCI distribution-spec 1.1.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+import logging
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, aclosing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
-from wherry.errors import NotSupported
+from wherry.errors import InvalidParameter
+from wherry.model.challenges import repository_scope
 from wherry.model.credentials import Credentials
 from wherry.model.manifests import Descriptor
-from wherry.model.reference import Reference
+from wherry.model.proxies import Proxies, from_environment
+from wherry.model.reference import Reference, is_digest
+from wherry.model.registry_options import ReadOptions, RegistryOptions
+from wherry.registry import manifests
+from wherry.registry.authorization import Authorizer
+from wherry.registry.blobs import has_blob, read_blob
+from wherry.registry.errors import RegistryError, pull_failure
+from wherry.registry.hosts import CERTIFICATE_FOLDERS, find_endpoints
+from wherry.registry.manifests import Fetched
+from wherry.registry.retrying import Retries
+from wherry.registry.sessions import Greetings, Session
+from wherry.registry.transport import SILENCE_SECONDS, Transport
+from wherry.registry.uploads import Uploads
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+__all__ = ["Fetched", "RegistryClient", "RegistrySettings", "Repository"]
 
 
 @dataclass(frozen=True)
 class RegistrySettings:
-    """What the daemon's options say. `mirrors` are Docker Hub's (URLs); `insecure` are hosts and networks (CIDR)."""
+    """What stays for the life of an engine, beside the daemon's options."""
 
-    mirrors: tuple[str, ...] = ()
-    insecure: tuple[str, ...] = ()
     user_agent: str = "wherry"
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """A manifest as its registry serves it, byte for byte. `digest` is that of `data`."""
-
-    media_type: str
-    digest: str
-    data: bytes = field(repr=False)
+    proxies: Proxies = field(default_factory=lambda: from_environment(os.environ))
+    certificate_folders: tuple[Path, ...] = CERTIFICATE_FOLDERS
+    retries: Retries = field(default_factory=Retries)
+    silence_seconds: float = SILENCE_SECONDS
 
 
 class RegistryClient:
-    """All registries: connection pools, cached tokens, configurations of hosts. One an engine."""
+    """All registries: connection pools, cached tokens, what is known of hosts. One an engine."""
 
-    def __init__(self, settings: RegistrySettings | None = None) -> None:
-        self._settings = settings or RegistrySettings()
+    def __init__(self, options: ReadOptions = RegistryOptions, settings: RegistrySettings | None = None) -> None:
+        self._options = options
+        self.settings = settings or RegistrySettings()
+        self.transport = Transport(self.settings.proxies, self.settings.user_agent, self.settings.silence_seconds)
+        self.authorizer = Authorizer(self.transport, self.settings.retries)
+        self.greetings = Greetings()
+        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> RegistryClient:
+        await self._stack.enter_async_context(self.transport)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        return None
+        await self._stack.aclose()
 
     def repository(self, reference: Reference, credentials: Credentials | None = None) -> Repository:
         """The repository that the reference names; its tag and digest do not matter. No I/O happens yet."""
-        return Repository(reference, credentials)
+        return Repository(self, reference, credentials or Credentials())
+
+    async def sessions(self, domain: str, credentials: Credentials) -> list[Session]:
+        """Sessions with a registry's endpoints, in the order in which they are to be asked. Raises InvalidParameter."""
+        options = self._options()
+        endpoints = await find_endpoints(domain, self.settings.certificate_folders, options.mirrors, options.insecure)
+        return [
+            Session(endpoint, credentials, self.transport, self.authorizer, self.greetings) for endpoint in endpoints
+        ]
 
 
 class Repository:
     """One repository of a registry, as seen with certain credentials."""
 
-    def __init__(self, reference: Reference, credentials: Credentials | None) -> None:
+    def __init__(self, client: RegistryClient, reference: Reference, credentials: Credentials) -> None:
+        self._client = client
         self._reference = reference
         self._credentials = credentials
+        self._found: list[Session] | None = None
+        self._pull = (repository_scope(reference.path, "pull"),)
+        self._push = (repository_scope(reference.path, "pull", "push"),)
+        self._uploads = Uploads(reference.path, self._push, client.settings.retries)
 
     async def manifest(self, ref: str) -> Fetched:
         """The manifest or index that a tag or digest names. Bounded in size; verified where a digest names it.
 
-        Raises NotFound (none such, or access denied), Unauthorized, Unavailable, SystemFailure.
+        Raises NotFound (there is none, or access is denied) and other WherryErrors.
         """
-        raise NotSupported(f"cannot fetch {ref}")
+        with self._told(ref):
+            return await self._read(
+                _capability(ref), lambda session: manifests.fetch(session, self._reference.path, ref, self._pull)
+            )
 
     async def head(self, ref: str) -> Descriptor | None:
         """What a tag or digest names, without fetching it; None where there is none."""
-        raise NotSupported(f"cannot look for {ref}")
+        with self._told(ref):
+            return await self._read(
+                _capability(ref), lambda session: manifests.head(session, self._reference.path, ref, self._pull)
+            )
 
     async def tags(self) -> list[str]:
         """All tags, in the registry's order."""
-        raise NotSupported("cannot list tags")
+        with self._told():
+            return await self._read(
+                "resolve", lambda session: manifests.tags(session, self._reference.path, self._pull)
+            )
 
-    def blob(self, descriptor: Descriptor, offset: int = 0) -> AsyncIterator[bytes]:
+    async def blob(self, descriptor: Descriptor, offset: int = 0) -> AsyncGenerator[bytes, None]:
         """The bytes of a blob from `offset` on: exactly `descriptor.size - offset`, or an error.
 
         A connection that breaks is made again and asked for the rest. The digest is not checked: who writes the bytes
         hashes them.
         """
-        raise NotSupported(f"cannot fetch {descriptor.digest}")
+        with self._told():
+            sessions = await self._sessions("pull")
+            pieces = read_blob(
+                sessions, self._reference.path, descriptor, offset, self._pull, self._client.settings.retries
+            )
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    yield piece
 
     async def has_blob(self, digest: str) -> bool:
-        raise NotSupported(f"cannot look for {digest}")
+        """Whether the registry itself, where one would push to, has it."""
+        session = await self._pushed_to()
+        return await self._client.settings.retries.run(
+            lambda: has_blob(session, self._reference.path, digest, self._push)
+        )
 
     async def mount(self, digest: str, source_repository: str) -> bool:
         """Have the registry take a blob over from its repository `library/debian`, say; False if it will not."""
-        raise NotSupported(f"cannot mount {digest} of {source_repository}")
+        return await self._uploads.mount(await self._pushed_to(), digest, source_repository)
 
     async def upload(
         self, descriptor: Descriptor, read: Callable[[int], AsyncIterator[bytes]], progress: Callable[[int], None]
@@ -105,8 +161,55 @@ class Repository:
 
         `progress` is told how many bytes have been sent in all, which gets less when it begins again.
         """
-        raise NotSupported(f"cannot send {descriptor.digest}")
+        await self._uploads.send(await self._pushed_to(), descriptor, read, progress)
 
     async def put_manifest(self, ref: str, media_type: str, data: bytes) -> str:
-        """Store a manifest under a tag or digest; its digest, as the registry confirms it."""
-        raise NotSupported(f"cannot store {ref}")
+        """Store a manifest under a tag or digest; its digest, which the registry must confirm if it tells one."""
+        session = await self._pushed_to()
+        return await self._client.settings.retries.run(
+            lambda: manifests.put(session, self._reference.path, ref, media_type, data, self._push)
+        )
+
+    async def _sessions(self, capability: str) -> list[Session]:
+        """Those that may be asked for it; at least one. Raises InvalidParameter."""
+        if self._found is None:
+            self._found = await self._client.sessions(self._reference.domain, self._credentials)
+        able = [session for session in self._found if capability in session.endpoint.capabilities]
+        if not able:
+            raise InvalidParameter(
+                f"no host configured for {self._reference.domain} has the capability {capability}: see its hosts.toml"
+            )
+        return able
+
+    async def _pushed_to(self) -> Session:
+        return (await self._sessions("push"))[0]
+
+    async def _read(self, capability: str, work: Callable[[Session], Awaitable[T]]) -> T:
+        """From the first endpoint that has it. Only the last is worth waiting for; its error is what is told."""
+        *mirrors, last = await self._sessions(capability)
+        for mirror in mirrors:
+            try:
+                found = await work(mirror)
+                if found is not None:
+                    return found
+            except RegistryError as error:
+                log.debug("%s does not help with %s: %s", mirror.endpoint.base, self._reference.name, error)
+        return await self._client.settings.retries.run(lambda: work(last))
+
+    @contextmanager
+    def _told(self, ref: str = "") -> Iterator[None]:
+        """Errors in the words for a pull."""
+        try:
+            yield
+        except RegistryError as error:
+            named = replace(self._reference, tag="", digest="")
+            if ref:
+                named = replace(named, digest=ref) if is_digest(ref) else replace(named, tag=ref)
+            told = pull_failure(error, named)
+            if told is error:
+                raise
+            raise told from error
+
+
+def _capability(ref: str) -> str:
+    return "pull" if is_digest(ref) else "resolve"

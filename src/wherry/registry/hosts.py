@@ -1,0 +1,105 @@
+"""Reading `certs.d`: what the administrator says about a registry becomes endpoints. Read anew for each use."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from wherry.errors import InvalidParameter
+from wherry.model.reference import DEFAULT_DOMAIN
+from wherry.model.registry_hosts import (
+    DEFAULT_DIRECTORY,
+    Endpoint,
+    TlsFiles,
+    certificates,
+    default_endpoints,
+    default_host,
+    directory_names,
+    is_insecure,
+    parse_hosts,
+    split_port,
+)
+
+CERTIFICATE_FOLDERS = (Path("/etc/wherry/certs.d"), Path("/etc/docker/certs.d"))
+LOOKUP_SECONDS = 5.0
+HOSTS_BYTES = 1 << 20
+
+
+async def find_endpoints(
+    domain: str, folders: Sequence[Path], mirrors: Sequence[str], insecure: Sequence[str]
+) -> list[Endpoint]:
+    """Where to ask for a registry's repositories, in order. Raises InvalidParameter naming the file that is wrong."""
+    trusting = await _may_be_insecure(domain, insecure)
+    return await asyncio.to_thread(read_endpoints, domain, folders, mirrors, trusting)
+
+
+def read_endpoints(domain: str, folders: Sequence[Path], mirrors: Sequence[str], insecure: bool) -> list[Endpoint]:
+    """The same once it is known whether the registry may be spoken to without trust. Blocking."""
+    for folder in folders:
+        for name in (*directory_names(domain), DEFAULT_DIRECTORY):
+            endpoints = _from_hosts_file(folder / name, domain, insecure)
+            if endpoints is not None:
+                return endpoints
+    tls = _certificates(folders, directory_names(domain))
+    endpoints = default_endpoints(domain, mirrors=mirrors, insecure=insecure, tls=tls)
+    return [_with_certificates(endpoint, folders) for endpoint in endpoints]
+
+
+def _from_hosts_file(directory: Path, domain: str, insecure: bool) -> list[Endpoint] | None:
+    path = directory / "hosts.toml"
+    try:
+        with path.open("rb") as file:
+            data = file.read(HOSTS_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise InvalidParameter(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    try:
+        document = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidParameter(f"{path}: {error}") from None
+    return parse_hosts(document, directory, domain, insecure=insecure)
+
+
+def _with_certificates(endpoint: Endpoint, folders: Sequence[Path]) -> Endpoint:
+    """Certificates may be filed under the name of the host itself (registry-1.docker.io, a mirror)."""
+    if endpoint.tls.authorities or endpoint.tls.clients:
+        return endpoint
+    found = _certificates(folders, directory_names(endpoint.host))
+    tls = TlsFiles(found.authorities, found.clients, endpoint.tls.verify)
+    return replace(endpoint, tls=tls)
+
+
+def _certificates(folders: Sequence[Path], names: Sequence[str]) -> TlsFiles:
+    for folder in folders:
+        for name in names:
+            directory = folder / name
+            try:
+                found = [entry.name for entry in directory.iterdir()]
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise InvalidParameter(f"{directory}: {(error.strerror or str(error)).lower()}") from None
+            return certificates(directory, found)
+    return TlsFiles()
+
+
+async def _may_be_insecure(domain: str, insecure: Sequence[str]) -> bool:
+    """By name, or by any address that the name has; a name that cannot be looked up is to be trusted like any other."""
+    host = default_host(domain)
+    if domain == DEFAULT_DOMAIN:
+        return is_insecure(host, (), insecure) or domain in insecure
+    if is_insecure(domain, (), insecure):
+        return True
+    name, _ = split_port(host)
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(LOOKUP_SECONDS):
+            found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError, TimeoutError):
+        return False
+    return is_insecure(domain, [str(entry[4][0]) for entry in found], insecure)
