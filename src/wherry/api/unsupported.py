@@ -28,7 +28,6 @@ OPERATIONS: tuple[tuple[str, str, str], ...] = (
     ("POST", "/session", "build sessions (BuildKit)"),
     ("POST", "/grpc", "build sessions (BuildKit)"),
     ("POST", "/images/create", "pulling images (pull)"),
-    ("POST", "/images/{image:.*}/push", "pushing images (push)"),
     ("GET", "/images/search", "searching images (search)"),
     ("GET", "/distribution/{image:.*}/json", "asking a registry about an image"),
     ("POST", "/auth", "logging in to a registry (login)"),

@@ -69,14 +69,13 @@ class Pulls:
         snapshots: Snapshots,
         emit: Callable[[Event], None],
         options: ReadOptions,
-        host: Platform,
     ) -> None:
         self._registries = registries
         self._images = images
         self._records = images.records
         self._blobs = blobs
         self._emit = emit
-        self._host = host
+        self._host = images.host
         self._unfinished = Unfinished(images.records, images.keeper, partials)
         self._downloads = Downloads(
             blobs, partials, lambda: options().max_concurrent_downloads, self._unfinished.fetched
