@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from wherry.errors import InvalidParameter, NotSupported
+from wherry.errors import InvalidParameter
 from wherry.model.config import Config, HostConfig, LogConfig
 from wherry.model.container import Container, Sandbox
-from wherry.model.log_attributes import attributes, encoded, validate
+from wherry.model.log_attributes import attributes, encoded
 
 
 def container(**options: str) -> Container:
     return Container(
         id="1234567890abcdef" * 4,
         name="web",
-        created_at=0,
+        created_at=10**9,
         image="sha256:" + "e" * 64,
         image_ref="site:1",
         chain_id="",
@@ -37,13 +37,17 @@ def container(**options: str) -> Container:
         ({"tag": ""}, ""),
         ({"tag": "x"}, "tag=x"),
         ({"tag": "{{.Name}}/{{ .ID }}"}, "tag=web%2F1234567890ab"),
+        ({"tag": "{{upper .Name}} {{len .ContainerEnv}} {{.ContainerLabels.a}}"}, "tag=WEB+4+1"),
+        ({"tag": "{{range .ContainerArgs}}[{{.}}]{{end}}"}, "tag=%5Ba%5D%5Bb%5D"),
+        ({"tag": "{{.ExtraAttributes nil}}", "labels": "a"}, "a=1,tag=map%5Ba%3A1%5D"),
+        ({"tag": "{{.ContainerCreated}} {{.ContainerCreated.Unix}}"}, "tag=1970-01-01+00%3A00%3A01+%2B0000+UTC+1"),
+        ({"tag": "{{.Hostname}} {{.LogPath}} {{.DaemonName}}"}, "tag=box+%2Flog+docker"),
         ({"tag": "{{.ImageName}} {{.ImageID}} {{.Command}}"}, "tag=site%3A1+sha256%3Aeeeee+echo+a+b"),
     ],
 )
 def test_shown(options: dict[str, str], shown: str) -> None:
     made = container(**options)
-    validate(made.host.log_config)
-    assert encoded(attributes(made)) == shown
+    assert encoded(attributes(made, log_path="/log", hostname="box")) == shown
 
 
 @pytest.mark.parametrize(
@@ -52,17 +56,12 @@ def test_shown(options: dict[str, str], shown: str) -> None:
         ({"labels_regex": "("}, "error parsing regexp: "),
         ({"env_regex": "["}, "error parsing regexp: "),
         ({"tag": "{{.Name"}, "template: log-tag:1: unclosed action"),
+        ({"tag": "{{nope}}"}, 'template: log-tag:1: function "nope" not defined'),
         ({"tag": "x {{.No}}"}, "can't evaluate field No in type *logger.Info"),
     ],
 )
 def test_refused_at_the_start(options: dict[str, str], message: str) -> None:
     made = container(**options)
-    validate(made.host.log_config)
     with pytest.raises(InvalidParameter) as refused:
-        attributes(made)
+        attributes(made, log_path="/log", hostname="box")
     assert message in str(refused.value)
-
-
-def test_other_templates_are_refused_at_once() -> None:
-    with pytest.raises(NotSupported, match="only fields"):
-        validate(container(tag='{{join .Args ","}}').host.log_config)

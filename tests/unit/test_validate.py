@@ -181,9 +181,8 @@ def test_what_the_real_engine_calls_a_failure(settings: dict[str, Any], message:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"links": ["a:b"]},
+        {"links": ["a:b"], "network_mode": "mine"},
         {"userns_mode": "private"},
-        {"cgroup_parent": "/x"},
         {"cgroup": "x"},
         {"annotations": {"run.oci.handler": "x"}},
     ],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Collection
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from aiohttp import hdrs, web
@@ -73,11 +75,16 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
                 shown[key] = encode.image_shown(record, images.id_of)
         names = [shown[record.image_ref, record.image] for record in chosen]
         if not call.query.boolean("size"):
-            return call.encoded(summaries.encode(chosen, names, encode.now()))
+            return call.encoded(summaries.encode(chosen, names, encode.now(), containers.names_of_links()))
         sizes = await asyncio.gather(*(size_of(record) for record in chosen))
-        now = encode.now()
+        now, others = encode.now(), containers.names_of_links()
         entries = zip(chosen, names, sizes, strict=True)
-        return call.json([encode.summary(record, name, now, size) for record, name, size in entries])
+        return call.json(
+            [
+                encode.summary(record, name, now, size, other_names=others.get(record.id, ()))
+                for record, name, size in entries
+            ]
+        )
 
     async def size_of(record: Container) -> tuple[int, int] | None:
         with suppress(NotFound):  # removed meanwhile
@@ -88,7 +95,15 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         record = containers.get(call.path["name"])
         size = await containers.size(record.id) if call.query.boolean("size") else None
         directory = host.roots.container(record.id)
-        return call.json(encode.inspect(record, directory=directory, exec_ids=execs.of_container(record.id), size=size))
+        return call.json(
+            encode.inspect(
+                record,
+                directory=directory,
+                exec_ids=execs.of_container(record.id),
+                links=containers.links_of(record),
+                size=size,
+            )
+        )
 
     async def start(call: Call) -> web.StreamResponse:
         length = call.http.content_length
@@ -176,7 +191,7 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
             raise NotSupported("configured logging driver does not support reading")
         tty = record.config.tty
         timestamps = call.query.boolean("timestamps")
-        details = _details(record) if call.query.boolean("details") else b""
+        details = _details(record, host.roots.container(record.id)) if call.query.boolean("details") else b""
         multiplexed = not tty and call.version >= (1, 42)
         response = await call.stream(hijack.MULTIPLEXED if multiplexed else hijack.RAW)
 
@@ -217,7 +232,7 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         Route("POST", f"{name}/wait", wait),
         Route("POST", f"{name}/attach", attach),
         Route("POST", f"{name}/resize", resize),
-        Route("DELETE", "/containers/{name}", remove),  # one segment: checkpoints are below it
+        Route("DELETE", "/containers/{name:(?!.*/checkpoints/).*}", remove),
     ]
 
 
@@ -261,10 +276,13 @@ def _log_options(call: Call) -> LogOptions:
     )
 
 
-def _details(record: Container) -> bytes:
+def _details(record: Container, directory: Path) -> bytes:
     """What stands before each line with `details`: the attributes, of which there may be none, and a space."""
     try:
-        return log_attributes.encoded(log_attributes.attributes(record)).encode() + b" "
+        found = log_attributes.attributes(
+            record, log_path=str(directory / "container.log"), hostname=os.uname().nodename
+        )
+        return log_attributes.encoded(found).encode() + b" "
     except InvalidParameter as error:
         raise SystemFailure(str(error)) from None
 

@@ -190,7 +190,7 @@ def port_list(container: Container) -> list[dict[str, Any]]:
 
 def has_network(container: Container) -> bool:
     """Ports and addresses are shown only with a network of its own and a process in it."""
-    return container.state.status.alive and container.sandbox.mode not in ("none", "host")
+    return container.state.status.alive and container.sandbox.mode not in ("none", "host", "")
 
 
 def mount(point: MountPoint) -> dict[str, Any]:
@@ -212,11 +212,21 @@ def mounts(container: Container) -> list[dict[str, Any]]:
 # --- the list ---
 
 
-def summary(container: Container, image: str, now_ns: int, size: tuple[int, int] | None = None) -> dict[str, Any]:
-    """One container of the list. `image` is what to show as its image; `size` is (writable layer, all) in bytes."""
+def summary(
+    container: Container,
+    image: str,
+    now_ns: int,
+    size: tuple[int, int] | None = None,
+    *,
+    other_names: Sequence[str] = (),
+) -> dict[str, Any]:
+    """One container of the list. `image` is what to show as its image; `size` is (writable layer, all) in bytes.
+
+    `other_names` are those that links of other containers give it.
+    """
     shown: dict[str, Any] = {
         "Id": container.id,
-        "Names": ["/" + container.name],
+        "Names": ["/" + container.name, *other_names],
         "Image": image,
         "ImageID": container.image,
         "Command": command_text(container),
@@ -238,6 +248,9 @@ def summary(container: Container, image: str, now_ns: int, size: tuple[int, int]
     return shown
 
 
+_NO_NAMES: Mapping[str, Sequence[str]] = {}
+
+
 class Summaries:
     """The list's JSON, put together from pieces that are kept while nothing in them changes.
 
@@ -248,21 +261,28 @@ class Summaries:
     def __init__(self) -> None:
         self._pieces: dict[str, tuple[tuple[Any, ...], bytes, bytes]] = {}
 
-    def encode(self, chosen: Sequence[Container], images: Sequence[str], now_ns: int) -> bytes:
-        """The array of `chosen`, each with what to show as its image."""
+    def encode(
+        self,
+        chosen: Sequence[Container],
+        images: Sequence[str],
+        now_ns: int,
+        other_names: Mapping[str, Sequence[str]] = _NO_NAMES,
+    ) -> bytes:
+        """The array of `chosen`, each with what to show as its image. `other_names` are as in `summary`, by ID."""
         if len(self._pieces) > 2 * len(chosen) + 64:
             self._pieces.clear()
         entries: list[bytes] = []
         for record, image in zip(chosen, images, strict=True):
-            before, after = self._entry(record, image)
+            before, after = self._entry(record, image, other_names.get(record.id, ()))
             entries.append(before + status_text(record, now_ns).encode() + after)
         return b"[" + b",".join(entries) + b"]"
 
-    def _entry(self, record: Container, image: str) -> tuple[bytes, bytes]:
+    def _entry(self, record: Container, image: str, other_names: Sequence[str]) -> tuple[bytes, bytes]:
         state, sandbox = record.state, record.sandbox
         seen = (
             image,
             record.name,
+            other_names,
             state.status,
             state.run,
             state.started_at,
@@ -272,7 +292,7 @@ class Summaries:
         )
         kept = self._pieces.get(record.id)
         if kept is None or kept[0] != seen:
-            whole = summary(record, image, 0)
+            whole = summary(record, image, 0, other_names=other_names)
             tail = {key: whole.pop(key) for key in ("HostConfig", "NetworkSettings", "Mounts")}
             del whole["Status"]
             before = msgspec.json.encode(whole)[:-1] + b',"Status":"'
@@ -352,13 +372,19 @@ class View:
 
 
 def inspect(
-    container: Container, *, directory: Path, exec_ids: Sequence[str], size: tuple[int, int] | None = None
+    container: Container,
+    *,
+    directory: Path,
+    exec_ids: Sequence[str],
+    links: Sequence[str] = (),
+    size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """One container in full. `directory` holds the files made for it (`Roots.container`)."""
     state = container.state
     started = state.run > 0
+    made = ("hostname",) if container.config.network_disabled else ("hostname", "hosts", "resolv.conf")
     files = {
-        key: str(directory / name) if started else ""
+        key: str(directory / name) if started and name in made else ""
         for key, name in (("ResolvConfPath", "resolv.conf"), ("HostnamePath", "hostname"), ("HostsPath", "hosts"))
     }
     shown: dict[str, Any] = {
@@ -378,7 +404,7 @@ def inspect(
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": list(exec_ids) or None,
-        "HostConfig": host_config(container.host),
+        "HostConfig": host_config(container.host) | {"Links": list(links) or None},
         "GraphDriver": {"Data": None, "Name": DRIVER},
     }
     if size is not None:
@@ -436,7 +462,7 @@ def host_config(value: HostConfig) -> dict[str, Any]:
 def network_settings(container: Container) -> dict[str, Any]:
     """NetworkSettings: beside the map of networks, the default bridge's endpoint once more at the top."""
     sandbox = container.sandbox
-    own = not sandbox.mode.startswith("container:")
+    own = bool(sandbox.mode) and not sandbox.mode.startswith("container:")
     bridge = sandbox.endpoints.get("bridge") if container.state.status.alive else None
     return {
         "Bridge": "",

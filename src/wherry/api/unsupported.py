@@ -27,10 +27,6 @@ OPERATIONS: tuple[tuple[str, str, str], ...] = (
     ("POST", "/build/cancel", "cancelling a build"),
     ("POST", "/session", "build sessions (BuildKit)"),
     ("POST", "/grpc", "build sessions (BuildKit)"),
-    ("POST", "/images/create", "pulling images (pull)"),
-    ("GET", "/images/search", "searching images (search)"),
-    ("GET", "/distribution/{image:.*}/json", "asking a registry about an image"),
-    ("POST", "/auth", "logging in to a registry (login)"),
     ("PUT", "/volumes/{volume:.*}", "updating cluster volumes"),
 )
 

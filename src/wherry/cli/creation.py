@@ -329,7 +329,7 @@ def _security(given: list[str]) -> tuple[list[str], list[str] | None, list[str] 
         if not separator and key != "no-new-privileges":
             key, separator, value = text.partition(":")
             if not separator:
-                from wherry.cli.gotext import quote
+                from wherry.model.gotext import quote
 
                 raise BadOption(f"Invalid --security-opt: {quote(text)}")
         if key == "seccomp" and value not in ("unconfined", "builtin"):
@@ -434,7 +434,7 @@ def _networks(flags: Flags) -> tuple[str, dict[str, Any]]:
         item = {**attachment, **(_first_network(flags, attachment, user[0]) if index == 0 else {})}
         endpoint, plain = _endpoint(item)
         if item["Target"] in endpoints:
-            from wherry.cli.gotext import quote
+            from wherry.model.gotext import quote
 
             raise BadOption(f"network {quote(item['Target'])} is specified multiple times")
         if len(given) == 1 and plain:

@@ -75,7 +75,7 @@ class Flags:
 
 def quoted(text: str) -> str:
     """Go's %q for the texts that appear in messages."""
-    from wherry.cli.gotext import quote
+    from wherry.model.gotext import quote
 
     return quote(text)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from wherry.cli.template.values import MISSING, Typed
-from wherry.client.jsontext import dumps
+from wherry.model.jsontext import dumps
+from wherry.model.template.values import MISSING, Typed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -73,7 +73,7 @@ class Listing:
 
     def _render(self, items: list[Any], form: str, *, with_header: bool) -> list[str]:
         """A line an item, the header before them if asked for. Raises Failure."""
-        from wherry.cli.template import TemplateError, parse
+        from wherry.model.template import TemplateError, parse
 
         form = form.replace("\\t", "\t").replace("\\n", "\n")
         try:
@@ -88,7 +88,7 @@ class Listing:
 
     def _header(self, form: str) -> str:
         from wherry.cli.item import Header
-        from wherry.cli.template import HEADER_FUNCTIONS, parse
+        from wherry.model.template import HEADER_FUNCTIONS, parse
 
         return parse(form, HEADER_FUNCTIONS).render(Header(self))
 

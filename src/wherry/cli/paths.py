@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wherry.cli.errors import Failure
-from wherry.client.engine import escape
+from wherry.model.gotext import escape
 
 _SAFE = {"image": "/:@", "plugin": "/:@"}
 

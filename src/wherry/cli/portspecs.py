@@ -58,7 +58,7 @@ def _range(text: str) -> tuple[int, int]:
 
 
 def _number(text: str) -> int:
-    from wherry.cli.gotext import quote
+    from wherry.model.gotext import quote
 
     if not (text.isascii() and text.isdecimal()):
         raise ValueError(f"strconv.ParseUint: parsing {quote(text)}: invalid syntax")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wherry.cli.errors import Failure
-from wherry.client import jsontext
+from wherry.model import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import signal
 from wherry.cli import detach, terminal
 from wherry.cli.errors import Failure
 from wherry.cli.pump import Detached, Pump, Signals, StreamFailed, all_signals
-from wherry.client import jsontext
 from wherry.client.engine import Engine, EngineError
+from wherry.model import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

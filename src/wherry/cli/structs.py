@@ -7,8 +7,8 @@ struct), `[]x`, `map:x`, `*x`, and the names below. (The shapes are those of Doc
 
 from __future__ import annotations
 
-from wherry.cli.template.values import Nil, Typed, text
-from wherry.client.jsontext import dumps, quote
+from wherry.model.jsontext import dumps, quote
+from wherry.model.template.values import Nil, Typed, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Duration(int):
     """Nanoseconds that print as a duration."""
 
     def __str__(self) -> str:
-        from wherry.cli.gotime import format_duration
+        from wherry.model.gotime import format_duration
 
         return format_duration(int(self))
 
@@ -168,7 +168,7 @@ class Moment(str):
     __slots__ = ()
 
     def __str__(self) -> str:
-        from wherry.cli.gotime import format_time
+        from wherry.model.gotime import format_time
 
         return format_time(self[:])
 

@@ -62,7 +62,7 @@ def nano_cpus(text: str) -> int:
 
 
 def _duration(text: str) -> int:
-    from wherry.cli.gotime import parse_duration
+    from wherry.model.gotime import parse_duration
 
     return parse_duration(text)
 
@@ -251,7 +251,7 @@ def _decimal(text: str) -> int:
     try:
         return int(text) if text.isascii() and text == text.strip() and "_" not in text else int("")
     except ValueError:
-        from wherry.cli.gotext import quote
+        from wherry.model.gotext import quote
 
         raise ValueError(f"strconv.ParseInt: parsing {quote(text)}: invalid syntax") from None
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from wherry.client import jsontext
 from wherry.client.connection import Connection, ConnectionFailed, ProtocolError, Response
+from wherry.model import jsontext
+from wherry.model.gotext import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,17 +26,6 @@ class EngineError(Exception):
 
 class ApiMismatch(Exception):
     """The engine's newest API is older than the oldest that this client speaks."""
-
-
-_SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
-
-
-def escape(text: str, safe: str = "") -> str:
-    """Percent-encode everything but unreserved characters and `safe`."""
-    if all(c in _SAFE or c in safe for c in text):
-        return text
-    data = text.encode("utf-8", "surrogateescape")
-    return "".join([chr(b) if chr(b) in _SAFE or chr(b) in safe else f"%{b:02X}" for b in data])
 
 
 def query_string(query: dict[str, Any]) -> str:
@@ -199,4 +189,4 @@ class Engine:
         return EngineError(response.status, message)
 
 
-__all__ = ["ApiMismatch", "ConnectionFailed", "Engine", "EngineError", "ProtocolError", "escape", "query_string"]
+__all__ = ["ApiMismatch", "ConnectionFailed", "Engine", "EngineError", "ProtocolError", "query_string"]

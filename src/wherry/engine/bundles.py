@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,16 +20,19 @@ from wherry.engine.containers.layout import Layout
 from wherry.engine.working_dir import make_working_dir
 from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure, WherryError
 from wherry.linux import devices, mounts, propagation, seccomp, users
-from wherry.model import security
+from wherry.model import links, security
 from wherry.model.config import ExecConfig, HostConfig
 from wherry.model.container import Container, MountPoint
 from wherry.model.devices import Device
 from wherry.model.host import Host
+from wherry.model.links import Link, Linked
 from wherry.model.users import ResolvedUser
 from wherry.runtime import spec
 from wherry.runtime.spec import EtcFiles, SpecInputs
 
 _encode = msgspec.json.Encoder().encode
+
+_DEFAULT_NETWORK = "bridge"
 
 
 class Bundles:
@@ -86,6 +89,7 @@ class Bundles:
             for point in container.mounts
         ]
         mapped = _mapped_devices(settings)
+        linked = self._linked(container)
         filter_spec, annotations = self._seccomp(container)
         inputs = SpecInputs(
             host=self._host,
@@ -93,13 +97,14 @@ class Bundles:
             cgroup=layout.cgroup,
             user=user,
             hostname=hostname,
+            linked=[variable for link in linked for variable in links.environment(link)],
             mounts=points,
             restrictions={
                 point.destination: mounts.restrictions(point.source)
                 for point in points
                 if point.type in ("bind", "volume")
             },
-            etc=self._etc_files(container, layout, hostname),
+            etc=self._etc_files(container, layout, hostname, linked),
             netns=netns or "",
             pid_ns=self._joined(settings.pid_mode, "pid", "PID"),
             ipc_ns=self._joined(settings.ipc_mode, "ipc", "IPC"),
@@ -118,7 +123,9 @@ class Bundles:
         layout = Layout(self._host.roots, container.id)
         with _Root(layout.rootfs) as root:
             user = users.resolve(root.fd, config.user or container.config.user, container.host.group_add)
-        env = spec.environment(container, self._hostname(container), tty=config.tty, extra=config.env or ())
+        linked = [variable for link in self._linked(container) for variable in links.environment(link)]
+        hostname = self._hostname(container)
+        env = spec.environment(container, hostname, tty=config.tty, linked=linked, extra=config.env or ())
         process = spec.process(
             container,
             host=self._host,
@@ -191,22 +198,41 @@ class Bundles:
             raise SystemFailure("--init needs a static init on the host: install tini (tini-static) or catatonit")
         return str(self._host.binaries.init)
 
-    def _etc_files(self, container: Container, layout: Layout, hostname: str) -> EtcFiles:
+    def _linked(self, container: Container) -> list[Linked]:
+        """What its links lead to now. Raises SystemFailure where one leads nowhere, in Docker's words."""
+        if _DEFAULT_NETWORK not in container.sandbox.endpoints:
+            return []
+        return [self._at(link, f"/{container.name}/{alias}") for alias, link in sorted(container.links.items())]
+
+    def _at(self, link: Link, path: str) -> Linked:
+        other = self._find(link.id)
+        if other is None or not other.state.status.alive:
+            name = other.name if other else link.name
+            raise SystemFailure(f"Cannot link to a non running container: /{name} AS {path}")
+        place = other.sandbox.endpoints.get(_DEFAULT_NETWORK)
+        if place is None:
+            raise SystemFailure(f"Cannot link to /{other.name}, as it does not belong to the default network")
+        config = other.config
+        return Linked(path, other.name, config.hostname, place.address, config.exposed_ports or (), config.env or ())
+
+    def _etc_files(self, container: Container, layout: Layout, hostname: str, linked: Sequence[Linked]) -> EtcFiles:
         """Made for this container, or those of the container whose network it shares."""
         other = self._other(container.host.network_mode)
         if other is not None:
             return etc_files.below(Layout(self._host.roots, other.id).durable)
         endpoints = container.sandbox.endpoints.values()
         extra = container.host.extra_hosts or ()
-        return etc_files.write(
+        files = etc_files.write(
             layout.durable,
             container.host,
             hostname=hostname,
             domainname=container.config.domainname,
+            links=[links.host_line(link) for link in linked],
             addresses=[endpoint.address for endpoint in endpoints if endpoint.address],
             gateway=self._host_gateway() if any(entry.endswith(":host-gateway") for entry in extra) else "",
             ipv6=False,
         )
+        return EtcFiles(hostname=files.hostname) if container.config.network_disabled else files
 
 
 class _Root:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wherry.model import etc_files
 from wherry.model.config import HostConfig
+from wherry.model.links import with_line
 from wherry.runtime.spec import EtcFiles
 
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -26,17 +27,20 @@ def write(
     *,
     hostname: str,
     domainname: str,
+    links: Sequence[str],
     addresses: Sequence[str],
     gateway: str,
     ipv6: bool,
 ) -> EtcFiles:
     """Make the three files. Blocking. `addresses` are the container's, `gateway` what host-gateway stands for.
 
+    `links` are whole lines of the hosts file.
+
     Raises SystemFailure for a nameserver that is no address and for a host-gateway that is not known.
     """
     files = below(directory)
     _write(files.hostname, f"{hostname}\n")
-    _write(files.hosts, _hosts(settings, hostname, domainname, addresses, gateway))
+    _write(files.hosts, _hosts(settings, hostname, domainname, links, addresses, gateway))
     _write(files.resolv_conf, _resolver(settings, ipv6=ipv6))
     return files
 
@@ -52,13 +56,32 @@ def refresh_hosts(path: str, *, hostname: str, domainname: str, addresses: Seque
         _write(path, etc_files.with_own_addresses(text, names, addresses))
 
 
-def _hosts(settings: HostConfig, hostname: str, domainname: str, addresses: Sequence[str], gateway: str) -> str:
+def rename_links(path: str, lines: Sequence[str]) -> None:
+    """Have a running container's hosts file name others by these addresses: `lines` are those of links. Blocking."""
+    text = _read(Path(path))
+    changed = text
+    for line in lines:
+        changed = with_line(changed, line)
+    if changed != text:
+        _write(path, changed)
+
+
+def _hosts(
+    settings: HostConfig,
+    hostname: str,
+    domainname: str,
+    links: Sequence[str],
+    addresses: Sequence[str],
+    gateway: str,
+) -> str:
     extra = settings.extra_hosts or ()
     if settings.network_mode == "host":
         if not extra:
             return _read(HOSTS)
         addresses = ()
-    return etc_files.hosts(extra, hostname=hostname, domainname=domainname, addresses=addresses, gateway=gateway)
+    return etc_files.hosts(
+        extra, hostname=hostname, domainname=domainname, links=links, addresses=addresses, gateway=gateway
+    )
 
 
 def _resolver(settings: HostConfig, *, ipv6: bool) -> str:

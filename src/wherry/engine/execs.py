@@ -221,7 +221,7 @@ class Execs:
         runtime = self._runtimes.of(container)
         if not runtime.familiar or self._host.cgroups is CgroupLayout.V2:
             return runtime
-        tasks = cgroups.tasks_files(Layout(self._host.roots, container.id).cgroup)
+        tasks = cgroups.tasks_files(Layout.of(self._host.roots, container).cgroup)
         return entering(runtime, container.id, tasks, bundle)
 
     async def _launch(self, launch: Launch, runtime: Runtime, hub: Hub, *, attach: bool) -> int:

@@ -10,11 +10,14 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import resource
 import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from wherry.linux import libc
 from wherry.model.container import ProcessIdentity
 
 
@@ -202,3 +205,38 @@ def command_lines() -> Iterator[tuple[int, list[bytes]]]:
                 words = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")[:-1]
                 if words:
                     yield int(entry), words
+
+
+def limit_open_files(pid: int, soft: int, hard: int) -> None:
+    """Set RLIMIT_NOFILE of another process; blocks. Raises PermissionError, ProcessLookupError.
+
+    Without CAP_SYS_RESOURCE the caller's real user and group must be the process's (prlimit(2)): a thread of its own
+    takes them, and ends.
+    """
+    try:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+    except PermissionError:
+        _as_its_user(pid, (soft, hard))
+
+
+def _as_its_user(pid: int, limits: tuple[int, int]) -> None:
+    failed: list[OSError] = []
+
+    def run() -> None:
+        try:
+            libc.set_real_ids(*_real_ids(pid))
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        except OSError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="another's limits")
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+def _real_ids(pid: int) -> tuple[int, int]:
+    """Real user and group (proc_pid_status(5))."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
+    return int(fields["Uid"].split()[0]), int(fields["Gid"].split()[0])

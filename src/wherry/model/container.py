@@ -6,6 +6,7 @@ from msgspec import Struct, field
 
 from wherry.model.config import Config, EndpointConfig, HostConfig
 from wherry.model.health import Health
+from wherry.model.links import Link
 from wherry.model.states import Status
 
 
@@ -38,7 +39,9 @@ class State(Struct, kw_only=True):
 
     @property
     def shown(self) -> Status:
-        """The status that clients see: one that is starting is still what it was."""
+        """The status that clients see: one that is starting is still what it was, one that never ran is created."""
+        if self.status is Status.EXITED and not self.started_at:
+            return Status.CREATED
         if self.status is not Status.STARTING:
             return self.status
         if self.restart_count:
@@ -101,7 +104,7 @@ class Sandbox(Struct, kw_only=True):
     """
 
     id: str
-    mode: str  # bridge, none, host, container:ID
+    mode: str  # bridge, none, host, container:ID; "" for no network at all (NetworkDisabled)
     netns: str = ""
     endpoints: dict[str, Endpoint] = field(default_factory=dict)  # by network name
     ports: list[PublishedPort] = field(default_factory=list)
@@ -125,5 +128,6 @@ class Container(Struct, kw_only=True):
     state: State = field(default_factory=State)
     sandbox: Sandbox
     mounts: list[MountPoint] = field(default_factory=list)
+    links: dict[str, Link] = field(default_factory=dict)  # by alias: containers that this one learns of (--link)
     unsettled: bool = False  # an update is recorded, and perhaps not yet the kernel's
     remove_volumes: bool = False  # of one in REMOVING: its anonymous volumes go with it

@@ -31,10 +31,13 @@ def hosts(
     *,
     hostname: str,
     domainname: str = "",
+    links: Sequence[str] = (),
     addresses: Sequence[str] = (),
     gateway: str = "",
 ) -> str:
     """/etc/hosts. `extra_hosts` are "name:address", `addresses` the container's own, `gateway` is host-gateway's.
+
+    `links` are whole lines (`wherry.model.links.host_line`).
 
     Raises SystemFailure where host-gateway is asked for and there is none.
     """
@@ -46,6 +49,7 @@ def hosts(
                 raise SystemFailure("unable to derive the IP value for host-gateway")
             address = gateway
         lines.append(f"{address}\t{name}\n")
+    lines += links
     names = own_names(hostname, domainname)
     lines += [f"{address}\t{names}\n" for address in addresses]
     return _HOSTS + "".join(lines)

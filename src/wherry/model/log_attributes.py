@@ -6,29 +6,28 @@ Labels and environment of a container never change, so this is worked out when a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote_plus
 
-from wherry.errors import InvalidParameter, NotSupported
-from wherry.model.config import LogConfig
+from wherry.errors import InvalidParameter
 from wherry.model.container import Container
+from wherry.model.gotime import format_time
+from wherry.model.jsontext import dumps
+from wherry.model.template import TemplateError, parse
+from wherry.model.template.values import Typed, text
+from wherry.model.timestamps import rfc3339_nano
 
 OPTIONS = frozenset({"labels", "labels-regex", "env", "env-regex", "tag"})
 
-_ACTION = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
-_FIELD = re.compile(r"\.(\w+)\Z", re.ASCII)
 _SHORT = 12  # characters of an ID
 
 
-def validate(log: LogConfig) -> None:
-    """Raises NotSupported for a tag that needs more of Go's templates than fields."""
-    for action in _ACTION.findall((log.config or {}).get("tag", "")):
-        if not _FIELD.match(action):
-            raise NotSupported(f"log option tag: {{{{{action}}}}}: only fields such as {{{{.Name}}}} are supported")
+def attributes(container: Container, *, log_path: str, hostname: str) -> dict[str, str]:
+    """The attributes of every line, by name in order. Raises InvalidParameter for a malformed expression or tag.
 
-
-def attributes(container: Container) -> dict[str, str]:
-    """The attributes of every line, by name in order. Raises InvalidParameter for a malformed expression or tag."""
+    `log_path` and `hostname` (the host's) are what a tag may name besides the record.
+    """
     options = container.host.log_config.config or {}
     environment = dict(entry.split("=", 1) for entry in container.config.env or () if "=" in entry)
     found: dict[str, str] = {}
@@ -36,8 +35,8 @@ def attributes(container: Container) -> dict[str, str]:
     found |= _matching(container.config.labels or {}, options.get("labels-regex", ""))
     found |= _named(environment, options.get("env", ""))
     found |= _matching(environment, options.get("env-regex", ""))
-    if tag := _tag(options.get("tag", ""), container):
-        found["tag"] = tag
+    if template := options.get("tag", ""):
+        found["tag"] = _tag(template, Info(container, found, log_path, hostname))
     return dict(sorted(found.items()))
 
 
@@ -64,31 +63,74 @@ def _matching(values: Mapping[str, str], expression: str) -> dict[str, str]:
     return {name: value for name, value in values.items() if wanted.search(name)}
 
 
-def _tag(template: str, container: Container) -> str:
-    if "{{" in _ACTION.sub("", template):
-        raise InvalidParameter("template: log-tag:1: unclosed action")
-    fields = dict(_fields(container))
-
-    def value(action: re.Match[str]) -> str:
-        name = action[1].removeprefix(".")
-        if name not in fields:
-            raise InvalidParameter(
-                f'template: log-tag:1:{action.start() + 2}: executing "log-tag" at <.{name}>: '
-                f"can't evaluate field {name} in type *logger.Info"
-            )
-        return fields[name]
-
-    return _ACTION.sub(value, template)
+def _tag(template: str, info: Info) -> str:
+    try:
+        return parse(template, name="log-tag").render(info)
+    except TemplateError as error:
+        raise InvalidParameter(str(error)) from None
 
 
-def _fields(container: Container) -> Iterator[tuple[str, str]]:
-    """What a tag can name, as in Docker."""
-    yield "ID", container.id[:_SHORT]
-    yield from dict.fromkeys(("FullID", "ContainerID"), container.id).items()
-    yield "Name", container.name
-    yield "ContainerName", f"/{container.name}"
-    yield "ImageID", container.image[:_SHORT]
-    yield from dict.fromkeys(("ImageFullID", "ContainerImageID"), container.image).items()
-    yield from dict.fromkeys(("ImageName", "ContainerImageName"), container.image_ref).items()
-    yield "Command", " ".join([container.path, *container.args])
-    yield "DaemonName", "docker"
+class Info(Typed):
+    """What a tag's template sees: the fields and methods of Docker's logger.Info."""
+
+    type_name = "*logger.Info"
+
+    def __init__(self, container: Container, extra: Mapping[str, str], log_path: str, hostname: str) -> None:
+        self._container = container
+        self._methods = {"Command": " ".join([container.path, *container.args]), "Hostname": hostname}
+        self._methods |= {"ID": container.id[:_SHORT], "FullID": container.id, "Name": container.name}
+        self._methods |= {"ImageID": container.image[:_SHORT], "ImageFullID": container.image}
+        self._methods |= {"ImageName": container.image_ref}
+        self._extra = dict(extra)
+        self._fields: dict[str, Any] = {
+            "Config": container.host.log_config.config or {},
+            "ContainerID": container.id,
+            "ContainerName": f"/{container.name}",
+            "ContainerEntrypoint": container.path,
+            "ContainerArgs": list(container.args),
+            "ContainerImageID": container.image,
+            "ContainerImageName": container.image_ref,
+            "ContainerCreated": _Moment(container.created_at),
+            "ContainerEnv": container.config.env or [],
+            "ContainerLabels": container.config.labels or {},
+            "LogPath": log_path,
+            "DaemonName": "docker",
+        }
+
+    def has_field(self, name: str) -> bool:
+        return name in self._fields or name in self._methods or name == "ExtraAttributes"
+
+    def field(self, name: str, arguments: list[Any]) -> Any:
+        if name == "ExtraAttributes":
+            return self._extra
+        return self._fields[name] if name in self._fields else self._methods[name]
+
+    def is_method(self, name: str) -> bool:
+        return name == "ExtraAttributes"
+
+    def to_json(self) -> str:
+        return dumps(self._fields)
+
+    def text(self) -> str:
+        return "{" + " ".join(text(value) for value in self._fields.values()) + "}"
+
+
+class _Moment(Typed):
+    """Go's time.Time, as far as a tag has a use for it."""
+
+    type_name = "time.Time"
+
+    def __init__(self, nanoseconds: int) -> None:
+        self._nanoseconds = nanoseconds
+
+    def has_field(self, name: str) -> bool:
+        return name in ("Unix", "UnixNano")
+
+    def field(self, name: str, arguments: list[Any]) -> Any:
+        return self._nanoseconds if name == "UnixNano" else self._nanoseconds // 10**9
+
+    def to_json(self) -> str:
+        return dumps(rfc3339_nano(self._nanoseconds))
+
+    def text(self) -> str:
+        return format_time(rfc3339_nano(self._nanoseconds))

@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Callable, Collection, Iterator
 
 from wherry.errors import InvalidParameter, NotSupported, SystemFailure
-from wherry.model import capabilities, cpusets, log_attributes, logging_options, mounts, security, signals
+from wherry.model import capabilities, cpusets, logging_options, mounts, security, signals
 from wherry.model.config import Config, Healthcheck, HostConfig, NetworkingConfig, RestartPolicy
 from wherry.model.host import CgroupLayout, Host
 from wherry.model.mounts import parse_volumes_from
@@ -36,6 +36,9 @@ MASKED_PATHS = (
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 HOST_GATEWAY = "host-gateway"
+
+_UNDEFINED = "can't be used with links. This would result in undefined behavior"
+LINK_TO_HOST = f"conflicting options: host type networking {_UNDEFINED}"
 
 
 def validate(
@@ -63,7 +66,6 @@ def validate(
     _check_host_config(host_config, host, exists)
     warnings = [*_check_resources(host_config, host), *_check_platform(host_config, runtimes)]
     logging_options.validate(host_config.log_config)
-    log_attributes.validate(host_config.log_config)
     warnings += _check_security(host_config, host)
     _refuse_what_is_not_done(config, host_config, networking, host)
     return warnings
@@ -95,14 +97,13 @@ def _check_network_mode(config: Config, host: HostConfig) -> None:
         raise InvalidParameter("Invalid network mode: invalid container format container:<name|id>")
     if host.uts_mode == "host" and config.hostname:
         raise _conflict("hostname and the UTS mode")
-    undefined = "type networking can't be used with links. This would result in undefined behavior"
     if mode == "host" and host.links:
-        raise _conflict(f"host {undefined}")
+        raise InvalidParameter(LINK_TO_HOST)
     if not joins:
         return
     for wrong, what in (
         (config.hostname, "hostname and the network mode"),
-        (host.links, f"container {undefined}".replace("networking", "network")),
+        (host.links, f"container type network {_UNDEFINED}"),
         (host.dns, "dns and the network mode"),
         (host.extra_hosts, "custom host-to-IP mapping and the network mode"),
         (config.mac_address, "mac-address and the network mode"),
@@ -370,13 +371,12 @@ def _refuse(given: object, what: str) -> None:
 
 def _refuse_what_is_not_done(config: Config, host: HostConfig, networking: NetworkingConfig, facts: Host) -> None:
     """The list of what is known and not done. `docs/differences.md` has it for people."""
-    _refuse(host.links, "links (--link) are")
+    elsewhere = "links (--link) in another network than the default one are"
+    _refuse(host.links and host.network_mode not in ("", "default", "bridge", "none"), elsewhere)
     endpoints = (networking.endpoints_config or {}).values()
-    _refuse(any(endpoint and endpoint.links for endpoint in endpoints), "links (--link) are")
+    _refuse(any(endpoint and endpoint.links for endpoint in endpoints), elsewhere)
     _refuse(host.userns_mode not in ("", "host"), f"the user namespace mode {host.userns_mode} (--userns) is")
-    _refuse(host.cgroup_parent, "a cgroup parent (--cgroup-parent) is")
     _refuse(host.cgroup, "joining a container's cgroup (HostConfig.Cgroup) is")
-    _refuse(config.network_disabled, "NetworkDisabled (use the network mode none) is")
     if host.storage_opt:
         if unknown := next((name for name in host.storage_opt if name != "size"), None):
             raise SystemFailure(f"Unknown option {unknown}")

@@ -70,7 +70,7 @@ class SpecInputs:
     always made beforehand, so "" there means the host's. `mounts` are the record's, their sources there; `restrictions`
     are, by destination, the words for what the mounts of their sources forbid. `shm` is what /dev/shm shows when it is
     not the container's own. `seccomp` and `annotations` come from `wherry.linux.seccomp.as_spec`. `block_devices`
-    numbers the devices that limits name.
+    numbers the devices that limits name. `linked` are the variables that links give.
     """
 
     host: Host
@@ -78,6 +78,7 @@ class SpecInputs:
     cgroup: str
     user: ResolvedUser
     hostname: str
+    linked: Sequence[str] = ()
     mounts: Sequence[MountPoint] = ()
     restrictions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     etc: EtcFiles = field(default_factory=EtcFiles)
@@ -115,7 +116,7 @@ def build(container: Container, inputs: SpecInputs) -> Json:
             host=inputs.host,
             user=inputs.user,
             args=args,
-            env=environment(container, inputs.hostname, tty=container.config.tty),
+            env=environment(container, inputs.hostname, tty=container.config.tty, linked=inputs.linked),
             cwd=container.config.working_dir,
             terminal=container.config.tty,
             console_size=host.console_size,
@@ -132,12 +133,17 @@ def build(container: Container, inputs: SpecInputs) -> Json:
     return spec
 
 
-def environment(container: Container, hostname: str, *, tty: bool, extra: Iterable[str] = ()) -> list[str]:
-    """Docker's variables, then the container's, then `extra`: later ones replace, a name without "=" removes."""
+def environment(
+    container: Container, hostname: str, *, tty: bool, linked: Iterable[str] = (), extra: Iterable[str] = ()
+) -> list[str]:
+    """Docker's variables, those of links, the container's, then `extra`.
+
+    Later ones replace, a name without "=" removes.
+    """
     variables: dict[str, str] = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname}
     if tty:
         variables["TERM"] = "xterm"
-    for entry in (*(container.config.env or ()), *extra):
+    for entry in (*linked, *(container.config.env or ()), *extra):
         name, separator, value = entry.partition("=")
         if separator:
             variables[name] = value

@@ -89,6 +89,12 @@ class Fake:
         finally:
             self.logs_closed.set()
 
+    def links_of(self, record: Container) -> list[str]:
+        return []
+
+    def names_of_links(self) -> dict[str, list[str]]:
+        return {}
+
     def __getattr__(self, name: str) -> Any:
         async def call(*arguments: Any) -> None:
             self.calls.append((name, *arguments))

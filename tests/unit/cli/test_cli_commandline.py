@@ -14,7 +14,7 @@ from wherry.cli.context import engine_host
 from wherry.cli.errors import Failure
 from wherry.cli.help import flag_lines, wrap
 from wherry.cli.table import COMMANDS, GROUPS, LATER
-from wherry.cli.template import parse
+from wherry.model.template import parse
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 
 from wherry.cli.commands.stats import COLUMNS, Entry, cpu_percent, listing, memory_used
-from wherry.client import jsontext
 from wherry.client.connection import Response
 from wherry.client.engine import Engine, EngineError
+from wherry.model import jsontext
 
 SECOND = 10**9
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.cli.gotext import quote, title, unquote
-from wherry.cli.gotime import format_duration, format_time, moment, parse_duration
 from wherry.cli.humanize import bytes_size, ellipsis, human_duration, human_size, ram_in_bytes, short_id
 from wherry.cli.ports import displayable
 from wherry.cli.tabular import align, table
-from wherry.client import jsontext
+from wherry.model import jsontext
+from wherry.model.gotext import quote, title, unquote
+from wherry.model.gotime import format_duration, format_time, moment, parse_duration
 
 
 @pytest.mark.parametrize(

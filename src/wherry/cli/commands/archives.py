@@ -59,7 +59,7 @@ def _platform(context: Context) -> str | None:
 
 def platform_json(text: str) -> str:
     """os/arch/variant as the API takes it."""
-    from wherry.client.jsontext import dumps
+    from wherry.model.jsontext import dumps
 
     system, _, rest = text.partition("/")
     architecture, _, variant = rest.partition("/")

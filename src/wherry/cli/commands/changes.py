@@ -6,7 +6,7 @@ import os
 import sys
 
 from wherry.cli.errors import Failure
-from wherry.client.engine import escape
+from wherry.model.gotext import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

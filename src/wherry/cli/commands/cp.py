@@ -12,8 +12,9 @@ import stat
 import sys
 
 from wherry.cli.errors import Failure
-from wherry.client import jsontext
-from wherry.client.engine import EngineError, escape
+from wherry.client.engine import EngineError
+from wherry.model import jsontext
+from wherry.model.gotext import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

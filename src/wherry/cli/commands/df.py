@@ -173,7 +173,7 @@ def _long(usage: Usage) -> None:
 def _formatted(usage: Usage, form: str) -> int:
     """One value with the four lists in it."""
     from wherry.cli.item import Item
-    from wherry.cli.template import TemplateError, parse
+    from wherry.model.template import TemplateError, parse
 
     parts: dict[str, Any] = {"BuildCache": []}
     for title, section, _ in _SECTIONS:

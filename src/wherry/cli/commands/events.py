@@ -7,7 +7,7 @@ import time
 
 from wherry.cli.errors import Failure
 from wherry.cli.listing import filters
-from wherry.client import jsontext
+from wherry.model import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _formatter(form: str) -> Callable[[dict[str, Any]], str]:
     if not form:
         return _line
     from wherry.cli.structs import message
-    from wherry.cli.template import TemplateError, parse
+    from wherry.model.template import TemplateError, parse
 
     try:
         template = parse("{{json .}}" if form == "json" else form)
@@ -68,7 +68,7 @@ def run(context: Context) -> int:
 
 
 def _moment(text: str) -> str | None:
-    from wherry.cli.gotime import moment
+    from wherry.model.gotime import moment
 
     if not text:
         return None

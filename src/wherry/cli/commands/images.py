@@ -148,7 +148,7 @@ def tag(context: Context) -> int:
     try:
         reference = parse(target)
     except WherryError as error:
-        from wherry.cli.gotext import quote
+        from wherry.model.gotext import quote
 
         raise Failure(f"Error parsing reference: {quote(target)} is not a valid repository/tag: {error}") from None
     if reference.digest:

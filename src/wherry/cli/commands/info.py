@@ -8,7 +8,7 @@ from wherry.cli import program
 from wherry.cli.context import describe
 from wherry.cli.errors import Failure
 from wherry.cli.humanize import bytes_size
-from wherry.client import jsontext
+from wherry.model import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def run(context: Context) -> int:
 
 
 def _template(form: str) -> Any:
-    from wherry.cli.template import TemplateError, parse
+    from wherry.model.template import TemplateError, parse
 
     try:
         return parse("{{json .}}" if form == "json" else form)
@@ -58,7 +58,7 @@ def _template(form: str) -> Any:
 
 def _formatted(template: Any, info: Info, problem: str | None, context: Context) -> None:
     from wherry.cli.structs import server_info
-    from wherry.cli.template import TemplateError
+    from wherry.model.template import TemplateError
 
     client = {"Debug": context.debug, "Version": program.VERSION, "Context": "default", "Plugins": []}
     try:

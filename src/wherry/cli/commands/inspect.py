@@ -7,8 +7,8 @@ import sys
 from wherry.cli import paths, program
 from wherry.cli.context import describe
 from wherry.cli.errors import Failure
-from wherry.client import jsontext
 from wherry.client.engine import EngineError
+from wherry.model import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.context import Context
-    from wherry.cli.template import Template
+    from wherry.model.template import Template
 
     Getter = Callable[[str], tuple[str, bytes]]
 
@@ -68,7 +68,7 @@ def anything(context: Context) -> int:
     if context.flags.changed("type") and kind not in _KNOWN:
         if not kind:
             raise Failure(f"type is empty: must be one of {_choices()}")
-        from wherry.cli.gotext import quote
+        from wherry.model.gotext import quote
 
         raise Failure(f"unknown type: {quote(kind)}: must be one of {_choices()}")
     if kind and kind not in KINDS:
@@ -132,7 +132,7 @@ def _inspect(context: Context, get: Getter) -> int:
 
 
 def _template(form: str) -> Template:
-    from wherry.cli.template import TemplateError, parse
+    from wherry.model.template import TemplateError, parse
 
     try:
         return parse(form)
@@ -143,7 +143,7 @@ def _template(form: str) -> Template:
 def _rendered(template: Template, type_name: str, raw: bytes) -> str:
     """By the Go type, where the template fits it, else by the JSON as it came (which knows `.Id`, and newer fields)."""
     from wherry.cli.structs import Struct
-    from wherry.cli.template import TemplateError
+    from wherry.model.template import TemplateError
 
     if type_name:
         try:

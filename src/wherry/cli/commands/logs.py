@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _moment(flags: Flags, name: str) -> str | None:
-    from wherry.cli.gotime import moment
+    from wherry.model.gotime import moment
 
     text = flags.text(name)
     if not text:
@@ -20,7 +20,7 @@ def _moment(flags: Flags, name: str) -> str | None:
     try:
         return moment(text)
     except ValueError as error:
-        from wherry.cli.gotext import quote
+        from wherry.model.gotext import quote
 
         raise Failure(f"invalid value for {quote(name)}: {error}") from None
 

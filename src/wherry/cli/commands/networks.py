@@ -33,7 +33,7 @@ HEADERS = {
 
 
 def _created(network: Network) -> str:
-    from wherry.cli.gotime import format_time
+    from wherry.model.gotime import format_time
 
     return format_time(network["Created"])
 

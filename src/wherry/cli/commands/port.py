@@ -20,7 +20,7 @@ def run(context: Context) -> int:
         wanted, _, protocol = context.arguments[1].partition("/")
         key = f"{wanted}/{protocol or 'tcp'}"
         if not (wanted.isascii() and wanted.isdecimal()):
-            from wherry.cli.gotext import quote
+            from wherry.model.gotext import quote
 
             raise Failure(f"Error: invalid port ({wanted}): strconv.ParseUint: parsing {quote(wanted)}: invalid syntax")
         lines = [join(binding["HostIp"], binding["HostPort"]) for binding in ports.get(key) or ()]

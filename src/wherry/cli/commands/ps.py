@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from wherry.cli.gotext import quote
 from wherry.cli.humanize import ellipsis, human_duration, human_size, short_id
 from wherry.cli.listing import Listing, filters
 from wherry.cli.ports import displayable
+from wherry.model.gotext import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def created_at(seconds: int) -> str:
 
 def no_platform() -> Any:
     """What a template gets for the platform, which the list does not tell: Go's nil pointer."""
-    from wherry.cli.template.values import Nil
+    from wherry.model.template.values import Nil
 
     return Nil("pointer", "*v1.Platform")
 

@@ -14,9 +14,9 @@ from wherry.cli.errors import Failure
 from wherry.cli.humanize import bytes_size, human_size, short_id
 from wherry.cli.listing import Listing
 from wherry.cli.paths import container
-from wherry.client import jsontext
 from wherry.client.connection import ProtocolError
 from wherry.client.engine import EngineError
+from wherry.model import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -60,7 +60,7 @@ def run(context: Context) -> int:
 
 def _formatted(form: str, versions: dict[str, Any], problem: str | None) -> None:
     from wherry.cli.structs import Struct
-    from wherry.cli.template import TemplateError, parse
+    from wherry.model.template import TemplateError, parse
 
     try:
         template = parse("{{json .}}" if form == "json" else form, name="version")
@@ -125,7 +125,7 @@ def _local_times(server: dict[str, Any]) -> None:
 def _built(text: str) -> str:
     import time
 
-    from wherry.cli.gotime import parse_rfc3339
+    from wherry.model.gotime import parse_rfc3339
 
     try:
         return time.strftime("%a %b %e %H:%M:%S %Y", time.gmtime(parse_rfc3339(text)[0]))

@@ -89,6 +89,7 @@ async def open_containers(
         host, index, neighbours.images, snapshots, neighbours.volumes, runtimes, networks, remover, announce
     )
     connector = Connector(host, index, lives, networks)
+    supervisor.started = connector.tell_linked
     containers = Containers(
         host,
         index,

@@ -18,6 +18,7 @@ from wherry.model.config import EndpointConfig
 from wherry.model.container import Container, Endpoint
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
+from wherry.model.links import Linked, host_line
 from wherry.model.networks import Network, check_endpoint
 from wherry.model.states import Status
 
@@ -35,7 +36,6 @@ class Connector:
 
     async def connect(self, network_ref: str, container_ref: str, requested: EndpointConfig) -> None:
         """Raises NotFound, InvalidParameter, Conflict, Forbidden, NotSupported, SystemFailure; nothing is done then."""
-        self._networks.inspect(network_ref)
         container = self._find(container_ref)
         async with self._lives.of(container).lock:
             network = self._networks.inspect(network_ref)
@@ -53,10 +53,10 @@ class Connector:
                 await self._networks.connect(container, endpoint, namespace, lambda: self._index.save(container))
             failpoint("networks.connect.done")
             await self.refresh_hosts(container)
+            await self.tell_linked(container)
 
     async def disconnect(self, network_ref: str, container_ref: str) -> None:
         """Raises NotFound, InvalidParameter, NotSupported, SystemFailure."""
-        self._networks.inspect(network_ref)
         container = self._find(container_ref)
         async with self._lives.of(container).lock:
             network = self._networks.inspect(network_ref)
@@ -88,6 +88,20 @@ class Connector:
             domainname=container.config.domainname,
             addresses=[endpoint.address for endpoint in endpoints if endpoint.address],
         )
+
+    async def tell_linked(self, container: Container) -> None:
+        """Have those that are linked to a container know the address it has now."""
+        place = container.sandbox.endpoints.get("bridge")
+        for parent in self._index.linked_to(container.id):
+            if place is None or not parent.state.status.alive:
+                continue
+            lines = [
+                host_line(Linked(f"/{parent.name}/{alias}", container.name, container.config.hostname, place.address))
+                for alias, link in parent.links.items()
+                if link.id == container.id
+            ]
+            files = etc_files.below(Layout(self._host.roots, parent.id).durable)
+            await asyncio.to_thread(etc_files.rename_links, files.hosts, lines)
 
     def _find(self, reference: str) -> Container:
         if not reference:

@@ -19,13 +19,14 @@ from wherry.engine.volumes import Volume
 from wherry.engine.working_dir import make_working_dir
 from wherry.errors import InvalidParameter, NotFound, SystemFailure
 from wherry.linux import mounts, safepath
-from wherry.model import platforms, validate
+from wherry.model import links, platforms, validate
 from wherry.model.config import Config, HostConfig, NetworkingConfig
 from wherry.model.container import Container, MountPoint, Sandbox, State
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
 from wherry.model.ids import new_id
 from wherry.model.image import Image
+from wherry.model.links import Link
 from wherry.model.merge import command, merge
 from wherry.model.mounts import resolve
 from wherry.model.states import Happening, Status, after
@@ -97,6 +98,7 @@ class Creator:
         merged = merge(config, image.config)
         validate.adapt(host, self._host, self._runtimes.default)
         self._name_others_by_id(host)
+        linked = self._links(host)
         container_id = new_id()
         if not merged.hostname:
             merged.hostname = os.uname().nodename if host.network_mode == "host" else container_id[:12]
@@ -115,6 +117,7 @@ class Creator:
             host=host,
             state=State(status=Status.CREATING),
             sandbox=self._sandbox(container_id, merged, host, networking),
+            links=linked,
             mounts=resolve(merged.volumes or (), host, data_root=str(self._host.roots.data), mounts_of=self._mounts_of),
         )
         for mount in container.mounts:
@@ -132,6 +135,28 @@ class Creator:
             if kind == "container":
                 setattr(host, field, f"container:{self._other(name).id}")
 
+    def _links(self, host: HostConfig) -> dict[str, Link]:
+        """The containers of `--link` by alias, the first of an alias; they leave the configuration for the record.
+
+        Raises SystemFailure, InvalidParameter.
+        """
+        found: dict[str, Link] = {}
+        for written in host.links or ():
+            name, alias = links.parse(written)
+            try:
+                if not name:
+                    raise InvalidParameter('invalid name or ID supplied: ""')
+                other = self._index.find(name)
+            except (NotFound, InvalidParameter) as error:
+                raise InvalidParameter(f"could not get container for {name}: {error}") from None
+            while validate.is_container(other.host.network_mode):
+                other = self._other(other.host.network_mode.partition(":")[2])
+            if other.host.network_mode == "host":
+                raise InvalidParameter(validate.LINK_TO_HOST)
+            found.setdefault(alias, Link(other.id, other.name))
+        host.links = None
+        return found
+
     def _other(self, name: str) -> Container:
         try:
             return self._index.find(name)
@@ -145,6 +170,8 @@ class Creator:
         """The network namespace to be; its address and ports are allocated at start."""
         if validate.is_container(host.network_mode):
             return Sandbox(id=container_id, mode=host.network_mode)
+        if config.network_disabled:
+            return Sandbox(id=container_id, mode="")
         return self._networks.new_sandbox(container_id, config, host, networking)
 
     async def _make(self, container: Container, *, working_dir: bool) -> None:

@@ -31,6 +31,7 @@ class Index:
         self._by_id: dict[str, Container] = {}
         self._by_name: dict[str, str] = {}
         self._sorted: list[str] = []
+        self._parents: dict[str, set[str]] = {}  # by ID: those with a link to it
 
     def load(self) -> list[Container]:
         """Read every record; the caller shows those that are whole."""
@@ -44,13 +45,47 @@ class Index:
         return len(self._by_id)
 
     def find(self, reference: str) -> Container:
-        """By whole ID, name, or unique prefix of an ID, in this order. Raises NotFound, InvalidParameter."""
+        """By whole ID, name, link ("PARENT/ALIAS"), or unique prefix of an ID, in this order.
+
+        Raises NotFound, InvalidParameter.
+        """
         if not reference:
             raise InvalidParameter("No container name or ID supplied")
         found = self._by_id.get(reference)
         if found is None and (named := self._by_name.get(reference.removeprefix("/"))) is not None:
             found = self._by_id[named]
+        if found is None and "/" in reference.strip("/"):
+            found = self._by_link(reference)
         return found if found is not None else self._by_prefix(reference)
+
+    def _by_link(self, reference: str) -> Container | None:
+        parent, alias = self.link(reference)
+        if parent is None or alias not in parent.links:
+            return None
+        return self._by_id.get(parent.links[alias].id)
+
+    def link(self, reference: str) -> tuple[Container | None, str]:
+        """The container that has a link "PARENT/ALIAS", if that exists, and the alias."""
+        name, _, alias = reference.removeprefix("/").partition("/")
+        parent = self._by_id.get(self._by_name.get(name, ""))
+        return parent, alias
+
+    def names_of_links(self) -> dict[str, list[str]]:
+        """By ID, what other containers' links call a container: "/PARENT/ALIAS", in order."""
+        return {
+            container_id: sorted(
+                f"/{parent.name}/{alias}"
+                for parent in self.linked_to(container_id)
+                for alias, link in parent.links.items()
+                if link.id == container_id
+            )
+            for container_id in self._parents
+        }
+
+    def linked_to(self, container_id: str) -> list[Container]:
+        """The containers that have a link to this one, or had one."""
+        parents = sorted(self._parents.get(container_id, ()))
+        return [self._by_id[parent] for parent in parents if parent in self._by_id]
 
     def _by_prefix(self, reference: str) -> Container:
         at = bisect.bisect_left(self._sorted, reference)
@@ -106,6 +141,8 @@ class Index:
             bisect.insort(self._sorted, container.id)
         self._by_id[container.id] = container
         self._by_name[container.name] = container.id
+        for link in container.links.values():
+            self._parents.setdefault(link.id, set()).add(container.id)
 
     def save(self, container: Container) -> None:
         """Write a changed record."""
@@ -145,6 +182,10 @@ class Index:
         if self._by_id.pop(container.id, None) is not None:
             del self._sorted[bisect.bisect_left(self._sorted, container.id)]
             del self._by_name[container.name]
+            for link in container.links.values():
+                self._parents.get(link.id, set()).discard(container.id)
+            if not self._parents.get(container.id, True):
+                del self._parents[container.id]
 
     def forget(self, container: Container) -> None:
         with self._database.transaction() as connection:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wherry.model.container import Container
 from wherry.model.host import Roots
+from wherry.model.mounts import clean
 from wherry.runtime.conmon import Launch
 
 
@@ -14,6 +15,12 @@ from wherry.runtime.conmon import Launch
 class Layout:
     roots: Roots
     container_id: str
+    cgroup_parent: str = ""  # "" for the engine's own
+
+    @classmethod
+    def of(cls, roots: Roots, container: Container) -> Layout:
+        """With what the record says of places: needed by who asks for the cgroup."""
+        return cls(roots, container.id, container.host.cgroup_parent)
 
     @property
     def durable(self) -> Path:
@@ -48,7 +55,9 @@ class Layout:
 
     @property
     def cgroup(self) -> str:
-        return f"{self.roots.cgroup_parent}/{self.container_id}"
+        """Its path in every hierarchy. A parent that was asked for is meant from the hierarchy's root."""
+        parent = clean(f"/{self.cgroup_parent}").rstrip("/") if self.cgroup_parent else self.roots.cgroup_parent
+        return f"{parent}/{self.container_id}"
 
     def launch(self, container: Container) -> Launch:
         """How this container's monitor is started."""

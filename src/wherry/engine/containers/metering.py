@@ -58,7 +58,7 @@ class Meter:
         if kind == "container" and (other := self._index.seek(reference)) is not None:
             sandbox = other.sandbox
         interfaces = [place.interface for place in sandbox.endpoints.values() if place.interface]
-        return Subject(Layout(self._host.roots, container.id).cgroup, interfaces)
+        return Subject(Layout.of(self._host.roots, container).cgroup, interfaces)
 
     async def _read_all(self) -> None:
         """Read what is wanted, and what is wanted meanwhile, until nothing is."""

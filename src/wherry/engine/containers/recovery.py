@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 from wherry.engine.containers.connecting import Connector
@@ -78,7 +79,7 @@ class Recovery:
         for container in records:
             if container.id not in alive:
                 await self._settle(container)
-        await self._sweep(alive, {container.id for container in records})
+        await self._sweep(alive, records)
         for container in removing:
             self._supervisor.spawn(self._remover.finish(container), f"removal of container {container.id}")
         for container in running:
@@ -197,8 +198,9 @@ class Recovery:
             processes.send_signal(identity, signal.SIGKILL, self._host.boot_id)
             await processes.wait_gone(identity, self._host.boot_id, seconds=5)
 
-    async def _sweep(self, running: set[str], known: set[str]) -> None:
+    async def _sweep(self, running: set[str], records: Sequence[Container]) -> None:
         """Remove what no container that runs, or no record at all, owns."""
+        known = {container.id for container in records}
         for container_id in list(self._strangers):
             if container_id not in known:
                 await self._end_monitors(container_id)
@@ -206,15 +208,18 @@ class Recovery:
             for container_id in await asyncio.to_thread(_names, runtime.state):
                 if container_id not in running:
                     await runtime.delete(container_id)
-        await asyncio.to_thread(self._sweep_files, running, known)
+        await asyncio.to_thread(self._sweep_files, running, records)
 
-    def _sweep_files(self, running: set[str], known: set[str]) -> None:
-        roots = self._host.roots
+    def _sweep_files(self, running: set[str], records: Sequence[Container]) -> None:
+        roots, known = self._host.roots, {container.id for container in records}
         for container_id in _names(roots.bundle("")):
             if container_id not in running:
                 clear_bundle(Layout(roots, container_id))
         for container_id in cgroups.children(self._host.cgroups, roots.cgroup_parent) - running:
             cgroups.remove(self._host.cgroups, Layout(roots, container_id).cgroup)
+        for container in records:
+            if container.host.cgroup_parent and container.id not in running:
+                cgroups.remove(self._host.cgroups, Layout.of(roots, container).cgroup)
         for container_id in _names(roots.container("")):
             if container_id not in known:
                 shutil.rmtree(roots.container(container_id), ignore_errors=True)

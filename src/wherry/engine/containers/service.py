@@ -23,7 +23,7 @@ from wherry.engine.terminal import resize_terminal
 from wherry.errors import Conflict, InvalidParameter, NotModified, NotSupported, SystemFailure, WherryError
 from wherry.linux import cgroups
 from wherry.linux.inotify import Watcher
-from wherry.model import signals
+from wherry.model import links, signals
 from wherry.model.config import Config, HostConfig, NetworkingConfig
 from wherry.model.container import Container
 from wherry.model.filters import Filters
@@ -84,6 +84,15 @@ class Containers:
 
     def all(self) -> list[Container]:
         return list(self._index)
+
+    def links_of(self, container: Container) -> list[str]:
+        """The container's links as inspect shows them."""
+        others = (self._index.get(link.id) for link in container.links.values())
+        return links.shown(container.links, container.name, {other.id: other.name for other in others if other})
+
+    def names_of_links(self) -> dict[str, list[str]]:
+        """What links call containers, by the ID of the container."""
+        return self._index.names_of_links()
 
     async def create(
         self, name: str, config: Config, host: HostConfig, networking: NetworkingConfig, platform: str = ""
@@ -247,9 +256,10 @@ class Containers:
         self._announce(container, "rename", oldName=f"/{old}")
 
     async def remove(self, ref: str, force: bool = False, volumes: bool = False, link: bool = False, /) -> None:
-        container = self._index.find(ref)
         if link:
-            raise SystemFailure("Conflict, cannot remove the default link name of the container")
+            self._remove_link(ref)
+            return
+        container = self._index.find(ref)
         live = self._lives.of(container)
         if force and container.state.status.alive:
             async with live.lock:
@@ -267,6 +277,14 @@ class Containers:
             if container.state.status is Status.RESTARTING:
                 await self._supervisor.give_up_restart(container)
             await self._remover.remove(container, volumes=volumes or container.host.auto_remove)
+
+    def _remove_link(self, ref: str) -> None:
+        container = self._index.find(ref)
+        parent, alias = self._index.link(ref)
+        if parent is None or alias not in parent.links or parent.links[alias].id != container.id:
+            raise SystemFailure("Conflict, cannot remove the default link name of the container")
+        del parent.links[alias]
+        self._index.save(parent)
 
     def _refuse_removal(self, container: Container, *, force: bool) -> None:
         if force and container.state.status is Status.RESTARTING:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from wherry.engine.containers.layout import Layout
@@ -22,6 +21,7 @@ from wherry.engine.containers.runtimes import Runtimes
 from wherry.errors import InvalidParameter, NotFound, SystemFailure
 from wherry.linux import cgroups, mounts, processes, safepath
 from wherry.linux.views import View
+from wherry.model.config import Ulimit
 from wherry.model.container import Container, ProcessIdentity
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
@@ -71,8 +71,8 @@ class Starter:
         binary = self._host.binaries.conmon
         if binary is None:
             raise SystemFailure("conmon is not installed: apt-get install conmon")
-        _check_log(container)
-        layout, runtime = Layout(self._host.roots, container.id), self._runtimes.of(container)
+        layout, runtime = Layout.of(self._host.roots, container), self._runtimes.of(container)
+        _check_log(container, layout)
         launch = layout.launch(container)
         async with contextlib.AsyncExitStack() as undo, contextlib.AsyncExitStack() as until_joined:
             # its first process joins its cgroup some ms from now: let the kernel's lock be warm by then
@@ -182,7 +182,8 @@ class Starter:
         """Connect who is attached, then let the process run."""
         state = container.state
         assert state.process is not None
-        _set_late_limits(container, state.process.pid)
+        if late := late_limits(container.host):
+            await asyncio.to_thread(_set_late_limits, late, state.process.pid)
         if hub.wanted:
             hub.connect(launch.attach_socket)
         state.started_at = time.time_ns()
@@ -191,10 +192,10 @@ class Starter:
         failpoint("start.released")
 
 
-def _set_late_limits(container: Container, pid: int) -> None:
-    for limit in late_limits(container.host):
+def _set_late_limits(limits: Sequence[Ulimit], pid: int) -> None:
+    for limit in limits:
         try:
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit.soft, limit.hard))
+            processes.limit_open_files(pid, limit.soft, limit.hard)
         except PermissionError:
             raise SystemFailure(
                 f"the limit of open files nofile={limit.soft}:{limit.hard} cannot be set on another user's process: "
@@ -202,10 +203,10 @@ def _set_late_limits(container: Container, pid: int) -> None:
             ) from None
 
 
-def _check_log(container: Container) -> None:
+def _check_log(container: Container, layout: Layout) -> None:
     try:
         limits(container.host.log_config)
-        attributes(container)
+        attributes(container, log_path=str(layout.log), hostname=os.uname().nodename)
     except InvalidParameter as error:
         raise SystemFailure(
             f"failed to create task for container: failed to initialize logging driver: {error}"

@@ -59,6 +59,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self.recovered = asyncio.Event()  # until then nothing is started: the sweep would take it for a remnant
         self.auto_remove: Callable[[Container], Awaitable[None]] | None = None
+        self.started: Callable[[Container], Awaitable[None]] | None = None  # called of those that others link to
 
     def spawn(self, work: Awaitable[None], what: str) -> asyncio.Task[None]:
         """Run work in the background; a failure is logged, never lost."""
@@ -97,6 +98,8 @@ class Supervisor:
                 live.hub.connect(Layout(self._host.roots, container.id).launch(container).attach_socket)
         self.watch(container)
         self._announce(container, "start")
+        if self.started is not None and self._index.linked_to(container.id):
+            self.spawn(self.started(container), f"links to {container.id}")
 
     def _start_failed(self, container: Container, error: BaseException) -> None:
         state, live = container.state, self._lives.of(container)
@@ -153,7 +156,7 @@ class Supervisor:
 
     async def end(self, container: Container) -> None:
         """Record the end of a run whose monitor is gone, free what it held, and do what its policy says."""
-        layout = Layout(self._host.roots, container.id)
+        layout = Layout.of(self._host.roots, container)
         runtime = self._runtimes.of(container)
         live, state = self._lives.of(container), container.state
         outcome = ending.read_outcome(container, layout, self._host)

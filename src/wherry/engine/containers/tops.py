@@ -36,7 +36,7 @@ class Tops:
             raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
         if not container.state.status.alive:
             raise Conflict(f"container {container.id} is not running")
-        path = Layout(self._host.roots, container.id).cgroup
+        path = Layout.of(self._host.roots, container).cgroup
         pids = await asyncio.to_thread(cgroups.processes, self._host.cgroups, path)
         found = pslist.select(await _ps(arguments.split(" "), pids), pids)
         self._announce(container, "top")

@@ -62,7 +62,7 @@ class Updater:
             self._index.save(container)
             failpoint("update.recorded")
             if live:
-                await asyncio.to_thread(self._apply, container.id, given, after)
+                await asyncio.to_thread(self._apply, container, given, after)
                 failpoint("update.applied")
         except BaseException:
             container.host = before
@@ -72,9 +72,9 @@ class Updater:
                 container.unsettled = False
                 self._index.note(container)
 
-    def _apply(self, container_id: str, given: HostConfig, after: HostConfig) -> None:
+    def _apply(self, container: Container, given: HostConfig, after: HostConfig) -> None:
         """Blocking: a limit below what is used waits for the kernel to reclaim."""
-        layout, path = self._host.cgroups, Layout(self._host.roots, container_id).cgroup
+        layout, path = self._host.cgroups, Layout.of(self._host.roots, container).cgroup
 
         def current(controller: str, file: str) -> str:
             return cgroups.current(layout, path, controller, file)
@@ -88,7 +88,7 @@ class Updater:
                 continue
             if container.state.status.alive:
                 try:
-                    await asyncio.to_thread(self._apply, container.id, container.host, container.host)
+                    await asyncio.to_thread(self._apply, container, container.host, container.host)
                 except WherryError as error:
                     log.warning("the limits of container %s are not all in force: %s", container.id, error)
             container.unsettled = False

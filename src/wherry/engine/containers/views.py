@@ -105,6 +105,8 @@ class Views:
         kind, _, other = container.host.network_mode.partition(":")
         owner = other if kind == "container" else container.id
         files = below(Layout(self._host.roots, owner).durable)
+        if container.config.network_disabled:
+            return [("/etc/hostname", files.hostname)]
         return [("/etc/hosts", files.hosts), ("/etc/hostname", files.hostname), ("/etc/resolv.conf", files.resolv_conf)]
 
 

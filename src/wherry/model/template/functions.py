@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from wherry.cli.gotext import title
-from wherry.cli.template import goformat
-from wherry.cli.template.values import Missing, Nil, Typed, is_true, type_name
-from wherry.cli.template.values import text as as_text
-from wherry.client.jsontext import dumps
+from wherry.model.gotext import title
+from wherry.model.jsontext import dumps
+from wherry.model.template import goformat
+from wherry.model.template.values import Missing, Nil, Typed, is_true, type_name
+from wherry.model.template.values import text as as_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def _js(*values: Any) -> str:
 
 
 def _urlquery(*values: Any) -> str:
-    from wherry.client.engine import escape
+    from wherry.model.gotext import escape
 
     return escape(_escapable(values), " ").replace(" ", "+")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from wherry.client.jsontext import Number
+from wherry.model.jsontext import Number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from wherry.cli.gotext import quote
-from wherry.cli.template.values import Missing, Nil, Typed, float_text, text, type_name
+from wherry.model.gotext import quote
+from wherry.model.template.values import Missing, Nil, Typed, float_text, text, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from wherry.cli.gotext import quote
-from wherry.cli.template.errors import TemplateError
-from wherry.cli.template.functions import CallError
-from wherry.cli.template.lexer import line_of
-from wherry.cli.template.nodes import (
+from wherry.model.gotext import quote
+from wherry.model.template.errors import TemplateError
+from wherry.model.template.functions import CallError
+from wherry.model.template.lexer import line_of
+from wherry.model.template.nodes import (
     ActionNode,
     BranchNode,
     ChainNode,
@@ -23,14 +23,14 @@ from wherry.cli.template.nodes import (
     TextNode,
     VariableNode,
 )
-from wherry.cli.template.values import MISSING, Missing, Nil, Typed, is_true, text, type_name
+from wherry.model.template.values import MISSING, Missing, Nil, Typed, is_true, text, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from wherry.cli.template.functions import Function
+    from wherry.model.template.functions import Function
 
 
 class _Jump(Exception):

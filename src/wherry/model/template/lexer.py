@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wherry.cli.template.errors import TemplateError
+from wherry.model.template.errors import TemplateError
 
 KEYWORDS = frozenset({"if", "else", "end", "range", "with", "break", "continue", "define", "template", "block"})
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from wherry.cli.template import TemplateError, parse
-from wherry.client.jsontext import Number
+from wherry.model.jsontext import Number
+from wherry.model.template import TemplateError, parse
 
 DATA: dict[str, Any] = {
     "Name": "web",

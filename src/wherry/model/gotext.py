@@ -1,4 +1,4 @@
-"""Texts as Go's standard library writes them: quoted strings, title case."""
+"""Texts as Go's standard library writes them: quoted strings, title case, escaped parts of URLs."""
 
 from __future__ import annotations
 
@@ -71,3 +71,14 @@ def title(text: str) -> str:
         out.append(char.title() if start and char.isalpha() else char)
         start = not (char.isalnum() or char == "_" or char in "'\u2019")
     return "".join(out)
+
+
+_SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
+
+
+def escape(text: str, safe: str = "") -> str:
+    """Percent-encode everything but unreserved characters and `safe`."""
+    if all(c in _SAFE or c in safe for c in text):
+        return text
+    data = text.encode("utf-8", "surrogateescape")
+    return "".join([chr(b) if chr(b) in _SAFE or chr(b) in safe else f"%{b:02X}" for b in data])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from wherry.cli.gotext import quote, unquote
-from wherry.cli.template.errors import TemplateError
-from wherry.cli.template.lexer import Token, line_of, number, tokens
+from wherry.model.gotext import quote, unquote
+from wherry.model.template.errors import TemplateError
+from wherry.model.template.lexer import Token, line_of, number, tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

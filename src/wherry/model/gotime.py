@@ -20,7 +20,7 @@ _UNITS = {
 
 def parse_duration(text: str) -> int:
     """Nanoseconds of "1h30m", "-1.5s", "300ms". Raises ValueError in the words of time.ParseDuration."""
-    from wherry.cli.gotext import quote
+    from wherry.model.gotext import quote
 
     invalid = ValueError(f"time: invalid duration {quote(text)}")
     rest = text[1:] if text[:1] in ("+", "-") else text

@@ -8,16 +8,16 @@ The texts of errors are Go's, since people and scripts read them.
 
 from __future__ import annotations
 
-from wherry.cli.template.errors import TemplateError
-from wherry.cli.template.functions import FUNCTIONS, HEADER_FUNCTIONS
-from wherry.cli.template.nodes import parse_tree
+from wherry.model.template.errors import TemplateError
+from wherry.model.template.functions import FUNCTIONS, HEADER_FUNCTIONS
+from wherry.model.template.nodes import parse_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from wherry.cli.template.functions import Function
-    from wherry.cli.template.nodes import ListNode
+    from wherry.model.template.functions import Function
+    from wherry.model.template.nodes import ListNode
 
 __all__ = ["HEADER_FUNCTIONS", "Template", "TemplateError", "parse"]
 
@@ -33,7 +33,7 @@ class Template:
 
     def render(self, value: Any, *, strict: bool = False) -> str:
         """The text for `value`. Raises TemplateError."""
-        from wherry.cli.template.evaluate import Evaluation
+        from wherry.model.template.evaluate import Evaluation
 
         return Evaluation(self._text, self._name, self._functions, strict=strict).render(self._tree, value)
 
