@@ -70,7 +70,7 @@ class Download:
         """Raises what the registry client raises, and InvalidParameter for other content than was promised."""
         downloads, descriptor = self._downloads, self._descriptor
         try:
-            if not await asyncio.to_thread(_kept, downloads.blobs, descriptor):
+            if not await asyncio.to_thread(is_kept, downloads.blobs, descriptor):
                 async with downloads.limit:
                     await self._fetch()
             self.phase = Phase.COMPLETE
@@ -125,7 +125,7 @@ class Kept:
         self._file.close()
 
 
-def _kept(blobs: Blobs, descriptor: Descriptor) -> bool:
+def is_kept(blobs: Blobs, descriptor: Descriptor) -> bool:
     """Raises InvalidParameter where the blob is there and the size that was promised is not its size."""
     if not blobs.has(descriptor.digest):
         return False

@@ -16,7 +16,7 @@ from sqlite3 import Connection
 
 from wherry.engine.images.admission import KeptLayer
 from wherry.engine.images.service import Images
-from wherry.engine.transfers.downloads import Download, Downloads
+from wherry.engine.transfers.downloads import Download, Downloads, is_kept
 from wherry.engine.transfers.lines import Message, PullLine, follow, said, step
 from wherry.engine.transfers.needs import Document, Registries, Repository
 from wherry.engine.transfers.shared import Running
@@ -347,7 +347,7 @@ class _Taking:
         parent = ""
         for descriptor, diff_id, is_known in zip(self._manifest.layers, diff_ids, known, strict=True):
             parent = next_chain_id(parent, diff_id)
-            if is_known and parent in chains and self._blobs.has(descriptor.digest):
+            if is_known and parent in chains and is_kept(self._blobs, descriptor):
                 blob = LayerBlob(descriptor.digest, self._compression(descriptor))
                 found.append(KeptLayer(parent, diff_id, self._snapshots.layer(parent).size, blob))
             else:
