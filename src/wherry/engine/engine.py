@@ -113,7 +113,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         networks = Networks(database, host, events.emit, bip=config.bip)
         await networks.open()
         stack.push_async_callback(networks.close)
-        await images.recover({record.id for record in index.load()})
+        await images.recover({key for record in index.load() for key in record.snapshots})
         neighbours = Neighbours(images, snapshots, volumes, networks, events)
         containers, execs, resources, files = await stack.enter_async_context(
             open_containers(host, index, runtimes, neighbours, watcher)
@@ -174,7 +174,7 @@ def _made_from(index: Index) -> Callable[[str], list[InUse]]:
         return [
             InUse(container.id, container.name, container.state.status.alive)
             for container in index
-            if container.image == image_id
+            if image_id in container.images
         ]
 
     return containers
