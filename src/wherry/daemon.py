@@ -148,8 +148,6 @@ def _set_up_logging(config: DaemonConfig) -> None:
     handler.setFormatter(_Json() if config.log_format == "json" else _Text())
     logging.basicConfig(level=LEVELS[config.level], handlers=[handler])
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    # Only malformed requests get as far as aiohttp's own log, with a traceback each: any client could fill the disk.
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
 
 async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
@@ -209,22 +207,22 @@ def _reload(options: argparse.Namespace, settings: Settings) -> None:
 @contextlib.contextmanager
 def _sockets(config: DaemonConfig) -> Iterator[list[socket.socket]]:
     """The listening sockets; files of our own are removed at the end."""
-    from wherry.api import server
+    from wherry.api import sockets as listening
 
     group: int | None = None
     if config.group:
-        group = server.group_id(config.group)
+        group = listening.group_id(config.group)
     else:
         with contextlib.suppress(InvalidParameter):
-            group = server.group_id(daemon_config.DEFAULT_GROUP)
+            group = listening.group_id(daemon_config.DEFAULT_GROUP)
     with contextlib.ExitStack() as stack:
         sockets: list[socket.socket] = []
         for host in config.hosts:
             scheme, _, rest = host.partition("://")
             if scheme == "fd":
-                sockets += server.inherited(dict(os.environ), rest)
+                sockets += listening.inherited(dict(os.environ), rest)
             else:
-                sockets.append(server.bind_unix(Path(rest), group))
+                sockets.append(listening.bind_unix(Path(rest), group))
                 stack.callback(_remove_socket, Path(rest), os.stat(rest).st_ino)
         yield sockets
 
