@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
-from aiohttp import web
 
 from wherry.api import decode
 from wherry.api.app import Call, Route
+from wherry.api.server import Answer
 from wherry.engine.registries import Registries
 from wherry.errors import InvalidParameter, SystemFailure
 from wherry.model import credentials
@@ -26,8 +28,8 @@ def given_credentials(call: Call) -> Credentials:
 def routes(registries: Registries) -> list[Route]:
     """The routes of this file."""
 
-    async def auth(call: Call) -> web.StreamResponse:
-        data = await decode.bounded(call.http.content)
+    async def auth(call: Call) -> Answer:
+        data = await decode.bounded(call.content)
         if not data.strip():
             raise SystemFailure("EOF")
         try:
@@ -37,7 +39,7 @@ def routes(registries: Registries) -> list[Route]:
         token = await call.while_connected(registries.log_in(given))
         return call.json({"IdentityToken": token, "Status": "Login Succeeded"})
 
-    async def search(call: Call) -> web.StreamResponse:
+    async def search(call: Call) -> Answer:
         filters = Filters.decode(call.query.text("filters"))
         try:
             limit = check_limit(call.query.integer("limit", 0) or 0)
@@ -61,9 +63,24 @@ def routes(registries: Registries) -> list[Route]:
             ]
         )
 
-    async def distribution(call: Call) -> web.StreamResponse:
-        found = await call.while_connected(registries.inspect(call.path["name"], given_credentials(call)))
-        return call.json({"Descriptor": found.descriptor, "Platforms": found.platforms})
+    async def distribution(call: Call) -> Answer:
+        manifests = call.query.boolean("manifests")  # ours: the documents themselves, for `manifest inspect`
+        found = await call.while_connected(
+            registries.inspect(
+                call.path["name"],
+                given_credentials(call),
+                members=manifests,
+                insecure=call.query.boolean("insecure"),
+            )
+        )
+        shown: dict[str, Any] = {"Descriptor": found.descriptor, "Platforms": found.platforms}
+        if manifests:
+            shown["Manifest"] = found.data
+            if found.members is not None:
+                shown["Manifests"] = [
+                    {"Descriptor": descriptor, "Manifest": data} for descriptor, data in found.members
+                ]
+        return call.json(shown)
 
     return [
         Route("POST", "/auth", auth),

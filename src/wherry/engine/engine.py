@@ -63,6 +63,7 @@ class EngineConfig:
     bip: str = ""
     default_runtime: str = ""
     runtimes: Mapping[str, Path] = field(default_factory=dict)
+    cdi_directories: tuple[Path, ...] = Host.cdi_directories
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         roots = Roots(config.data_root, config.exec_root)
         stack.callback(os.close, await asyncio.to_thread(open_data_root, roots.data))
         stack.callback(os.close, await asyncio.to_thread(open_exec_root, roots.run))
-        host = await asyncio.to_thread(hosts.probe, roots)
+        host = replace(await asyncio.to_thread(hosts.probe, roots), cdi_directories=config.cdi_directories)
         stack.callback(_take_threads().shutdown, wait=False)
         runtimes = await asyncio.to_thread(_runtimes, host, config, stack)
         roots.runtime_state.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -123,7 +124,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         networks = Networks(database, host, events.emit, bip=config.bip)
         await networks.open()
         stack.push_async_callback(networks.close)
-        await images.recover({record.id for record in index.load()})
+        await images.recover({key for record in index.load() for key in record.snapshots})
         await pulls.recover()
         neighbours = Neighbours(images, snapshots, volumes, networks, events)
         containers, execs, resources, files = await stack.enter_async_context(
@@ -186,7 +187,7 @@ def _made_from(index: Index) -> Callable[[str], list[InUse]]:
         return [
             InUse(container.id, container.name, container.state.status.alive)
             for container in index
-            if container.image == image_id
+            if image_id in container.images
         ]
 
     return containers
