@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from wherry.api import build_options
+from wherry.api import build_options, classic_words
 from wherry.api.app import Call, Route
 from wherry.api.build_log import ClassicLog, step_ids
 from wherry.api.build_options import BuildOptions
@@ -18,10 +18,11 @@ from wherry.engine.builds.progress import Ended, Message
 from wherry.engine.builds.service import Build, Builds
 from wherry.engine.builds.trees import ProcessFailed, Settings
 from wherry.engine.builds.uploads import Uploaded
-from wherry.errors import InvalidParameter, SystemFailure
+from wherry.errors import InvalidParameter, NotFound, SystemFailure, WherryError
 from wherry.model.credentials import decode_many
 from wherry.model.dockerfile.options import BaseImage, PlanOptions
 from wherry.model.dockerfile.planning import plan_dockerfile
+from wherry.model.dockerfile.source import DockerfileError
 from wherry.model.file_list import FileList
 from wherry.model.image import Image
 from wherry.model.platforms import Platform
@@ -102,8 +103,12 @@ class _Answering:
         epoch = _epoch(options.build_args.get(_EPOCH, ""))
         settings = Settings(options.limits, epoch, options.named_network)
         async with builds.open(Uploaded(files), settings, self) as build:
-            plan = await plan_dockerfile(dockerfile, _plan_options(options, host, epoch), _Bases(self, build))
-            target = plan.target
+            bases_of = _Bases(self, build, dockerfile)
+            try:
+                plan = await plan_dockerfile(dockerfile, _plan_options(options, host, epoch), bases_of)
+            except DockerfileError as error:
+                raise classic_words.planning_failed(error) from None
+            target = classic_words.with_classic_history(plan.target, files, options.labels)
             self._begin()
             bases = {
                 step.vertex.digest: image.id
@@ -113,20 +118,25 @@ class _Answering:
             self._log.plan(target, builds.cache.knows, bases)
             try:
                 image = await build.image(target, options.names)
+            except NotFound as error:
+                self._log.fail(self._failed)
+                raise classic_words.copy_failed(error, target, self._failed) from None
             except Exception:
                 self._log.fail(self._failed)
                 raise
             self._log.finish()
             builds.cache.remember(step_ids(target))
-            self._finish(image)
+            self._finish(image, classic_words.unused_arguments(dockerfile, options.build_args))
 
-    def _finish(self, image: Image) -> None:
+    def _finish(self, image: Image, unused: list[str]) -> None:
         if self._options.quiet:
             self._send({"stream": f"{image.id}\n"})
             return
         self._send({"aux": {"ID": image.id}})
         for note in self._options.notes:
             self._send({"stream": note})
+        if unused:
+            self._send({"stream": f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n"})
         self._send({"stream": f"Successfully built {short_id(image.id)}\n"})
         for name in self._options.names:
             self._send({"stream": f"Successfully tagged {name.familiar}\n"})
@@ -200,13 +210,17 @@ class _Answering:
 class _Bases:
     """The build as a plan asks it for base images: from the first question on the build is under way."""
 
-    def __init__(self, answer: _Answering, build: Build) -> None:
+    def __init__(self, answer: _Answering, build: Build, dockerfile: bytes) -> None:
         self._answer = answer
         self._build = build
+        self._dockerfile = dockerfile
 
     async def base_image(self, reference: str, platform: Platform) -> BaseImage:
         self._answer.begin()
-        return await self._build.base_image(reference, platform)
+        try:
+            return await self._build.base_image(reference, platform)
+        except WherryError as error:
+            raise classic_words.base_failed(error, reference, self._dockerfile) from None
 
 
 def _error(text: str, code: int = 0) -> Json:

@@ -24,8 +24,6 @@ OPERATIONS: tuple[tuple[str, str, str], ...] = (
     ("DELETE", "/containers/{container:.*}/checkpoints/{checkpoint}", "checkpoints"),
     ("POST", "/session", "build sessions (BuildKit)"),
     ("POST", "/grpc", "build sessions (BuildKit)"),
-    ("POST", "/images/create", "pulling images (pull)"),
-    ("POST", "/images/{image:.*}/push", "pushing images (push)"),
     ("PUT", "/volumes/{volume:.*}", "updating cluster volumes"),
 )
 

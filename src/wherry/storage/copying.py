@@ -58,7 +58,8 @@ def everything(path: str) -> bool:
 def choose(tree: SourceTree, action: Copy) -> list[Item]:
     """What a copy's source means in a tree, in order. Raises NotFound if that is nothing, unless it may be."""
     written = action.source
-    if action.wildcard and has_wildcard(written):
+    matched = action.wildcard and has_wildcard(written)
+    if matched:
         paths = sorted(_matches(tree, written))
     else:
         paths = [os.fsencode(written)]
@@ -69,7 +70,7 @@ def choose(tree: SourceTree, action: Copy) -> list[Item]:
         if node is not None:
             plain = b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
             found.append(Item(real, plain.rpartition(b"/")[2] if plain != b".." else b"", node, path))
-    if not found and not action.allow_empty:
+    if not found and not (matched and action.allow_empty):
         raise NotFound(f'"/{written.strip("/")}": not found')
     return found
 

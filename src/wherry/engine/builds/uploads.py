@@ -31,7 +31,7 @@ _KINDS = {
 def read_archive(source: Source, contents: Contents) -> FileList:
     """The files of a tar archive, compressed or not. Blocking. Raises InvalidParameter (BadArchive)."""
     found: dict[tuple[bytes, ...], Listed] = {}
-    reader = TarReader(Decompressed(source))
+    reader = TarReader(Decompressed(source), padded=False)
     for entry in reader:
         parts = tuple(inside(entry.name))
         if not parts:
@@ -49,7 +49,8 @@ def read_archive(source: Source, contents: Contents) -> FileList:
         size, digest = _take(reader, entry, contents) if kind == stat.S_IFREG else (0, b"")
         link = entry.link if kind == stat.S_IFLNK else b""
         _forget_below(found, parts, kind)
-        found[parts] = Listed(path, kind | entry.mode & 0o7777, 0, 0, entry.mtime_ns, size, link, digest)
+        mode = entry.mode & (0o7777 if kind == stat.S_IFDIR else 0o1777)  # giving a file to root takes these from it
+        found[parts] = Listed(path, kind | mode, 0, 0, entry.mtime_ns, size, link, digest)
     return FileList(_with_folders(found))
 
 
