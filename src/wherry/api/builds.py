@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,12 +15,12 @@ from wherry.api.build_log import ClassicLog, step_ids
 from wherry.api.build_options import BuildOptions
 from wherry.api.errors import message_of
 from wherry.api.server import Answer, Response
-from wherry.engine.builds.progress import Ended, Message
+from wherry.engine.builds.progress import Ended, Message, Pulled
 from wherry.engine.builds.service import Build, Builds
 from wherry.engine.builds.trees import ProcessFailed, Settings
 from wherry.engine.builds.uploads import Uploaded
 from wherry.errors import InvalidParameter, NotFound, SystemFailure, WherryError
-from wherry.model.credentials import decode_many
+from wherry.model.credentials import Credentials, decode_many
 from wherry.model.dockerfile.options import BaseImage, PlanOptions
 from wherry.model.dockerfile.planning import plan_dockerfile
 from wherry.model.dockerfile.source import DockerfileError
@@ -40,13 +41,13 @@ def routes(builds: Builds, host: Platform) -> list[Route]:
 
     async def build(call: Call) -> Answer:
         options = build_options.read(call.query, host)
-        decode_many(call.headers.get("x-registry-config") or "")
+        credentials = decode_many(call.headers.get("x-registry-config") or "")
         async with builds.using():
             files = await _context(builds, call, options)
             dockerfile = await asyncio.to_thread(_dockerfile, builds, files, options)
             builds.contexts.remember(files, builds.contexts.name_of(files, options.dockerfile))
             answer = _Answering(options)
-            work = asyncio.create_task(answer.run(builds, files, dockerfile, host))
+            work = asyncio.create_task(answer.run(builds, files, dockerfile, host, credentials))
             if options.build_id:
                 running[options.build_id] = work
             try:
@@ -97,11 +98,18 @@ class _Answering:
 
     # the build
 
-    async def run(self, builds: Builds, files: FileList, dockerfile: bytes, host: Platform) -> None:
+    async def run(
+        self,
+        builds: Builds,
+        files: FileList,
+        dockerfile: bytes,
+        host: Platform,
+        credentials: Mapping[str, Credentials],
+    ) -> None:
         """Raises WherryError, after the log has been told of it."""
         options = self._options
         epoch = _epoch(options.build_args.get(_EPOCH, ""))
-        settings = Settings(options.limits, epoch, options.named_network)
+        settings = Settings(options.limits, epoch, options.named_network, options.pull, credentials)
         async with builds.open(Uploaded(files), settings, self) as build:
             bases_of = _Bases(self, build, dockerfile)
             try:
@@ -146,6 +154,8 @@ class _Answering:
     def tell(self, message: Message, /) -> None:
         if isinstance(message, Ended) and message.error:
             self._failed = message.vertex
+        if isinstance(message, Pulled):
+            self._say(message.message)
         self._log.tell(message)
 
     async def room(self) -> None:

@@ -35,7 +35,8 @@ _NO_OPERATION = "#(nop) "
 
 
 def planning_failed(error: DockerfileError) -> InvalidParameter:
-    return InvalidParameter(_SUGGESTION.sub("", str(error)))
+    text = _SUGGESTION.sub("", str(error))
+    return InvalidParameter(text.replace("invalid containerPort", "Invalid containerPort", 1))
 
 
 def base_failed(error: WherryError, reference: str, dockerfile: bytes) -> WherryError:
@@ -79,7 +80,10 @@ def unused_arguments(dockerfile: bytes, given: Mapping[str, str]) -> list[str]:
 
 def with_classic_history(target: Target, files: FileList, labels: Mapping[str, str]) -> Target:
     """The target with the entries that the classic builder would write, one for each step, in its words."""
-    return msgspec.structs.replace(target, history=tuple(_entries(target, files, labels)))
+    config = {key: value for key, value in target.config.get("config", {}).items() if key != "ArgsEscaped"}
+    return msgspec.structs.replace(
+        target, history=tuple(_entries(target, files, labels)), config={**target.config, "config": config}
+    )
 
 
 def _entries(target: Target, files: FileList, labels: Mapping[str, str]) -> Iterator[HistoryStep]:

@@ -138,7 +138,16 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
             open_containers(host, index, runtimes, neighbours, watcher)
         )
         builds = make_builds(
-            host, database, build_cache, runtimes, images, snapshots, blobs, networks, limit=config.build_cache_limit
+            host,
+            database,
+            build_cache,
+            runtimes,
+            images,
+            pulls,
+            snapshots,
+            blobs,
+            networks,
+            limit=config.build_cache_limit,
         )
         await builds.recover()
         commits = Commits(containers, images, snapshots, announcer(events))

@@ -41,6 +41,10 @@ class FileList:
         for entry in entries:
             self._add(entry)
 
+    @classmethod
+    def empty(cls) -> FileList:
+        return cls(())
+
     def _add(self, entry: Listed) -> None:
         parent, _, name = entry.path.rpartition(b"/")
         siblings = self.names.get(parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wherry.engine.builds.bases import Puller
 from wherry.engine.builds.cache import Cache
 from wherry.engine.builds.mounts import CacheMounts
 from wherry.engine.builds.service import Builds
@@ -24,6 +25,7 @@ def make_builds(
     cache: Cache,
     runtimes: Runtimes,
     images: Images,
+    puller: Puller,
     snapshots: Snapshots,
     blobs: Blobs,
     networks: NetworkPlane,
@@ -54,4 +56,4 @@ def make_builds(
         cache_mounts=CacheMounts(root / "mounts", cache, database),
         scratch=scratch,
     )
-    return Builds(shop, images, database, cache, root, limit=limit)
+    return Builds(shop, images, puller, database, cache, root, limit=limit)

@@ -170,4 +170,4 @@ class Cache:
 def new_result(**fields: object) -> Cached:
     """A result made now."""
     now = time.time_ns()
-    return msgspec.convert({"id": new_id(), "created_ns": now, "used_ns": now, "uses": 1, **fields}, Cached)
+    return msgspec.convert({"id": new_id()[:25], "created_ns": now, "used_ns": now, "uses": 1, **fields}, Cached)

@@ -6,7 +6,7 @@ Times are nanoseconds since the epoch. A vertex is named by its digest. Streams 
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -43,6 +43,13 @@ class Moved(Struct, frozen=True, tag="moved", omit_defaults=True):
     total: int = 0
 
 
+class Pulled(Struct, frozen=True, tag="pulled", omit_defaults=True):
+    """How the pull of an image goes on: a message as pulls give them to Docker's clients."""
+
+    reference: str
+    message: dict[str, Any]
+
+
 class Ended(Struct, frozen=True, tag="ended", omit_defaults=True):
     """A vertex has its tree, or has none because of `error`. One that is `cached` did not start."""
 
@@ -56,7 +63,7 @@ class Warned(Struct, frozen=True, tag="warned", omit_defaults=True):
     text: str
 
 
-Message = Planned | Started | Written | Moved | Ended | Warned
+Message = Planned | Started | Written | Moved | Pulled | Ended | Warned
 
 
 class Listener(Protocol):

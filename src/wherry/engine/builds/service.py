@@ -16,12 +16,13 @@ import logging
 import os
 import platform as machine
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from wherry.engine.builds.bases import BaseImages, Puller
 from wherry.engine.builds.cache import CACHE_MOUNT, STATES, Cache, Cached
 from wherry.engine.builds.contexts import Contexts
 from wherry.engine.builds.documents import document
@@ -65,10 +66,11 @@ class Builds:
     """See the module. `limit` is how many bytes the cache may keep; 0 is a tenth of the disk, at least 2 GB."""
 
     def __init__(
-        self, shop: Shop, images: Images, database: Database, cache: Cache, root: Path, *, limit: int = 0
+        self, shop: Shop, images: Images, puller: Puller, database: Database, cache: Cache, root: Path, *, limit: int
     ) -> None:
         self._shop = shop
         self._images = images
+        self.puller = puller
         self._database = database
         self.platform = platforms.from_machine(machine.machine())
         self.cache = cache
@@ -106,7 +108,11 @@ class Builds:
     async def open(self, client: Client, settings: Settings, listener: Listener) -> AsyncIterator[Build]:
         """One build. Nothing that it uses is collected meanwhile."""
         async with self.using(), self._images.admission.holding():
-            yield Build(self, self._shop, self._operations, self._images, self._slots, client, settings, listener)
+            build = Build(self, self._shop, self._operations, self._images, self._slots, client, settings, listener)
+            try:
+                yield build
+            finally:
+                await build.close()
 
     def keep(self, cached: Cached, outcome: Outcome, keys: Sequence[str]) -> None:
         """Record what a vertex came to, and the blobs of its layers."""
@@ -130,21 +136,25 @@ class Builds:
         ]
 
     async def prune(
-        self, *, until_ns: int = 0, keep_bytes: int = 0, all: bool = False, ids: Iterable[str] = ()
+        self,
+        *,
+        until_ns: int = 0,
+        keep_bytes: int = 0,
+        all: bool = False,
+        wanted: Callable[[CacheUse], bool] = lambda use: True,
     ) -> PrunedCache:
         """Remove what nobody uses, longest unused first, until `keep_bytes` are left.
 
-        `until_ns`: only what was last used before. Without `all`, what images need too stays. Nothing while a build
-        runs that could be using it goes.
+        `until_ns`: only what was last used before. Without `all`, what images need too stays. What has been sent to
+        builds goes too, unless one runs or only a part is asked for.
         """
-        wanted = set(ids)
         found = sorted(self.uses(), key=lambda use: use.cached.used_ns)
         total = sum(use.cached.size for use in found if not use.shared)
         victims: list[CacheUse] = []
         for use in found:
             if use.in_use or (until_ns and use.cached.used_ns >= until_ns) or (use.shared and not all):
                 continue
-            if wanted and use.cached.id not in wanted:
+            if not wanted(use):
                 continue
             if keep_bytes and total <= keep_bytes:
                 break
@@ -153,7 +163,7 @@ class Builds:
         await self._remove([use.cached for use in victims])
         if all:
             self.cache.forget(lambda cached: cached.kind != STATES)
-        if not self._running and not keep_bytes and not until_ns and not wanted:
+        if not self._running and not keep_bytes and not until_ns:
             await self._drop_contents([context for context, _, _ in self.cache.lists()])
         return PrunedCache(
             [use.cached.id for use in victims], sum(use.cached.size for use in victims if not use.shared)
@@ -210,30 +220,21 @@ class Build:
         self._client = client
         self._settings = settings
         self._progress = Progress(listener)
-        self._found: dict[tuple[str, Platform | None], asyncio.Task[Image]] = {}
-        sources = BuildSources(self.find_image, shop.contents, builds.root)
+        self._bases = BaseImages(images, builds.puller, settings, self._progress)
+        self.close = self._bases.close
+        sources = BuildSources(self._bases.find, shop.contents, builds.root)
         self._solve = Solve(operations, sources, builds.cache, builds.keep, settings, client, self._progress, slots)
-
-    async def find_image(self, reference: str, platform: Platform | None, pull: str) -> Image:
-        """Raises NotFound and what a registry says."""
-        name = (reference, platform)
-        if name not in self._found:
-            self._found[name] = asyncio.ensure_future(self._find(reference, platform, pull))
-        return await self._found[name]
-
-    async def _find(self, reference: str, platform: Platform | None, pull: str) -> Image:
-        return self._images.resolve(reference)
 
     def image_of(self, vertex: Vertex) -> Image | None:
         """The image that a source vertex stands for, if it has been looked up."""
-        if not isinstance(vertex.operation, ImageSource):
+        operation = vertex.operation
+        if not isinstance(operation, ImageSource):
             return None
-        task = self._found.get((vertex.operation.reference, vertex.operation.platform))
-        return task.result() if task is not None and task.done() and task.exception() is None else None
+        return self._bases.known(operation.reference, operation.platform)
 
     async def base_image(self, reference: str, platform: Platform) -> BaseImage:
         """See `wherry.model.dockerfile.options.BaseImages`."""
-        image = await self.find_image(reference, platform, "missing")
+        image = await self._bases.find(reference, platform)
         text = await asyncio.to_thread(self._blobs.read, image.id)
         return BaseImage(reference, msgspec.json.decode(text))
 
@@ -247,7 +248,7 @@ class Build:
         tree, known = await self.solve(target)
         base = None
         if target.base is not None:
-            base = await self.find_image(*_image_of(target.base))
+            base = await self._bases.find(*_image_of(target.base))
         if base is not None and not target.history and await self._says_the_same(target, base):
             for name in names:
                 await self._images.tag(base.id, name.name, name.tag)

@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from wherry.engine.builds.cache import Cache, Cached, new_result
-from wherry.engine.builds.operations import Operations, Outcome
+from wherry.engine.builds.operations import Outcome
 from wherry.engine.builds.progress import Progress, Written
 from wherry.engine.builds.shop import Job
 from wherry.engine.builds.trees import Client, Files, Result, Settings, Tree
@@ -34,6 +34,14 @@ T = TypeVar("T")
 AT_ONCE = max(2, os.cpu_count() or 1)  # operations of one build
 
 _PLANNED, _FOUND = "planned", "found"
+
+
+class Execution(Protocol):
+    """Who makes trees; `wherry.engine.builds.operations.Operations`."""
+
+    async def execute(self, job: Job) -> Outcome: ...
+    async def tree_of(self, files: Files, settings: Settings, client: Client) -> Outcome: ...
+    def digest(self, result: Result, action: graph.Copy) -> str: ...
 
 
 class Sources(Protocol):
@@ -69,7 +77,7 @@ class Solve:
 
     def __init__(
         self,
-        operations: Operations,
+        operations: Execution,
         sources: Sources,
         cache: Cache,
         keep: Keep,

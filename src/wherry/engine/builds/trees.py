@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from wherry.errors import WherryError
 from wherry.model.config import HostConfig
+from wherry.model.credentials import Credentials
 from wherry.model.file_list import FileList
 
 
@@ -55,6 +56,8 @@ class Settings:
     limits: HostConfig = field(default_factory=HostConfig)
     epoch: int | None = None  # SOURCE_DATE_EPOCH: seconds; no file of a layer is younger
     network: str = ""  # of processes that ask for the default
+    pull: bool = False  # base images anew, also those that are here
+    credentials: Mapping[str, Credentials] = field(default_factory=dict)  # by registry, as clients keep them
 
 
 class ProcessFailed(WherryError):
