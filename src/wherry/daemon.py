@@ -103,6 +103,13 @@ def _parser() -> argparse.ArgumentParser:
         help="option of containers with that log driver; may be repeated")  # fmt: skip
     add("--live-restore", nargs="?", const=True, default=None, type=_boolean, metavar="true",
         help="containers run on while this daemon is stopped: they always do")  # fmt: skip
+    add(
+        "--cdi-spec-dir",
+        dest="cdi_spec_dirs",
+        action="append",
+        metavar="DIR",
+        help="where vendors describe devices for --device and --gpus (repeated)",
+    )
     add("--registry-mirror", dest="registry_mirrors", action="append", metavar="URL",
         help="a mirror of docker.io, tried first; may be repeated")  # fmt: skip
     add("--insecure-registry", dest="insecure_registries", action="append", metavar="HOST[:PORT]|NETWORK",
@@ -188,6 +195,7 @@ async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
         bip=config.bip,
         default_runtime=config.default_runtime,
         runtimes=config.runtimes,
+        cdi_directories=config.cdi_spec_dirs,
     )
     settings = Settings()
     _apply(config, settings)

@@ -18,6 +18,7 @@ from wherry.errors import InvalidParameter
 from wherry.model import logging_options, registry_options, ulimits
 from wherry.model.config import LogConfig, Ulimit
 from wherry.model.container_defaults import SHM_SIZE, ContainerDefaults
+from wherry.model.host import Host
 from wherry.model.registry_options import RegistryOptions
 from wherry.model.sizes import ram_in_bytes
 
@@ -46,6 +47,7 @@ class DaemonConfig:
     runtimes: Mapping[str, Path] = field(default_factory=dict)
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
+    cdi_spec_dirs: tuple[Path, ...] = Host.cdi_directories
     max_concurrent_downloads: int = RegistryOptions.max_concurrent_downloads
     max_concurrent_uploads: int = RegistryOptions.max_concurrent_uploads
     max_download_attempts: int = RegistryOptions.max_download_attempts
@@ -103,6 +105,10 @@ def _path(value: Any) -> Path:
     if not path.is_absolute():
         raise InvalidParameter(f"must be an absolute path, not {value!r}")
     return path
+
+
+def _paths(value: Any) -> tuple[Path, ...]:
+    return tuple(_path(entry) for entry in _texts(value))
 
 
 def _one_of(*choices: str) -> Callable[[Any], str]:
@@ -283,6 +289,7 @@ OPTIONS = (
         "insecure-registry",
         live=True,
     ),
+    Option("cdi-spec-dirs", "cdi_spec_dirs", _paths, "cdi-spec-dir"),
     Option("max-concurrent-downloads", "max_concurrent_downloads", _at_least_one, live=True),
     Option("max-concurrent-uploads", "max_concurrent_uploads", _at_least_one, live=True),
     Option("max-download-attempts", "max_download_attempts", _at_least_one, live=True),
