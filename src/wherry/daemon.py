@@ -79,6 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     add("-D", "--debug", action="store_true", default=None, help="as --log-level debug")
     add("--bip", metavar="ADDRESS/PREFIX", help="address of the default bridge")
     add("--default-runtime", metavar="NAME", help="OCI runtime of containers that name none (default crun, or runc)")
+    add(
+        "--cdi-spec-dir",
+        dest="cdi_spec_dirs",
+        action="append",
+        metavar="DIR",
+        help="where vendors describe devices for --device and --gpus (repeated)",
+    )
     add("--registry-mirror", dest="registry_mirrors", action="append", metavar="URL",
         help="a mirror of docker.io, tried first; may be repeated")  # fmt: skip
     add("--insecure-registry", dest="insecure_registries", action="append", metavar="HOST[:PORT]|NETWORK",
@@ -141,8 +148,6 @@ def _set_up_logging(config: DaemonConfig) -> None:
     handler.setFormatter(_Json() if config.log_format == "json" else _Text())
     logging.basicConfig(level=LEVELS[config.level], handlers=[handler])
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    # Only malformed requests get as far as aiohttp's own log, with a traceback each: any client could fill the disk.
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
 
 async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
@@ -160,6 +165,7 @@ async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
         bip=config.bip,
         default_runtime=config.default_runtime,
         runtimes=config.runtimes,
+        cdi_directories=config.cdi_spec_dirs,
     )
     settings = Settings()
     _apply(config, settings)
@@ -201,22 +207,22 @@ def _reload(options: argparse.Namespace, settings: Settings) -> None:
 @contextlib.contextmanager
 def _sockets(config: DaemonConfig) -> Iterator[list[socket.socket]]:
     """The listening sockets; files of our own are removed at the end."""
-    from wherry.api import server
+    from wherry.api import sockets as listening
 
     group: int | None = None
     if config.group:
-        group = server.group_id(config.group)
+        group = listening.group_id(config.group)
     else:
         with contextlib.suppress(InvalidParameter):
-            group = server.group_id(daemon_config.DEFAULT_GROUP)
+            group = listening.group_id(daemon_config.DEFAULT_GROUP)
     with contextlib.ExitStack() as stack:
         sockets: list[socket.socket] = []
         for host in config.hosts:
             scheme, _, rest = host.partition("://")
             if scheme == "fd":
-                sockets += server.inherited(dict(os.environ), rest)
+                sockets += listening.inherited(dict(os.environ), rest)
             else:
-                sockets.append(server.bind_unix(Path(rest), group))
+                sockets.append(listening.bind_unix(Path(rest), group))
                 stack.callback(_remove_socket, Path(rest), os.stat(rest).st_ino)
         yield sockets
 

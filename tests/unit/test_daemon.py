@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from wherry import daemon
-from wherry.api import server
+from wherry.api import sockets
 from wherry.engine.settings import Settings
 from wherry.errors import InvalidParameter, SystemFailure
 
@@ -21,7 +21,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(daemon.__file__).parents[1])
 
 def test_a_socket_is_the_groups_and_nobody_elses(tmp_path: Path) -> None:
     path = tmp_path / "run" / "api.sock"
-    with server.bind_unix(path, os.getgid()):
+    with sockets.bind_unix(path, os.getgid()):
         mode = path.stat().st_mode
         assert stat.S_ISSOCK(mode)
         assert stat.S_IMODE(mode) == 0o660
@@ -29,41 +29,41 @@ def test_a_socket_is_the_groups_and_nobody_elses(tmp_path: Path) -> None:
 
 def test_a_dead_socket_is_replaced_a_live_one_is_not(tmp_path: Path) -> None:
     path = tmp_path / "api.sock"
-    server.bind_unix(path, None).close()
-    with server.bind_unix(path, None), pytest.raises(SystemFailure, match="another process listens there"):
-        server.bind_unix(path, None)
+    sockets.bind_unix(path, None).close()
+    with sockets.bind_unix(path, None), pytest.raises(SystemFailure, match="another process listens there"):
+        sockets.bind_unix(path, None)
 
 
 def test_a_file_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "api.sock"
     path.write_text("precious")
     with pytest.raises(SystemFailure, match="exists and is not a socket"):
-        server.bind_unix(path, None)
+        sockets.bind_unix(path, None)
     assert path.read_text() == "precious"
 
 
 def test_groups() -> None:
-    assert server.group_id("root") == 0
-    assert server.group_id("4321") == 4321
+    assert sockets.group_id("root") == 0
+    assert sockets.group_id("4321") == 4321
     with pytest.raises(InvalidParameter, match="group no-such-group not found"):
-        server.group_id("no-such-group")
+        sockets.group_id("no-such-group")
 
 
 def test_no_socket_was_passed() -> None:
     of_another = {"LISTEN_PID": str(os.getpid() + 1), "LISTEN_FDS": "1"}
     for environment in ({}, of_another):
         with pytest.raises(InvalidParameter, match="LISTEN_FDS"):
-            server.inherited(environment)
+            sockets.inherited(environment)
 
 
 def test_sockets_of_a_service_manager(tmp_path: Path) -> None:
     """In a process of its own, whose descriptors from 3 on are as a service manager leaves them."""
     script = (
-        "import os; from wherry.api import server;"
+        "import os; from wherry.api import sockets;"
         "env = {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '2', 'LISTEN_FDNAMES': 'one:two'};"
-        "every = server.inherited(env); print([one.getsockname() for one in every]);"
+        "every = sockets.inherited(env); print([one.getsockname() for one in every]);"
         "[one.detach() for one in every];"
-        "print([one.getsockname() for one in server.inherited(env, 'two')])"
+        "print([one.getsockname() for one in sockets.inherited(env, 'two')])"
     )
     with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
         for listening, name in ((first, "a"), (second, "b")):

@@ -14,6 +14,7 @@ from wherry.api import (
     files,
     images,
     networks,
+    registries,
     resources,
     system,
     unsupported,
@@ -23,6 +24,7 @@ from wherry.api.app import App, Route
 from wherry.api.server import Listener
 from wherry.engine.engine import Engine
 from wherry.engine.images.service import Images
+from wherry.engine.registries import Registries
 from wherry.errors import WherryError
 
 
@@ -57,7 +59,8 @@ def routes(engine: Engine) -> list[Route]:
         ),
         *execs.routes(engine.execs),
         *files.routes(engine.files, engine.commits),
-        *images.routes(engine.images),
+        *registries.routes(Registries(engine.registries)),
+        *images.routes(engine.images, engine.pulls, engine.pushes),
         *volumes.routes(engine.volumes),
         *disk_usage.routes(engine.disk_usage, ImageNames(engine.images).id_of),
         *networks.routes(engine.networks, engine.containers.all, engine.containers.connector),
