@@ -1,4 +1,4 @@
-"""Sizes as people write them, read as Docker's go-units reads them."""
+"""Sizes as people write them."""
 
 from __future__ import annotations
 
