@@ -79,6 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     add("-D", "--debug", action="store_true", default=None, help="as --log-level debug")
     add("--bip", metavar="ADDRESS/PREFIX", help="address of the default bridge")
     add("--default-runtime", metavar="NAME", help="OCI runtime of containers that name none (default crun, or runc)")
+    add(
+        "--cdi-spec-dir",
+        dest="cdi_spec_dirs",
+        action="append",
+        metavar="DIR",
+        help="where vendors describe devices for --device and --gpus (repeated)",
+    )
     add("--registry-mirror", dest="registry_mirrors", action="append", metavar="URL",
         help="a mirror of docker.io, tried first; may be repeated")  # fmt: skip
     add("--insecure-registry", dest="insecure_registries", action="append", metavar="HOST[:PORT]|NETWORK",
@@ -158,6 +165,7 @@ async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
         bip=config.bip,
         default_runtime=config.default_runtime,
         runtimes=config.runtimes,
+        cdi_directories=config.cdi_spec_dirs,
     )
     settings = Settings()
     _apply(config, settings)

@@ -9,7 +9,6 @@ from wherry.errors import InvalidParameter, NotSupported, SystemFailure
 from wherry.model import security
 from wherry.model.config import (
     Config,
-    DeviceRequest,
     EndpointConfig,
     Healthcheck,
     HostConfig,
@@ -166,10 +165,6 @@ def test_refused_configurations(config: Config, message: str) -> None:
         ({"security_opt": ["x"]}, 'invalid --security-opt 1: "x"'),
         ({"security_opt": ["x=1"]}, 'invalid --security-opt 2: "x=1"'),
         ({"storage_opt": {"x": "1"}}, "Unknown option x"),
-        (
-            {"device_requests": [DeviceRequest("nvidia", -1, capabilities=[["gpu"]])]},
-            'could not select device driver "nvidia" with capabilities: [[gpu]]',
-        ),
     ],
 )
 def test_what_the_real_engine_calls_a_failure(settings: dict[str, Any], message: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from wherry.api import decode
@@ -62,8 +64,23 @@ def routes(registries: Registries) -> list[Route]:
         )
 
     async def distribution(call: Call) -> Answer:
-        found = await call.while_connected(registries.inspect(call.path["name"], given_credentials(call)))
-        return call.json({"Descriptor": found.descriptor, "Platforms": found.platforms})
+        manifests = call.query.boolean("manifests")  # ours: the documents themselves, for `manifest inspect`
+        found = await call.while_connected(
+            registries.inspect(
+                call.path["name"],
+                given_credentials(call),
+                members=manifests,
+                insecure=call.query.boolean("insecure"),
+            )
+        )
+        shown: dict[str, Any] = {"Descriptor": found.descriptor, "Platforms": found.platforms}
+        if manifests:
+            shown["Manifest"] = found.data
+            if found.members is not None:
+                shown["Manifests"] = [
+                    {"Descriptor": descriptor, "Manifest": data} for descriptor, data in found.members
+                ]
+        return call.json(shown)
 
     return [
         Route("POST", "/auth", auth),

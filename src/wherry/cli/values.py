@@ -7,7 +7,7 @@ ValueError with docker's words. Kept apart, and imported only when such a flag i
 from __future__ import annotations
 
 from wherry.cli.flags import parse_bool, parse_int
-from wherry.cli.humanize import ram_in_bytes
+from wherry.model.sizes import ram_in_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

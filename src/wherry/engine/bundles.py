@@ -19,8 +19,9 @@ from wherry.engine import etc_files
 from wherry.engine.containers.layout import Layout
 from wherry.engine.working_dir import make_working_dir
 from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure, WherryError
+from wherry.linux import cdi as cdi_files
 from wherry.linux import devices, mounts, propagation, seccomp, users
-from wherry.model import links, security
+from wherry.model import cdi, links, security
 from wherry.model.config import ExecConfig, HostConfig
 from wherry.model.container import Container, MountPoint
 from wherry.model.devices import Device
@@ -115,6 +116,7 @@ class Bundles:
             block_devices={path: devices.block_number(path) for path in spec.limited_devices(settings)},
             seccomp=filter_spec,
             annotations=annotations,
+            edits=self._edits(settings),
         )
         return spec.build(container, inputs)
 
@@ -145,6 +147,13 @@ class Bundles:
             if container.config.working_dir:
                 make_working_dir(root.fd, container.config.working_dir)
             return users.resolve(root.fd, container.config.user, container.host.group_add)
+
+    def _edits(self, settings: HostConfig) -> list[cdi.Edits]:
+        """What the requested devices add. Raises SystemFailure, InvalidParameter."""
+        if not settings.device_requests:
+            return []
+        found = cdi_files.read(self._host.cdi_directories)
+        return cdi_files.numbered(cdi.select(cdi.wanted(settings.device_requests, found), found))
 
     def _seccomp(self, container: Container) -> tuple[spec.Json | None, dict[str, str]]:
         settings = container.host

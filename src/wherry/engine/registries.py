@@ -26,6 +26,7 @@ from wherry.registry.logins import log_in
 from wherry.registry.manifests import digest_like
 from wherry.registry.search import search
 
+MEMBERS_MAX = 32 << 20  # bytes of all manifests of an index that are told at once
 KINDS: dict[int, type[WherryError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound, 429: TooManyRequests}
 
 
@@ -35,6 +36,8 @@ class Distribution:
 
     descriptor: Descriptor
     platforms: list[dict[str, Any]]
+    data: bytes  # the manifest or index itself
+    members: list[tuple[Descriptor, bytes]] | None = None  # an index's manifests, where they were asked for
 
 
 class Registries:
@@ -52,17 +55,24 @@ class Registries:
         domain, rest = split_term(term)
         return wanted.choose(await search(self._client, domain, rest, limit, credentials))
 
-    async def inspect(self, name: str, credentials: Credentials) -> Distribution:
-        """Raises InvalidParameter, and what the registry says in its own words and with its status."""
+    async def inspect(
+        self, name: str, credentials: Credentials, *, members: bool = False, insecure: bool = False
+    ) -> Distribution:
+        """What the name means there; with `members` also the manifests that an index names.
+
+        Raises InvalidParameter, and what the registry says in its own words and with its status.
+        """
         reference = parse_any(name)
         if not isinstance(reference, Reference):
             raise SystemFailure("no manifest found for full image ID")
         reference = reference.with_default_tag()
-        repository = self._client.repository(reference, credentials)
+        repository = self._client.repository(reference, credentials, insecure=insecure)
         try:
             fetched = await repository.manifest(reference.digest or reference.tag)
             descriptor = Descriptor(media_type=fetched.media_type, digest=fetched.digest, size=len(fetched.data))
-            return Distribution(descriptor, await _platforms(repository, fetched.media_type, fetched.data))
+            platforms = await _platforms(repository, fetched.media_type, fetched.data)
+            found = await _members(repository, fetched.media_type, fetched.data) if members else None
+            return Distribution(descriptor, platforms, fetched.data, found)
         except WherryError as error:
             raise _plainly(error) from error
 
@@ -81,6 +91,19 @@ async def _platforms(repository: Repository, media_type: str, data: bytes) -> li
         raise InvalidParameter(f"invalid image configuration: {error}") from None
     names = ("architecture", "os", "os.version", "os.features", "variant")
     return [{name: value[name] for name in names if value.get(name)}]
+
+
+async def _members(repository: Repository, media_type: str, data: bytes) -> list[tuple[Descriptor, bytes]] | None:
+    """The manifests of an index, None for a manifest. Raises InvalidParameter where they are too much."""
+    document = parse(media_type, data)
+    if not isinstance(document, Index):
+        return None
+    found: list[tuple[Descriptor, bytes]] = []
+    for descriptor in document.manifests or []:
+        found.append((descriptor, (await repository.manifest(descriptor.digest)).data))
+        if sum(len(each) for _, each in found) > MEMBERS_MAX:
+            raise InvalidParameter(f"the manifests of the index have more than {MEMBERS_MAX} bytes")
+    return found
 
 
 async def read_small(repository: Repository, descriptor: Descriptor, most: int) -> bytes:

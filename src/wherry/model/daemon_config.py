@@ -14,6 +14,7 @@ from typing import Any
 
 from wherry.errors import InvalidParameter
 from wherry.model import registry_options
+from wherry.model.host import Host
 from wherry.model.registry_options import RegistryOptions
 
 DEFAULT_HOST = "unix:///run/wherry/wherry.sock"
@@ -40,6 +41,7 @@ class DaemonConfig:
     runtimes: Mapping[str, Path] = field(default_factory=dict)
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
+    cdi_spec_dirs: tuple[Path, ...] = Host.cdi_directories
     max_concurrent_downloads: int = RegistryOptions.max_concurrent_downloads
     max_concurrent_uploads: int = RegistryOptions.max_concurrent_uploads
     max_download_attempts: int = RegistryOptions.max_download_attempts
@@ -76,6 +78,10 @@ def _path(value: Any) -> Path:
     if not path.is_absolute():
         raise InvalidParameter(f"must be an absolute path, not {value!r}")
     return path
+
+
+def _paths(value: Any) -> tuple[Path, ...]:
+    return tuple(_path(entry) for entry in _texts(value))
 
 
 def _one_of(*choices: str) -> Callable[[Any], str]:
@@ -159,6 +165,7 @@ OPTIONS = (
     Option(
         "insecure-registries", "insecure_registries", _each(registry_options.insecure_registry), "insecure-registry"
     ),
+    Option("cdi-spec-dirs", "cdi_spec_dirs", _paths, "cdi-spec-dir"),
     Option("max-concurrent-downloads", "max_concurrent_downloads", _at_least_one),
     Option("max-concurrent-uploads", "max_concurrent_uploads", _at_least_one),
     Option("max-download-attempts", "max_download_attempts", _at_least_one),

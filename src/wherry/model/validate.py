@@ -381,9 +381,6 @@ def _refuse_what_is_not_done(config: Config, host: HostConfig, networking: Netwo
         if unknown := next((name for name in host.storage_opt if name != "size"), None):
             raise SystemFailure(f"Unknown option {unknown}")
         raise SystemFailure("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
-    for request in host.device_requests or ():
-        asked = " ".join(f"[{' '.join(group)}]" for group in request.capabilities or ())
-        raise SystemFailure(f'could not select device driver "{request.driver}" with capabilities: [{asked}]')
     for name in host.annotations or {}:
         _refuse(name.startswith("run.oci."), f"annotation {name}: annotations of the runtime's own are")
     if facts.selinux:

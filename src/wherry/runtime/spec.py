@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wherry.errors import SystemFailure
-from wherry.model import capabilities, devices, security
+from wherry.model import capabilities, cdi, devices, security
 from wherry.model.config import HostConfig, ThrottleDevice, Ulimit, WeightDevice
 from wherry.model.container import Container, MountPoint
 from wherry.model.devices import ANY, Device, DeviceRule
@@ -70,7 +70,8 @@ class SpecInputs:
     always made beforehand, so "" there means the host's. `mounts` are the record's, their sources there; `restrictions`
     are, by destination, the words for what the mounts of their sources forbid. `shm` is what /dev/shm shows when it is
     not the container's own. `seccomp` and `annotations` come from `wherry.linux.seccomp.as_spec`. `block_devices`
-    numbers the devices that limits name. `linked` are the variables that links give.
+    numbers the devices that limits name. `linked` are the variables that links give, `edits`
+    what devices add, their nodes numbered.
     """
 
     host: Host
@@ -92,6 +93,7 @@ class SpecInputs:
     block_devices: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     seccomp: Json | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
+    edits: Sequence[cdi.Edits] = ()
 
 
 def runtime_refusal(reason: str) -> SystemFailure:
@@ -130,6 +132,7 @@ def build(container: Container, inputs: SpecInputs) -> Json:
         spec["hostname"] = inputs.hostname
     if annotations := {**(host.annotations or {}), **inputs.annotations}:
         spec["annotations"] = annotations
+    cdi.apply(spec, inputs.edits)
     return spec
 
 

@@ -123,6 +123,8 @@ class Creator:
         for mount in container.mounts:
             if mount.type == "volume" and not mount.name:
                 mount.name = new_id()
+            if mount.type == "image" and not mount.image:
+                self._find_image(mount)
         return container, warnings
 
     def _name_others_by_id(self, host: HostConfig) -> None:
@@ -134,6 +136,14 @@ class Creator:
             kind, _, name = getattr(host, field).partition(":")
             if kind == "container":
                 setattr(host, field, f"container:{self._other(name).id}")
+
+    def _find_image(self, mount: MountPoint) -> None:
+        """Raises InvalidParameter: clients take a NotFound for the container's image and pull that."""
+        try:
+            image = self._images.resolve(mount.source)
+        except NotFound as error:
+            raise InvalidParameter(f'invalid mount config for type "image": {error}') from None
+        mount.image, mount.chain_id = image.id, image.chain_id
 
     def _links(self, host: HostConfig) -> dict[str, Link]:
         """The containers of `--link` by alias, the first of an alias; they leave the configuration for the record.
@@ -202,7 +212,8 @@ class Creator:
         failpoint("create.files-made")
 
     def _make_files(self, container: Container, volumes: dict[str, Volume], working_dir: bool) -> None:
-        self._snapshots.prepare(container.id, container.chain_id)
+        for key, chain_id in container.snapshots.items():
+            self._snapshots.prepare(key, chain_id)
         Layout(self._host.roots, container.id).durable.mkdir(parents=True, exist_ok=True, mode=0o700)
         no_copy = {mount.destination for mount in container.mounts if mount.no_copy or mount.subpath}
         seeded = {place: volume for place, volume in volumes.items() if place not in no_copy}
