@@ -32,6 +32,7 @@ TESTS = {
     "git": "listing the tracked files",
     "iproute2": "looking at links from outside",
     "kmod": "the virtual machine's modules",
+    "openssl": "certificates of the tests' own",
     "iptables": "living beside other firewalls",
     "qemu-system-x86": "the virtual machine",
 }

@@ -26,7 +26,7 @@ def tidy_images(engine: Engine) -> Iterator[None]:
                 engine.http.delete(f"/images/{name}", force=1)
 
 
-def build(engine: Engine, dockerfile: str, *files: Entry, body: bytes | None = None, **query: Any) -> Response:
+def build(engine: Engine, dockerfile: str, /, *files: Entry, body: bytes | None = None, **query: Any) -> Response:
     context = tar([Entry("Dockerfile", dockerfile.encode()), *files])
     return engine.http.request(
         "POST", "/build", body=body or context, headers={"Content-Type": "application/x-tar"}, **{"rm": 1, **query}

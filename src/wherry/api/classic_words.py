@@ -80,6 +80,8 @@ def unused_arguments(dockerfile: bytes, given: Mapping[str, str]) -> list[str]:
 
 def with_classic_history(target: Target, files: FileList, labels: Mapping[str, str]) -> Target:
     """The target with the entries that the classic builder would write, one for each step, in its words."""
+    if not _own_steps(target) and not labels and target.base is not None:
+        return msgspec.structs.replace(target, history=(), config={})  # the image itself
     config = {key: value for key, value in target.config.get("config", {}).items() if key != "ArgsEscaped"}
     return msgspec.structs.replace(
         target, history=tuple(_entries(target, files, labels)), config={**target.config, "config": config}

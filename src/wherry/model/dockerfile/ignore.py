@@ -15,6 +15,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from wherry.errors import InvalidParameter
 from wherry.model.gotext import quote
@@ -128,14 +129,23 @@ class _Pattern:
     matches: Callable[[str], object]
 
     def may_match_below(self, directory: Sequence[str]) -> bool:
-        """True if in doubt: plain components are compared, from the first wildcard on all is possible."""
+        """Component by component; from the first `**` on all is possible."""
         parts = self.text.split("/")
         for part, component in zip(parts, directory, strict=False):
-            if _WILDCARD.search(part):
+            if "**" in part:
                 return True
-            if part != component:
+            if not _component(part)(component):
                 return False
         return len(parts) > len(directory)
+
+
+@lru_cache(maxsize=256)
+def _component(part: str) -> Callable[[str], object]:
+    """Of one component; brackets that hold a slash are never sure."""
+    try:
+        return _matcher(part)
+    except (ValueError, re.error):
+        return lambda component: True
 
 
 _WILDCARD = re.compile(r"[*?\[\\]")

@@ -221,7 +221,8 @@ def parse(node: Node) -> Instruction:
     reader = _READERS.get(node.keyword)
     try:
         if reader is None:
-            raise DockerfileError(suggesting(f"unknown instruction: {node.name}", node.name, KEYWORD_NAMES, fold=True))
+            names = KEYWORDS if node.name.islower() else [keyword.upper() for keyword in KEYWORDS]
+            raise DockerfileError(suggesting(f"unknown instruction: {node.name}", node.name, names, fold=True))
         return reader(node)
     except DockerfileError as error:
         raise ParseError(f"dockerfile parse error on line {node.lines.first}: {error}", node.lines) from None
@@ -328,16 +329,13 @@ def _run(node: Node) -> Run:
         check_unexpanded(mount)
     network = flags.text("network") or "default"
     if network not in ("default", "none", "host"):
-        raise DockerfileError(suggesting(f"unsupported network mode {quote(network)}", network, _NETWORKS))
+        raise DockerfileError(f"invalid network mode {quote(network)}")
     security = flags.text("security") or "sandbox"
     if security not in ("sandbox", "insecure"):
         raise DockerfileError(f"security {quote(security)} is not valid")
     if flags.texts("device"):
         raise DockerfileError("RUN --device is not supported: no CDI devices are given to builds")
     return Run(_origin(node), _command_line(node), mounts, network, security)
-
-
-_NETWORKS = ("default", "none", "host")
 
 
 def _copy(node: Node) -> CopyFiles:
@@ -487,7 +485,7 @@ def _shell(node: Node) -> Shell:
     if not node.arguments.words:
         raise DockerfileError("SHELL requires at least one argument")
     if not node.arguments.json:
-        raise DockerfileError(f"SHELL requires the arguments to be in JSON form, not: {node.original}")
+        raise DockerfileError("SHELL requires the arguments to be in JSON form")
     return Shell(_origin(node), node.arguments.words)
 
 
@@ -531,4 +529,3 @@ _READERS: dict[str, Callable[[Node], Instruction]] = {
     "volume": _volume,
     "workdir": _workdir,
 }
-KEYWORD_NAMES = tuple(keyword.upper() for keyword in KEYWORDS)

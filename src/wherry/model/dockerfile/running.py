@@ -55,6 +55,8 @@ def shell_args(state: State, command: CommandLine) -> tuple[str, ...]:
 
 def run(scope: Scope, state: State, instruction: Run, mounts: Sequence[tuple[RunMount, Source]]) -> None:
     """Raises DockerfileError."""
+    if instruction.security == "insecure":
+        raise DockerfileError("security.insecure is not allowed: builds are not given more than containers")
     options = scope.options
     inputs = _Inputs([state.vertex])
     code = instruction.origin.code
@@ -90,18 +92,17 @@ def run(scope: Scope, state: State, instruction: Run, mounts: Sequence[tuple[Run
 def _network(scope: Scope, instruction: Run) -> str:
     wanted = instruction.network if instruction.network != "default" else scope.options.network
     if wanted == "host" and scope.options.network != "host" and "network.host" not in scope.options.allow:
-        raise DockerfileError(
-            "granting entitlement network.host is not allowed by the build: give --allow network.host"
-        )
+        raise DockerfileError("network.host is not allowed: give the build --allow network.host")
     return "" if wanted == "default" else wanted
 
 
 def _with_arguments(state: State, args: Sequence[str]) -> str:
     """Behind what the ARGs are, as the history tells it: `|2 A=1 B=2 /bin/sh -c make`."""
-    values = {
-        definition.key: state.variables.get(definition.key, definition.value or "") for definition in state.arguments
-    }
-    named = [f"|{len(values)}", *(f"{key}={value}" for key, value in values.items())] if values else []
+    values = [
+        f"{definition.key}={state.variables.get(definition.key, definition.value or '')}"
+        for definition in state.arguments
+    ]
+    named = [f"|{len(values)}", *values] if values else []
     return " ".join([*named, *args])
 
 
@@ -134,7 +135,7 @@ def _with_documents(state: State, command: CommandLine, inputs: _Inputs) -> tupl
         name="[internal] preparing inline document",
     )
     inputs.mounts.append(Bind(_DOCUMENTS, inputs.index(made), "/"))
-    return CommandLine((posixpath.join(_DOCUMENTS, document.name),)), title
+    return CommandLine((posixpath.join(_DOCUMENTS, document.name),), shell=True), title
 
 
 def _summary(document: Heredoc) -> str:

@@ -69,17 +69,18 @@ def arg(scope: Scope, state: State, instruction: Arg) -> None:
     for definition in instruction.definitions:
         key = definition.key
         checks.check_secret_name(scope.checks, "ARG", key, lines)
-        value = scope.options.build_args.get(key)
-        if value is None and definition.value is not None:
+        default = None
+        if definition.value is not None:
             expansion = scope.lexer.expand(definition.value, state.variables)
             report_undefined(scope, state, instruction.origin, expansion.unmatched)
-            value = expansion.text
+            default = expansion.text
+        value = scope.options.build_args.get(key, default)
         if value is None:
             value = scope.global_args.get(key)
         if value is not None and key not in NOT_IN_ENVIRONMENT:
             state.set_variable(key, value)
         state.arguments = (*state.arguments, ArgDefinition(key, value))
-        written.append(key if value is None else f"{key}={value}")
+        written.append(key if default is None else f"{key}={default}")  # not what was given: that may be secret
     state.commit("ARG " + " ".join(written))
 
 
@@ -178,7 +179,7 @@ def _ports(scope: Scope, origin: Origin, word: str) -> list[str]:
     host, colon, rest = word.rpartition(":")
     text, _, protocol = rest.partition("/")
     if not text:
-        raise DockerfileError(f"invalid containerPort: {rest}" if colon else f"no port specified: {word}<empty>")
+        raise DockerfileError(f"No port specified: {word}<empty>")
     if colon:
         message = f"EXPOSE instruction should not define an IP address or host-port mapping, found '{word}'"
         scope.checks.report(checks.EXPOSE_INVALID_FORMAT, origin.lines, message)
@@ -188,7 +189,7 @@ def _ports(scope: Scope, origin: Origin, word: str) -> list[str]:
         scope.checks.report(checks.EXPOSE_PROTO_CASING, origin.lines, message)
     protocol = protocol.lower() or "tcp"
     if protocol not in ("tcp", "udp", "sctp"):
-        raise DockerfileError(f"invalid proto: {protocol}")
+        raise DockerfileError(f"Invalid proto: {protocol}")
     first, last = _range(text, "containerPort")
     return [f"{port}/{protocol}" for port in range(first, last + 1)]
 
@@ -201,7 +202,7 @@ def _range(text: str, what: str) -> tuple[int, int]:
             raise InvalidParameter(text)
         return parse_range(text)
     except (InvalidParameter, ValueError):
-        raise DockerfileError(f"invalid {what}: {text}") from None
+        raise DockerfileError(f"Invalid {what}: {text}") from None
 
 
 def user(scope: Scope, state: State, instruction: User) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from wherry.errors import InvalidParameter
 
-_SHOWN_AROUND = 3
 _BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 BLANK = re.compile(f"[{_BLANKS}]")
 """What Go's unicode.IsSpace calls a blank, which the reference's parser goes by."""
@@ -56,12 +55,13 @@ class ParseError(DockerfileError):
 
 
 def frame(name: str, text: str, lines: Lines) -> str:
-    """The lines with up to three before and after, those meant marked with an arrow."""
+    """The lines with two before and after, or one if they are several, those meant marked with an arrow."""
     source = text.split("\n")
     if not source:
         return ""
     first, last = max(lines.first, 1), max(lines.last, lines.first)
-    top, bottom = max(first - _SHOWN_AROUND, 1), min(last + _SHOWN_AROUND, len(source))
+    around = 2 if first == last else 1
+    top, bottom = max(first - around, 1), min(last + around, len(source))
     rule = "-" * 20
     shown = [
         f"{number:>4} | {'>>>' if first <= number <= last else '   '} {source[number - 1].rstrip(chr(13))}"
