@@ -123,7 +123,8 @@ class _Answering:
                 for step in target.steps
                 if step.vertex is not None and (image := build.image_of(step.vertex)) is not None
             }
-            self._log.plan(target, builds.cache.knows, bases)
+            known = (lambda state: False) if options.no_cache else builds.cache.knows
+            self._log.plan(target, known, bases)
             try:
                 image = await build.image(target, options.names)
             except NotFound as error:

@@ -82,10 +82,11 @@ def with_classic_history(target: Target, files: FileList, labels: Mapping[str, s
     """The target with the entries that the classic builder would write, one for each step, in its words."""
     if not _own_steps(target) and not labels and target.base is not None:
         return msgspec.structs.replace(target, history=(), config={})  # the image itself
+    history = tuple(_entries(target, files, labels))
+    if labels:  # a step of its own, the last one
+        target = msgspec.structs.replace(target, steps=(*target.steps, Step(_label_step(labels), stage=_last(target))))
     config = {key: value for key, value in target.config.get("config", {}).items() if key != "ArgsEscaped"}
-    return msgspec.structs.replace(
-        target, history=tuple(_entries(target, files, labels)), config={**target.config, "config": config}
-    )
+    return msgspec.structs.replace(target, history=history, config={**target.config, "config": config})
 
 
 def _entries(target: Target, files: FileList, labels: Mapping[str, str]) -> Iterator[HistoryStep]:
@@ -109,15 +110,22 @@ def _entries(target: Target, files: FileList, labels: Mapping[str, str]) -> Iter
             shell = " ".join(_words(entry.created_by))
         yield HistoryStep(f"{shell} {_NO_OPERATION}{blank}{text}", entry.vertex)
     if labels:
-        said = " ".join(f"{name}={value}" for name, value in sorted(labels.items()))
-        yield HistoryStep(f"{shell} {_NO_OPERATION} LABEL {said}")
+        yield HistoryStep(f"{shell} {_NO_OPERATION} {_label_step(labels)}")
+
+
+def _label_step(labels: Mapping[str, str]) -> str:
+    return " ".join(["LABEL", *(f"{name}={value}" for name, value in sorted(labels.items()))])
+
+
+def _last(target: Target) -> int:
+    return max((step.stage for step in target.steps), default=0)
 
 
 def _own_steps(target: Target) -> list[Step]:
     """The steps of the stages that the target's tree comes from, but for their FROM."""
     vertices = {entry.vertex for entry in target.history if entry.vertex is not None}
     stages = {step.stage for step in target.steps if step.vertex in vertices}
-    stages.add(max((step.stage for step in target.steps), default=0))
+    stages.add(_last(target))
     return [step for step in target.steps if step.stage in stages and step.text.split(maxsplit=1)[0].upper() != "FROM"]
 
 

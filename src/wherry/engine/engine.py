@@ -147,6 +147,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
             snapshots,
             blobs,
             networks,
+            defaults=lambda: settings.defaults,
             limit=config.build_cache_limit,
         )
         await builds.recover()

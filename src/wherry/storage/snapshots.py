@@ -106,11 +106,14 @@ class Snapshots(Protocol):
     def chains(self) -> set[str]:
         """All layers there are."""
 
-    def prepare(self, key: str, chain_id: str, places: Sequence[tuple[str, bool]] = ()) -> None:
+    def prepare(
+        self, key: str, chain_id: str, places: Sequence[tuple[str, bool]] = (), *, container: bool = True
+    ) -> None:
         """Make a writable snapshot on a chain ("" for an empty root). Raises NotFound, Conflict (key taken).
 
-        `places` are paths where something will be mounted, each with whether that is a directory: those that the chain
-        has not are there when the snapshot is mounted, and are none of its changes.
+        One for a `container` shows the places of the engine's own mounts. `places` are more paths where something will be
+        mounted, each with whether that is a directory: those that the chain has not are there when the snapshot is
+        mounted, and are none of its changes.
         """
 
     def mount_plan(self, key: str, *, volatile: bool) -> OverlayPlan:
@@ -196,7 +199,7 @@ class OverlaySnapshots:
     """Layers as unpacked directories for overlayfs.
 
     On disk: `layers/HEX/{fs,layer.json,mount-points}` (the last one once a container stands on it),
-    `active/KEY/{upper,work,chain,places}` where `chain` is a symlink whose target is the chain ID, `empty` and
+    `active/KEY/{upper,work,chain,places,bare}` where `chain` is a symlink whose target is the chain ID, `empty` and
     `empty-mount-points` for images without layers, `staging` and `tmp`, where layers and all else are made before they
     are renamed into place, and `trash`, where everything is moved to before it is deleted.
     """
@@ -266,9 +269,12 @@ class OverlaySnapshots:
     def chains(self) -> set[str]:
         return {f"sha256:{name}" for name in os.listdir(self._layers)}
 
-    def prepare(self, key: str, chain_id: str, places: Sequence[tuple[str, bool]] = ()) -> None:
+    def prepare(
+        self, key: str, chain_id: str, places: Sequence[tuple[str, bool]] = (), *, container: bool = True
+    ) -> None:
         top = self._directories(chain_id)[0] if chain_id else str(self._empty)
-        self._make_mount_points(chain_id)
+        if container:
+            self._make_mount_points(chain_id)
         making = self._new(self._temporary)
         try:
             upper = making / "upper"
@@ -278,7 +284,10 @@ class OverlaySnapshots:
             os.chown(upper, like.st_uid, like.st_gid)
             os.chmod(upper, stat.S_IMODE(like.st_mode))
             os.symlink(chain_id or "none", making / "chain")
-            self._make_places(making / "places", chain_id, places)
+            if places:
+                self._make_places(making / "places", chain_id, places)
+            if not container:
+                (making / "bare").touch()
             failpoint("snapshots.prepare.made")
             with self._lock:
                 if chain_id and not self._has(chain_id):
@@ -292,10 +301,10 @@ class OverlaySnapshots:
     def mount_plan(self, key: str, *, volatile: bool) -> OverlayPlan:
         chain_id = self.chain_of(key)
         lower = self._directories(chain_id) or (str(self._empty),)
-        mount_points = self._mount_points_path(chain_id)
-        if mount_points.exists():
-            lower = (str(mount_points), *lower)
         path = self._active_path(key)
+        mount_points = self._mount_points_path(chain_id)
+        if mount_points.exists() and not (path / "bare").exists():
+            lower = (str(mount_points), *lower)
         if (path / "places").exists():
             lower = (str(path / "places"), *lower)
         return OverlayPlan(lower, str(path / "upper"), str(path / "work"), volatile, _PLAIN)

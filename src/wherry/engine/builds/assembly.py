@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from wherry.engine.builds.bases import Puller
 from wherry.engine.builds.cache import Cache
 from wherry.engine.builds.mounts import CacheMounts
@@ -12,6 +14,7 @@ from wherry.engine.containers.needs import NetworkPlane
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.images.service import Images
 from wherry.linux.seccomp import Profiles
+from wherry.model.container_defaults import ContainerDefaults
 from wherry.model.host import Host
 from wherry.storage.blobs import Blobs
 from wherry.storage.content import Contents
@@ -30,6 +33,7 @@ def make_builds(
     blobs: Blobs,
     networks: NetworkPlane,
     *,
+    defaults: Callable[[], ContainerDefaults],
     limit: int,
 ) -> Builds:
     """The service over the engine's others. `cache` has been announced to the keeper of files before it recovered."""
@@ -42,6 +46,7 @@ def make_builds(
         lambda container_id: None,
         host_gateway=networks.host_gateway,
         takes_bpf=lambda container: runtimes.of(container).takes_bpf,
+        ulimits=lambda container: defaults().limits(container.host.ulimits),
     )
     shop = Shop(
         host=host,
@@ -55,5 +60,6 @@ def make_builds(
         contents=Contents(root / "contents"),
         cache_mounts=CacheMounts(root / "mounts", cache, database),
         scratch=scratch,
+        defaults=defaults,
     )
     return Builds(shop, images, puller, database, cache, root, limit=limit)

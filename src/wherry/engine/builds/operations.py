@@ -76,10 +76,10 @@ class Operations:
         shop, base, key = self._shop, job.base, new_id()
 
         def blocking() -> KeptLayer | None:
-            shop.snapshots.prepare(key, base.chain_id)
+            shop.snapshots.prepare(key, base.chain_id, container=False)
             failpoint("builds.file.prepared")
             try:
-                with open_view(ViewPlan(shop.plan(key, base)), shop.scratch) as view:
+                with open_view(ViewPlan(shop.snapshots.mount_plan(key, volatile=True)), shop.scratch) as view:
                     work(view)
                 return shop.keep(key, base, job.settings)
             finally:

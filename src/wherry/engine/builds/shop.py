@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -18,8 +18,9 @@ from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.images.admission import Admission, KeptLayer
 from wherry.linux.views import View, open_view
 from wherry.model import build_graph as graph
+from wherry.model.container_defaults import ContainerDefaults
 from wherry.model.host import Host
-from wherry.model.mount_plans import OverlayPlan, ViewPlan
+from wherry.model.mount_plans import ViewPlan
 from wherry.storage.blobs import Blobs
 from wherry.storage.content import Contents
 from wherry.storage.image_records import LayerBlob
@@ -55,7 +56,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Shop:
-    """See the module. `scratch` is an empty directory where views are put together."""
+    """See the module. `scratch` is an empty directory where views are put together, `defaults` are containers'."""
 
     host: Host
     runtimes: Runtimes
@@ -68,6 +69,7 @@ class Shop:
     contents: Contents
     cache_mounts: CacheMounts
     scratch: Path
+    defaults: Callable[[], ContainerDefaults]
 
     @contextlib.contextmanager
     def view(self, tree: Tree) -> Iterator[View]:
@@ -83,11 +85,6 @@ class Shop:
             return
         with self.view(result) as view:
             yield RootTree(view.root)
-
-    def plan(self, key: str, base: Tree) -> OverlayPlan:
-        """How to mount a snapshot without the places of a container's own mounts. Blocking."""
-        plan = self.snapshots.mount_plan(key, volatile=True)
-        return replace(plan, lower=self.snapshots.view_plan(base.chain_id).lower)
 
     def keep(self, key: str, base: Tree, settings: Settings) -> KeptLayer | None:
         """What was written in a snapshot, as a layer; None if nothing was. Blocking."""

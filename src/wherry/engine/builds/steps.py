@@ -123,8 +123,8 @@ class Step:
         names = shop.runtimes.by_name
         networking = NetworkingConfig()
         validate.validate(config, host, networking, shop.host, exists=os.path.exists, runtimes=names)
-        validate.adapt(host, shop.host, shop.runtimes.default)
-        if late := spec.late_limits(host):
+        validate.adapt(host, shop.host, shop.runtimes.default, shop.defaults().shm_size)
+        if late := spec.late_limits(shop.defaults().limits(host.ulimits)):
             raise InvalidParameter(f"ulimit {late[0].name.lower()}={late[0].soft}: a build's process needs 64 at least")
         return Container(
             id=self.id,
@@ -174,8 +174,8 @@ class Step:
             key = f"{self.id}-{number}"
             base = result if isinstance(result, Tree) else Tree()
             self._snapshots.append(key)
-            shop.snapshots.prepare(key, base.chain_id)
-            plan = shop.plan(key, base)
+            shop.snapshots.prepare(key, base.chain_id, container=False)
+            plan = shop.snapshots.mount_plan(key, volatile=True)
             mounts.mount_overlay(plan, part)
             if isinstance(result, Files):
                 self._fill(part, result, mount.source)
