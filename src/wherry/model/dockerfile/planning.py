@@ -99,14 +99,25 @@ async def plan_dockerfile(data: bytes, options: PlanOptions, images: BaseImages)
     return await _Planner(data, options).plan(images)
 
 
-async def check_dockerfile(data: bytes, options: PlanOptions, images: BaseImages) -> list[Finding]:
-    """What the build checks say of all stages, or of those that the target needs if one is given.
+@dataclass(frozen=True)
+class Checked:
+    """What the build checks found, by place, and why the file cannot be built at all, if so."""
 
-    Raises DockerfileError where the file could not be built at all, and if its findings are to be errors.
-    """
-    planner = _Planner(data, options, every_stage=not options.target)
-    await planner.plan(images)
-    return planner.checks.sorted()
+    findings: tuple[Finding, ...]
+    error: DockerfileError | None = None
+
+
+async def check_dockerfile(data: bytes, options: PlanOptions, images: BaseImages) -> Checked:
+    """All stages are looked at, or those that the target needs if one is given. Raises what `images` raises."""
+    try:
+        planner = _Planner(data, options, every_stage=not options.target)
+    except DockerfileError as error:
+        return Checked((), error)
+    try:
+        await planner.plan(images)
+    except DockerfileError as error:
+        return Checked(tuple(planner.checks.sorted()), error)
+    return Checked(tuple(planner.checks.sorted()))
 
 
 @dataclass(eq=False)
