@@ -28,9 +28,12 @@ ENGINE = {
 """Package -> what it is for."""
 
 TESTS = {
+    "apache2-utils": "passwords of a test registry",
+    "docker-registry": "the test registry",
     "e2fsprogs": "the virtual machine's disk",
     "git": "listing the tracked files",
     "iproute2": "looking at links from outside",
+    "openssl": "a certificate authority for tests",
     "kmod": "the virtual machine's modules",
     "iptables": "living beside other firewalls",
     "qemu-system-x86": "the virtual machine",
