@@ -35,6 +35,7 @@ TESTS = {
     "iproute2": "looking at links from outside",
     "openssl": "a certificate authority for tests",
     "kmod": "the virtual machine's modules",
+    "openssl": "certificates of the tests' own",
     "iptables": "living beside other firewalls",
     "qemu-system-x86": "the virtual machine",
 }

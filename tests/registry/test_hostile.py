@@ -14,7 +14,7 @@ from aiohttp import web
 
 from tests.registry.conftest import FAST
 from tests.support.certificates import Authority
-from tests.support.registries import PASSWORD, USER, Scripted, Tokens, raw_server, scripted
+from tests.support.registries import PASSWORD, USER, Scripted, Tokens, raw_server, scripted, server_context
 from wherry.errors import NotFound, WherryError
 from wherry.model.credentials import Credentials
 from wherry.model.manifests import MEDIA_INDEX, MEDIA_MANIFEST, Descriptor
@@ -573,10 +573,10 @@ async def test_no_credentials_for_a_plain_realm_of_a_registry_on_tls(
     settings: RegistrySettings, authority: Authority, registry: Scripted
 ) -> None:
     tokens = Tokens(registry)
-    async with scripted(authority.server_context("IP:127.0.0.1")) as secure:
+    async with scripted(server_context(authority, "IP:127.0.0.1")) as secure:
         folder = settings.certificate_folders[0] / secure.host
         folder.mkdir(parents=True)
-        (folder / "ca.crt").write_bytes(authority.certificate.read_bytes())
+        (folder / "ca.crt").write_bytes(authority.cert.read_bytes())
         secure.on("GET", "/v2/")(lambda request: _now(tokens.refusal()))
         tokens_path = "/v2/x/manifests/1"
         secure.answer("GET", tokens_path, MANIFEST, Content_Type=MEDIA_MANIFEST)

@@ -49,7 +49,7 @@ async def fetch(repository: Repository, descriptor: Descriptor, offset: int = 0)
 def trust(settings: RegistrySettings, registry: Registry, authority: Authority) -> Path:
     folder = settings.certificate_folders[0] / registry.host
     folder.mkdir(parents=True)
-    shutil.copy(authority.certificate, folder / "ca.crt")
+    shutil.copy(authority.cert, folder / "ca.crt")
     return folder
 
 
@@ -150,8 +150,8 @@ async def test_client_certificate(
         repository = client.repository(Reference(registry.host, "wt/x"))
         with pytest.raises(WherryError, match=r"remote error: tls: (bad certificate|certificate required)$"):
             await repository.tags()
-        pair = clients.sign("client")
-        shutil.copy(pair.certificate, folder / "client.cert")
+        pair = clients.issue("client")
+        shutil.copy(pair.cert, folder / "client.cert")
         shutil.copy(pair.key, folder / "client.key")
         await send(client.repository(Reference(registry.host, "wt/x")), b"data")
 

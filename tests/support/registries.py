@@ -45,10 +45,10 @@ def debian_registry(
     port = free_port()
     http: dict[str, Any] = {"addr": f"127.0.0.1:{port}"}
     if authority is not None:
-        pair = authority.sign("registry", "IP:127.0.0.1", "DNS:localhost")
-        http["tls"] = {"certificate": str(pair.certificate), "key": str(pair.key)}
+        pair = authority.issue("registry", "IP:127.0.0.1", "DNS:localhost")
+        http["tls"] = {"certificate": str(pair.cert), "key": str(pair.key)}
         if client_authority is not None:
-            http["tls"]["clientcas"] = [str(client_authority.certificate)]
+            http["tls"]["clientcas"] = [str(client_authority.cert)]
     config: dict[str, Any] = {
         "version": 0.1,
         "log": {"level": "error"},
@@ -69,7 +69,7 @@ def debian_registry(
         )
     try:
         _await_port(port, process, log)
-        yield Registry(f"127.0.0.1:{port}", authority.certificate if authority else None, log)
+        yield Registry(f"127.0.0.1:{port}", authority.cert if authority else None, log)
     finally:
         process.kill()
         process.wait()
@@ -219,6 +219,14 @@ async def raw_server(
         server.close()
         for task in list(tasks):
             task.cancel()
+
+
+def server_context(authority: Authority, *names: str) -> ssl.SSLContext:
+    """For a server of these names (`DNS:…`, `IP:…`)."""
+    pair = authority.issue("server", *names)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    return context
 
 
 class Tokens:

@@ -35,6 +35,7 @@ STRUCTS: dict[str, str] = {
     "DriverConfig": "mount.Driver",
     "VolumeOptions": "mount.VolumeOptions",
     "TmpfsOptions": "mount.TmpfsOptions",
+    "ImageOptions": "mount.ImageOptions",
     "Mount": "mount.Mount",
     "EndpointIPAM": "network.EndpointIPAMConfig",
     "EndpointConfig": "network.EndpointSettings",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,18 +15,21 @@ from wherry.api.rawstream import ClientGone
 from wherry.api.server import Answer
 from wherry.engine.images.removal import Removed
 from wherry.engine.images.service import Images
+from wherry.engine.transfers.pulls import Pulls
+from wherry.engine.transfers.pushes import Pushes
 from wherry.errors import InvalidParameter, NotSupported, SystemFailure
+from wherry.model.credentials import decode as decode_credentials
 from wherry.model.filters import Filters
 from wherry.model.image import Image, config_json
 from wherry.model.image_filters import Listed
-from wherry.model.reference import parse, parse_target
+from wherry.model.reference import Reference, check_digest, parse, parse_target
 from wherry.model.timestamps import SECOND, ZERO, rfc3339_nano
 
 _encode = msgspec.json.Encoder().encode
 NOT_COUNTED = -1
 
 
-def routes(images: Images) -> list[Route]:
+def routes(images: Images, pulls: Pulls, pushes: Pushes) -> list[Route]:
     """The routes of this file."""
 
     async def list_images(call: Call) -> Answer:
@@ -107,16 +112,27 @@ def routes(images: Images) -> list[Route]:
         await response.write_eof()
         return response
 
+    async def pull(call: Call) -> Answer:
+        query = call.query
+        reference = _pulled(query.text("fromImage"), query.text("tag"))
+        credentials = decode_credentials(call.headers.get("X-Registry-Auth", ""))
+        messages = pulls.pull(reference, platform=query.text("platform"), credentials=credentials)
+        return await _transfer(call, messages)
+
+    async def push(call: Call) -> Answer:
+        header = call.headers.get("X-Registry-Auth", "")
+        if not header:
+            raise InvalidParameter("bad parameters and missing X-Registry-Auth: invalid X-Registry-Auth header: EOF")
+        reference = parse(call.path["name"])
+        if tag := call.query.text("tag"):
+            reference = reference.with_tag(tag)
+        messages = pushes.push(reference, credentials=decode_credentials(header))
+        return await call.while_connected(_transfer(call, messages))
+
     async def create(call: Call) -> Answer:
         query = call.query
-        if name := query.text("fromImage"):
-            reference = parse(name)
-            if tag := query.text("tag"):
-                reference = reference if ":" in tag else reference.with_tag(tag)
-            raise NotSupported(
-                f"cannot pull {reference.with_default_tag().familiar}: this engine does not pull from registries yet;"
-                " bring the image here with load or import"
-            )
+        if query.text("fromImage"):
+            return await call.while_connected(pull(call))
         source = query.text("fromSrc")
         if source != "-":
             raise NotSupported(
@@ -144,9 +160,34 @@ def routes(images: Images) -> list[Route]:
         Route("GET", "/images/{name:.*}/json", inspect),
         Route("GET", "/images/{name:.*}/history", history),
         Route("GET", "/images/{name:.*}/get", save_one),
+        Route("POST", "/images/{name:.*}/push", push),
         Route("POST", "/images/{name:.*}/tag", tag),
         Route("DELETE", "/images/{name:.*}", remove),
     ]
+
+
+def _pulled(name: str, tag: str) -> Reference:
+    """What `fromImage` and `tag`, which may be a digest, name together. Raises InvalidParameter in Docker's words."""
+    reference = parse(name)
+    if not tag:
+        return reference
+    if ":" not in tag:
+        return reference.with_tag(tag)
+    check_digest(tag)
+    return replace(reference, tag="", digest=tag)
+
+
+async def _transfer(call: Call, messages: AsyncGenerator[dict[str, Any], None]) -> Answer:
+    """As `_progress`, but what fails before the first message is a refusal with a status."""
+    async with aclosing(messages):
+        first = await anext(messages)
+
+        async def all_of_them() -> AsyncIterator[dict[str, Any]]:
+            yield first
+            async for message in messages:
+                yield message
+
+        return await _progress(call, all_of_them())
 
 
 async def _progress(call: Call, messages: AsyncIterator[dict[str, Any]]) -> Answer:

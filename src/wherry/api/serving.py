@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
@@ -60,7 +61,7 @@ def routes(engine: Engine) -> list[Route]:
         *execs.routes(engine.execs),
         *files.routes(engine.files, engine.commits),
         *registries.routes(Registries(engine.registries)),
-        *images.routes(engine.images),
+        *images.routes(engine.images, engine.pulls, engine.pushes),
         *volumes.routes(engine.volumes),
         *disk_usage.routes(engine.disk_usage, ImageNames(engine.images).id_of),
         *networks.routes(engine.networks, engine.containers.all, engine.containers.connector),
@@ -70,7 +71,9 @@ def routes(engine: Engine) -> list[Route]:
 
 
 @asynccontextmanager
-async def open_api(engine: Engine, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
-    """Serve the engine on listening sockets until the block ends."""
-    async with Listener(App(routes(engine)), sockets):
+async def open_api(
+    engine: Engine, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
+    """Serve the engine on listening sockets until the block ends; with `tls`, those of TCP speak it."""
+    async with Listener(App(routes(engine)), sockets, tls=tls):
         yield

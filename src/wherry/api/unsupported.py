@@ -26,8 +26,6 @@ OPERATIONS: tuple[tuple[str, str, str], ...] = (
     ("POST", "/build/cancel", "cancelling a build"),
     ("POST", "/session", "build sessions (BuildKit)"),
     ("POST", "/grpc", "build sessions (BuildKit)"),
-    ("POST", "/images/create", "pulling images (pull)"),
-    ("POST", "/images/{image:.*}/push", "pushing images (push)"),
     ("PUT", "/volumes/{volume:.*}", "updating cluster volumes"),
 )
 
