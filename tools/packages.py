@@ -33,7 +33,6 @@ TESTS = {
     "e2fsprogs": "the virtual machine's disk",
     "git": "listing the tracked files",
     "iproute2": "looking at links from outside",
-    "openssl": "a certificate authority for tests",
     "kmod": "the virtual machine's modules",
     "openssl": "certificates of the tests' own",
     "iptables": "living beside other firewalls",
