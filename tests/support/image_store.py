@@ -68,7 +68,14 @@ class Store:
 
     def _left(self) -> list[str]:
         self.snapshots.purge()
-        places = ("snapshots/layers", "snapshots/active", "snapshots/tmp", "blobs/sha256", "blobs/tmp")
+        places = (
+            "snapshots/layers",
+            "snapshots/active",
+            "snapshots/tmp",
+            "snapshots/staging",
+            "blobs/sha256",
+            "blobs/tmp",
+        )
         return [f"{place}/{name}" for place in places for name in os.listdir(self.root / place)]
 
 

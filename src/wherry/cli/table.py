@@ -934,6 +934,45 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     (
+        (
+            "image pull",
+            "pull",
+        ),
+        "[OPTIONS] NAME[:TAG|@DIGEST]",
+        "Download an image from a registry",
+        (1, 1),
+        "transfers:pull",
+        (
+            ("all-tags", "a", "bool", "Download all tagged images in the repository"),
+            ("disable-content-trust", "", "bool", "Skip image verification (default true)"),
+            ("platform", "", "string", "Set platform if server is multi-platform capable"),
+            ("quiet", "q", "bool", "Suppress verbose output"),
+        ),
+    ),
+    (
+        (
+            "image push",
+            "push",
+        ),
+        "[OPTIONS] NAME[:TAG]",
+        "Upload an image to a registry",
+        (1, 1),
+        "transfers:push",
+        (
+            ("all-tags", "a", "bool", "Push all tags of an image to the repository"),
+            ("disable-content-trust", "", "bool", "Skip image signing (default true)"),
+            (
+                "platform",
+                "",
+                "string",
+                "Push a platform-specific manifest as a single-platform image to the registry.\nImage index won't be "
+                "pushed, meaning that other manifests, including attestations won't be preserved.\n"
+                "'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)",
+            ),
+            ("quiet", "q", "bool", "Suppress verbose output"),
+        ),
+    ),
+    (
         ("search",),
         "[OPTIONS] TERM",
         "Search Docker Hub for images",
@@ -977,8 +1016,8 @@ GLOBAL_FLAGS: tuple[Flag, ...] = (
 LATER = frozenset(
     (
         *"build builder buildx checkpoint compose config context".split(),
-        *"node plugin pull push secret service stack swarm trust".split(),
-        *(f"image {name}" for name in "build pull push".split()),
+        *"node plugin secret service stack swarm trust".split(),
+        "image build",
         *(f"manifest {name}" for name in "annotate create push rm".split()),
         "volume update",
     )
