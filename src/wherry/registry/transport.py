@@ -266,9 +266,8 @@ def _failure(method: str, url: str, error: BaseException) -> RegistryError:
         case aiohttp.ClientConnectorDNSError():
             return network_error(method, url, f"dial tcp: lookup {where}: no such host", retryable=False)
         case aiohttp.ClientProxyConnectionError():
-            return network_error(
-                method, url, f"proxyconnect tcp: {_connect_words(where or '', cause)}", retryable=False
-            )
+            words = _connect_words(f"{error.host}:{error.port}", cause)
+            return network_error(method, url, f"proxyconnect tcp: {words}", retryable=False)
         case aiohttp.ClientHttpProxyError():
             return network_error(method, url, f"proxy: {error.status} {error.message}", retryable=error.status >= 500)
         case aiohttp.ConnectionTimeoutError() | aiohttp.ServerTimeoutError() | TimeoutError():
