@@ -112,8 +112,8 @@ class Snapshots(Protocol):
         """Make a writable snapshot on a chain ("" for an empty root). Raises NotFound, Conflict (key taken).
 
         One for a `container` shows the places of the engine's own mounts. `places` are more paths where something is
-        mounted later, each with whether that is a directory: those that the chain has not are there when the snapshot is
-        mounted, and are none of its changes.
+        mounted later, each with whether that is a directory: those that the chain has not are there in the mounted
+        snapshot, and are none of its changes.
         """
 
     def mount_plan(self, key: str, *, volatile: bool) -> OverlayPlan:
