@@ -28,6 +28,8 @@ ENGINE = {
 """Package -> what it is for."""
 
 TESTS = {
+    "apache2-utils": "passwords of a test registry",
+    "docker-registry": "the test registry",
     "e2fsprogs": "the virtual machine's disk",
     "git": "listing the tracked files",
     "iproute2": "looking at links from outside",
