@@ -11,7 +11,8 @@ make it reach more; then each stage is carried out in its order. Only the base i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol, TypeVar
 
 from msgspec import Struct, field
 
