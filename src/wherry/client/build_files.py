@@ -152,7 +152,9 @@ class Directory:
             kept = not out.ignored and (not taken or into.ignored)
             folder = child.is_dir(follow_symlinks=False)
             if not kept and not folder:
-                continue
+                if out.ignored or not child.is_symlink() or not taken_below(taken, text):
+                    continue
+                kept = True  # a link on the way to something that is asked for
             if not kept and out.ignored and not rules.may_hold_exceptions(text):
                 continue
             if not kept and taken and not taken_below(taken, text):
