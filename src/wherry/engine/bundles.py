@@ -65,10 +65,10 @@ class Bundles:
 
     def write(
         self, container: Container, layout: Layout, netns: str | None, sources: Mapping[str, str] | None = None
-    ) -> None:
+    ) -> spec.Json:
         """config.json and the files of /etc of a container whose root is mounted. `netns` None: the host's network.
 
-        `sources` replace those of the record's mounts, by destination.
+        `sources` replace those of the record's mounts, by destination. Returns what config.json says.
         Raises SystemFailure, InvalidParameter, Conflict or NotFound in Docker's words.
         """
         config = self.make(container, layout, netns, sources or {})
@@ -76,6 +76,7 @@ class Bundles:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(_encode(config))
+        return config
 
     def make(self, container: Container, layout: Layout, netns: str | None, sources: Mapping[str, str]) -> spec.Json:
         """The spec that `write` writes; makes the files of /etc, the working directory and missing bind sources."""

@@ -38,7 +38,7 @@ from wherry.errors import InvalidParameter, Unavailable
 from wherry.linux import host as hosts
 from wherry.linux.inotify import Watcher
 from wherry.linux.sealed import sealed_copy
-from wherry.model.host import DEFAULT_DATA, DEFAULT_RUN, Host, Roots
+from wherry.model.host import DEFAULT_DATA, DEFAULT_RUN, CgroupLayout, Host, Roots
 from wherry.registry.client import RegistryClient
 from wherry.runtime.oci import Runtime
 from wherry.storage.blobs import Blobs
@@ -157,7 +157,13 @@ def _runtimes(host: Host, config: EngineConfig, stack: contextlib.AsyncExitStack
         sealed = sealed_copy(found["crun"].path)
         stack.callback(os.close, sealed)
         program = Path(f"/proc/{os.getpid()}/fd/{sealed}")
-        found["crun"] = replace(found["crun"], program=program, familiar=True, takes_bpf=True)
+        found["crun"] = replace(
+            found["crun"],
+            program=program,
+            familiar=True,
+            takes_bpf=True,
+            lets_enter=host.cgroups is not CgroupLayout.V2,
+        )
     found |= {name: Runtime(name, path, state) for name, path in config.runtimes.items()}
     if not found:
         raise Unavailable("neither crun nor runc is installed: apt-get install crun")

@@ -23,7 +23,7 @@ from wherry.linux import cgroups, processes
 from wherry.model.config import ExecConfig
 from wherry.model.container import Container, ProcessIdentity
 from wherry.model.failpoints import failpoint
-from wherry.model.host import CgroupLayout, Host
+from wherry.model.host import Host
 from wherry.model.ids import new_id
 from wherry.model.states import Status
 from wherry.runtime.attach import Hub, Session
@@ -219,7 +219,7 @@ class Execs:
         self._write_process(container, made.config, bundle / "process.json")
         failpoint("exec.prepared")
         runtime = self._runtimes.of(container)
-        if not runtime.familiar or self._host.cgroups is CgroupLayout.V2:
+        if not runtime.lets_enter:
             return runtime
         tasks = cgroups.tasks_files(Layout.of(self._host.roots, container).cgroup)
         return entering(runtime, container.id, tasks, bundle)

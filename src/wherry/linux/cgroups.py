@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,49 @@ def tasks_files(path: str) -> list[Path]:
     """The `tasks` file of a cgroup in each v1 hierarchy that has it: who writes 0 there enters."""
     found = (hierarchy / path.lstrip("/") / "tasks" for hierarchy in hierarchies())
     return [file for file in found if file.exists()]
+
+
+def make(path: str) -> list[Path]:
+    """Make a cgroup in every v1 hierarchy, where it is not there already; its `tasks` files. Raises SystemFailure."""
+    tasks = []
+    for hierarchy in hierarchies():
+        if (hierarchy / "tasks").exists():  # the v2 tree of a hybrid host has none
+            directory = hierarchy / path.lstrip("/")
+            try:
+                _make(hierarchy, directory)
+            except OSError as error:
+                raise SystemFailure(f"cannot make the cgroup {directory}: {error.strerror}") from None
+            tasks.append(directory / "tasks")
+    return tasks
+
+
+def _make(hierarchy: Path, directory: Path) -> None:
+    """With its parents. A new cpuset is empty and cannot be entered: it gets its parent's (cgroup-v1/cpusets.rst)."""
+    if directory == hierarchy:
+        return
+    try:
+        directory.mkdir()
+    except FileNotFoundError:
+        _make(hierarchy, directory.parent)
+        directory.mkdir(exist_ok=True)
+    except FileExistsError:
+        pass
+    if "cpuset" not in hierarchy.name.split(","):
+        return
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        file = directory / name
+        if not file.read_text().strip():
+            _make(hierarchy, directory.parent)
+            _put(file, (directory.parent / name).read_text())
+
+
+def holds(path: str, pid: int, hierarchies: int) -> bool:
+    """Whether a process is in a cgroup in that many v1 hierarchies (proc_pid_cgroup(5)).
+
+    By the paths' ends: their beginning depends on where the engine itself is.
+    """
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    return sum(line.endswith(path) and not line.startswith("0:") for line in lines) == hierarchies
 
 
 def oom_kills(layout: CgroupLayout, path: str) -> int:
@@ -125,16 +169,49 @@ def write(layout: CgroupLayout, path: str, plan: Sequence[Write]) -> None:
     done: list[Write] = []
     for step in plan:
         before = current(layout, path, step.controller, step.file)
-        file = _folder(layout, step.controller, path) / step.file
         try:
-            _put(file, step.value)
-        except OSError as error:
+            _write(layout, path, step)
+        except SystemFailure:
             for earlier in reversed([known for known in done if known.value]):
-                with contextlib.suppress(OSError):
-                    _put(_folder(layout, earlier.controller, path) / earlier.file, earlier.value)
-            reason = (error.strerror or str(error)).lower()
-            raise SystemFailure(f'failed to write "{step.value}": write {file}: {reason}') from None
+                with contextlib.suppress(SystemFailure):
+                    _write(layout, path, earlier)
+            raise
         done.append(Write(step.controller, step.file, before))
+
+
+def fill(layout: CgroupLayout, path: str, plan: Sequence[Write]) -> None:
+    """Write values into the files of a new cgroup, which goes if the kernel refuses one. Raises SystemFailure."""
+    for (controller, name), steps in itertools.groupby(plan, lambda step: (step.controller, step.file)):
+        file = f"{_folder(layout, controller, path)}/{name}"
+        value = ""
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                for step in steps:
+                    value = step.value
+                    os.write(descriptor, value.encode())
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise _refused(file, value, error) from None
+
+
+def _write(layout: CgroupLayout, path: str, step: Write) -> None:
+    file = _folder(layout, step.controller, path) / step.file
+    try:
+        _put(file, step.value)
+    except OSError as error:
+        raise _refused(file, step.value, error) from None
+
+
+def _refused(file: Path | str, value: str, error: OSError) -> SystemFailure:
+    reason = (error.strerror or str(error)).lower()
+    return SystemFailure(f'failed to write "{value}": write {file}: {reason}')
+
+
+def exists(layout: CgroupLayout, path: str, controller: str, file: str) -> bool:
+    """Whether a controller has a file in the cgroup; some kernels lack some."""
+    return (_folder(layout, controller, path) / file).exists()
 
 
 def _put(file: Path, value: str) -> None:

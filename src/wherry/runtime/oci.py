@@ -22,7 +22,8 @@ class Runtime:
 
     `program` is what is executed where that is not `path` itself. `familiar` is crun of a version whose internals have
     been tried: its first process waits on STATE/ID/exec.fifo, and STATE/ID with the cgroup is all that `delete` removes
-    of a container that has ended. `takes_bpf`: it accepts a compiled seccomp filter as an annotation.
+    of a container that has ended. `takes_bpf`: it accepts a compiled seccomp filter as an annotation. `lets_enter`: it
+    leaves cgroups alone if told to, and on this host processes can enter them by themselves (`runtime.entering`).
     """
 
     name: str
@@ -32,6 +33,7 @@ class Runtime:
     arguments: tuple[str, ...] = ()  # of the program, before everything else
     familiar: bool = False
     takes_bpf: bool = False
+    lets_enter: bool = False
 
     @property
     def executable(self) -> Path:
@@ -68,7 +70,23 @@ class Runtime:
     async def delete(self, container_id: str) -> None:
         """Remove the container, its processes and its cgroup, whatever state it is in; one unknown is fine."""
         if (self.state / container_id).exists():
+            if self.lets_enter:
+                with contextlib.suppress(FileNotFoundError, ValueError):  # the runtime died before it wrote them
+                    config = json.loads((self.state / container_id / "config.json").read_bytes())
+                    self.name_cgroup(container_id, config["linux"]["cgroupsPath"])
             await self._call("delete", "--force", container_id)
+
+    def name_cgroup(self, container_id: str, path: str) -> None:
+        """Note in the state of a container made without cgroups which one its process has entered (blocking).
+
+        What the runtime does later (pause, kill, delete) it then does there. Raises FileNotFoundError, ValueError.
+        """
+        folder = self.state / container_id
+        status = json.loads((folder / "status").read_bytes())
+        if not status["cgroup-path"]:
+            whole = folder / "status.new"
+            whole.write_text(json.dumps({**status, "cgroup-path": path}))
+            whole.replace(folder / "status")
 
     def forget(self, container_id: str) -> None:
         """Of a familiar runtime: drop the state of a container that has ended and whose cgroup is gone (blocking)."""

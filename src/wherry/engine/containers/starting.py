@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+from wherry.engine.containers.cgroup_entry import CgroupEntry
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.needs import NetworkPlane, SnapshotStore, VolumeStore
 from wherry.engine.containers.runtimes import Runtimes
@@ -30,11 +31,11 @@ from wherry.model.logging_options import limits
 from wherry.runtime.attach import Hub
 from wherry.runtime.conmon import Launch, Monitor, RuntimeRefused
 from wherry.runtime.oci import Runtime, start_failure
-from wherry.runtime.spec import late_limits
+from wherry.runtime.spec import Json, late_limits
 
-WriteBundle = Callable[[Container, Layout, str | None, Mapping[str, str]], None]
+WriteBundle = Callable[[Container, Layout, str | None, Mapping[str, str]], Json]
 """Write config.json and the generated /etc files, given the path of the network namespace to join, and the sources of
-mounts that are not where the record says, by destination (blocking)."""
+mounts that are not where the record says, by destination (blocking). Returns what config.json says."""
 
 HeldView = Callable[[str], contextlib.AbstractContextManager[View | None]]
 """The view of a container's files that somebody has open, which its root filesystem is then mounted for already."""
@@ -73,25 +74,44 @@ class Starter:
             raise SystemFailure("conmon is not installed: apt-get install conmon")
         layout, runtime = Layout.of(self._host.roots, container), self._runtimes.of(container)
         _check_log(container, layout)
-        launch = layout.launch(container)
+        launch, entry = layout.launch(container), CgroupEntry(self._host, layout, runtime)
         async with contextlib.AsyncExitStack() as undo, contextlib.AsyncExitStack() as until_joined:
-            # its first process joins its cgroup some ms from now: let the kernel's lock be warm by then
-            warm_up = asyncio.create_task(asyncio.to_thread(cgroups.warm_up, self._host.cgroups))
-            until_joined.push_async_callback(asyncio.wait, {warm_up})
+            cgroup = self._begin_cgroup(entry, runtime, until_joined)
             undo.push_async_callback(asyncio.to_thread, clear_bundle, layout)
             await asyncio.to_thread(make_bundle, layout)
             undo.push_async_callback(asyncio.to_thread, self._volumes.release, container.id)
+            undo.push_async_callback(asyncio.to_thread, entry.undo)
             undo.push_async_callback(abort, launch, runtime, self._host.boot_id)
-            async with Monitor(launch, binary, runtime) as monitor:  # loads itself while the rest is made
+            async with Monitor(launch, binary, entry.runtime) as monitor:  # loads itself while the rest is made
                 failpoint("start.monitor-spawned")
                 netns = await self._surroundings(container, layout, undo, until_joined)
                 self._save(container)  # addresses and ports, before a process can use them
-                sources = await asyncio.to_thread(self._take_volumes, container, layout)
-                await asyncio.to_thread(self._write_bundle, container, layout, netns, sources)
+                await cgroup
+                await asyncio.to_thread(self._write, container, layout, netns, entry)
                 failpoint("start.spec-written")
-                await self._create(container, monitor)
+                pid = await self._create(container, monitor)
+                await asyncio.to_thread(entry.complete, pid)
             await self._release(container, launch, runtime, hub)
             undo.pop_all()
+
+    def _begin_cgroup(
+        self, entry: CgroupEntry, runtime: Runtime, until_joined: contextlib.AsyncExitStack
+    ) -> Awaitable[object]:
+        """What the cgroup takes longest with, begun; to be awaited before the runtime is let go."""
+        if runtime.lets_enter:
+            making = asyncio.create_task(asyncio.to_thread(entry.prepare))
+            until_joined.push_async_callback(asyncio.wait, {making})
+            return making
+        # its first process joins its cgroup some ms from now: let the kernel's lock be warm by then
+        warm_up = asyncio.create_task(asyncio.to_thread(cgroups.warm_up, self._host.cgroups))
+        until_joined.push_async_callback(asyncio.wait, {warm_up})
+        return asyncio.sleep(0)
+
+    def _write(self, container: Container, layout: Layout, netns: str | None, entry: CgroupEntry) -> None:
+        """Everything that the runtime reads, and what it is to find."""
+        sources = self._take_volumes(container, layout)
+        spec = self._write_bundle(container, layout, netns, sources)
+        entry.arrange(spec["linux"]["resources"])
 
     async def _surroundings(
         self,
@@ -160,8 +180,8 @@ class Starter:
         until_joined.callback(os.close, activation.netns_fd)
         return f"/proc/{os.getpid()}/fd/{activation.netns_fd}"
 
-    async def _create(self, container: Container, monitor: Monitor) -> None:
-        """Let the monitor have the runtime create the container: its first process is there and waits."""
+    async def _create(self, container: Container, monitor: Monitor) -> int:
+        """Let the monitor have the runtime create the container: its first process, which waits."""
         monitor.go()
         try:
             pid = await monitor.created()
@@ -177,6 +197,7 @@ class Starter:
             raise SystemFailure(f"container {container.id} ended before it could be started: {monitor.errors()}")
         if container.sandbox.mode != "host":
             container.sandbox.netns = f"/proc/{pid}/ns/net"
+        return pid
 
     async def _release(self, container: Container, launch: Launch, runtime: Runtime, hub: Hub) -> None:
         """Connect who is attached, then let the process run."""
