@@ -19,25 +19,29 @@ from pathlib import Path
 from wherry.runtime.oci import Runtime
 
 SHELL = Path("/bin/sh")
-SCRIPT = "enter"
 NO_CGROUPS = "--cgroup-manager=disabled"
 
 
-def by_way_of(runtime: Runtime, folder: Path) -> Runtime:
-    """The runtime for one container's `create`, by way of the script that `write_script` puts into `folder`."""
-    return replace(runtime, program=SHELL, arguments=(str(folder / SCRIPT),))
+def with_script(runtime: Runtime, hierarchies: Sequence[str], path: Path) -> Runtime:
+    """A runtime whose processes can enter by themselves, with the script for it written to `path`.
+
+    `hierarchies` are the folders of the v1 hierarchies.
+    """
+    whole = path.with_suffix(".new")
+    whole.write_text(script_text(hierarchies, runtime.executable))
+    whole.replace(path)
+    return replace(runtime, hierarchies=tuple(hierarchies), entering=path)
 
 
-def write_script(runtime: Runtime, tasks: Sequence[Path], folder: Path) -> None:
-    """The script for one container. Without `tasks` (the files to write to) it leaves cgroups to the runtime."""
-    options = [NO_CGROUPS] if tasks else []
-    (folder / SCRIPT).write_text(script_text(tasks, runtime.executable, *options))
+def for_create(runtime: Runtime, cgroup: str) -> Runtime:
+    """The runtime for one container's `create` inside a cgroup such as `/wherry/ID`."""
+    return replace(runtime, program=SHELL, arguments=(str(runtime.entering), cgroup, NO_CGROUPS))
 
 
-def entering(runtime: Runtime, container_id: str, tasks: Sequence[Path], folder: Path) -> Runtime:
-    """The runtime for one exec, by way of a script and a state directory made in `folder` (blocking).
+def for_exec(runtime: Runtime, container_id: str, cgroup: str, folder: Path) -> Runtime:
+    """The runtime for one exec, with a state directory of its own made in `folder` (blocking).
 
-    `tasks` are the files to write to, one in each v1 hierarchy. Raises OSError if the container is gone.
+    Raises OSError if the container is gone.
     """
     own = runtime.state / container_id
     state = folder / "state" / container_id
@@ -47,12 +51,15 @@ def entering(runtime: Runtime, container_id: str, tasks: Sequence[Path], folder:
             (state / file.name).symlink_to(file)
     status = json.loads((own / "status").read_bytes())
     (state / "status").write_text(json.dumps({**status, "cgroup-path": ""}))
-    (folder / SCRIPT).write_text(script_text(tasks, runtime.executable))
-    return replace(by_way_of(runtime, folder), state=state.parent)
+    return replace(runtime, program=SHELL, arguments=(str(runtime.entering), cgroup), state=state.parent)
 
 
-def script_text(tasks: Sequence[Path], program: Path, *options: str) -> str:
-    """The script: a process that cannot enter everywhere does not run."""
-    enter = [f"echo 0 >{shlex.quote(str(file))}" for file in tasks]
-    words = shlex.join([str(program), *options])
-    return "\n".join(["set -e", *enter, f'exec {words} "$@"']) + "\n"
+def script_text(hierarchies: Sequence[str], program: Path) -> str:
+    """`sh SCRIPT CGROUP ARGUMENT...`: into that cgroup wherever there is one, then the program.
+
+    A process that cannot enter a cgroup that is there does not run. A container made before a hierarchy was mounted has
+    none in it.
+    """
+    files = [f'{shlex.quote(hierarchy)}"$cgroup/tasks"' for hierarchy in hierarchies]
+    enter = [f"if test -e {file}; then echo 0 >{file}; fi" for file in files]
+    return "\n".join(["set -e", "cgroup=$1", "shift", *enter, f'exec {shlex.quote(str(program))} "$@"']) + "\n"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from wherry.errors import SystemFailure
 from wherry.model.updates import Write
 
 Json = dict[str, Any]
@@ -36,7 +37,8 @@ _FILES: dict[tuple[str, str], tuple[str, str]] = {
     ("pids", "limit"): ("pids", "pids.max"),
 }
 
-# What every OCI runtime allows (config-linux.md, "Default Devices"), and making any node, which is not using it.
+# What Docker's runtime allows whatever the spec says: the default devices (config-linux.md), a VPN's /dev/net/tun, and
+# to make any node, which is not to use it.
 _ALWAYS_ALLOWED = (
     "c *:* m",
     "b *:* m",
@@ -49,6 +51,7 @@ _ALWAYS_ALLOWED = (
     "c 5:1 rwm",
     "c 136:* rwm",
     "c 5:2 rwm",
+    "c 10:200 rwm",
 )
 
 
@@ -59,21 +62,16 @@ class Plan:
     rules: tuple[Write, ...]
     limits: tuple[Write, ...]
 
-    @property
-    def controllers(self) -> set[str]:
-        """Whose files are written."""
-        return {write.controller for write in (*self.rules, *self.limits)}
 
+def planned(resources: Json, exists: Callable[[str, str], bool]) -> Plan:
+    """What brings `resources` into force. `exists` tells whether a controller has a file.
 
-def planned(resources: Json, exists: Callable[[str, str], bool]) -> Plan | None:
-    """What brings `resources` into force; None if there is anything among them that is not known here.
-
-    `exists` tells whether a controller has a file.
+    Raises SystemFailure for a resource that is not known here.
     """
     groups = resources.keys() - {"devices"}
     values = {(group, key): value for group in groups for key, value in resources[group].items()}
-    if values.keys() - _FILES.keys():
-        return None
+    if unknown := values.keys() - _FILES.keys():
+        raise SystemFailure(f"no file of a v1 cgroup is known for the resource {'.'.join(min(unknown))}")
     bfq = not exists("blkio", "blkio.weight")
     limits: list[Write] = []
     for name, (controller, file) in _FILES.items():

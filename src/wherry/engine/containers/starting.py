@@ -90,7 +90,9 @@ class Starter:
                 await asyncio.to_thread(self._write, container, layout, netns, entry)
                 failpoint("start.spec-written")
                 pid = await self._create(container, monitor)
-                await asyncio.to_thread(entry.complete, pid)
+                entry.check(pid)
+                if entry.limits:
+                    await asyncio.to_thread(entry.limit)
             await self._release(container, launch, runtime, hub)
             undo.pop_all()
 
@@ -98,7 +100,7 @@ class Starter:
         self, entry: CgroupEntry, runtime: Runtime, until_joined: contextlib.AsyncExitStack
     ) -> Awaitable[object]:
         """What the cgroup takes longest with, begun; to be awaited before the runtime is let go."""
-        if runtime.lets_enter:
+        if runtime.hierarchies:
             making = asyncio.create_task(asyncio.to_thread(entry.prepare))
             until_joined.push_async_callback(asyncio.wait, {making})
             return making
@@ -111,7 +113,7 @@ class Starter:
         """Everything that the runtime reads, and what it is to find."""
         sources = self._take_volumes(container, layout)
         spec = self._write_bundle(container, layout, netns, sources)
-        entry.arrange(spec["linux"]["resources"])
+        entry.rule(spec["linux"]["resources"])
 
     async def _surroundings(
         self,
@@ -269,6 +271,8 @@ def make_bundle(layout: Layout) -> None:
 
 def clear_bundle(layout: Layout) -> None:
     """Remove what one run leaves in the exec root; what is not there, or not any more, is fine."""
+    if not layout.bundle.exists():
+        return
     for directory in (layout.rootfs, layout.shm):
         mounts.unmount(directory)
         with contextlib.suppress(FileNotFoundError):
