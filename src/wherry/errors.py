@@ -32,6 +32,10 @@ class Conflict(WherryError):
     """The object's state, or another object, is in the way (409)."""
 
 
+class TooManyRequests(WherryError):
+    """A registry wants to be asked less often (429)."""
+
+
 class NotSupported(WherryError):
     """Known, but not done by this engine (501)."""
 

@@ -11,7 +11,7 @@ from tests.support.images import Entry, digest, folder, tar
 from tests.support.snapshots import MemorySnapshots
 from wherry.errors import Conflict, InvalidParameter, NotFound
 from wherry.model.image import next_chain_id
-from wherry.storage.snapshots import OverlaySnapshots, Snapshots
+from wherry.storage.snapshots import Layer, OverlaySnapshots, Snapshots
 
 BASE = tar([folder("etc"), Entry("etc/base", b"base\n")])
 TOP = tar([Entry("etc/top", b"top of it\n")])
@@ -40,6 +40,39 @@ def test_a_layer_is_named_by_its_chain(snapshots: Snapshots) -> None:
 def test_a_layer_that_is_there_is_not_read_again(snapshots: Snapshots) -> None:
     base = unpack(snapshots, BASE)
     assert snapshots.unpack(io.BytesIO(b"never read"), "", digest(BASE)) == base
+
+
+def test_staged_before_it_is_known_what_is_below(snapshots: Snapshots) -> None:
+    with snapshots.stage(io.BytesIO(TOP)) as staged:
+        assert staged.diff_id == digest(TOP)
+        assert snapshots.chains() == set()
+        base = unpack(snapshots, BASE)
+        top = snapshots.place(staged, base, digest(TOP))
+    assert top == next_chain_id(base, digest(TOP))
+    assert snapshots.layer(top) == Layer(base, digest(TOP), 10, len(TOP))
+
+
+def test_staged_without_hashing_what_is_known(snapshots: Snapshots) -> None:
+    with snapshots.stage(io.BytesIO(BASE), hashed=False) as staged:
+        assert staged.diff_id == ""
+        assert snapshots.place(staged, "", digest(BASE)) == digest(BASE)
+
+
+def test_what_cannot_be_placed_is_forgotten(snapshots: Snapshots) -> None:
+    with snapshots.stage(io.BytesIO(TOP)) as staged:
+        with pytest.raises(NotFound):
+            snapshots.place(staged, digest(b"missing"))
+        with pytest.raises(InvalidParameter, match="digest mismatch"):
+            snapshots.place(staged, "", digest(BASE))
+    staged.discard()
+    assert snapshots.chains() == set()
+
+
+def test_placing_what_is_there_changes_nothing(snapshots: Snapshots) -> None:
+    base = unpack(snapshots, BASE)
+    with snapshots.stage(io.BytesIO(BASE)) as staged:
+        assert snapshots.place(staged, "") == base
+    assert snapshots.layer(base).diff_id == digest(BASE)
 
 
 def test_a_wrong_digest_leaves_nothing(snapshots: Snapshots) -> None:

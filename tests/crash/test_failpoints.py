@@ -17,7 +17,7 @@ import pytest
 from tests.api.test_limits import V2, limit
 from tests.crash.conftest import Box
 from tests.support.daemon import SOURCE, DaemonFailed
-from tests.support.engine import Engine, eventually
+from tests.support.engine import BASE, Engine, eventually
 from tests.support.http import Disconnected
 from tests.support.images import Entry, base_tar, docker_archive, folder, tar
 
@@ -121,7 +121,8 @@ class Story:
         engine, http, name = self.engine, self.engine.http, "wt-c1"
         with self.doing(name, "created"):
             part = {"Type": "volume", "Source": "wt-v1", "Target": "/p", "VolumeOptions": {"Subpath": "."}}
-            self.create(name, COUNTER, Binds=["wt-v1:/v", "/seeded"], Mounts=[part])
+            image = {"Type": "image", "Source": BASE, "Target": "/img", "ImageOptions": {"Subpath": "etc"}}
+            self.create(name, COUNTER, Binds=["wt-v1:/v", "/seeded"], Mounts=[part, image])
         with self.doing(name, "running", "exited"):  # of a start that was undone its error tells
             engine.start(name)
         engine.exec(name, ["true"])

@@ -373,3 +373,59 @@ async def test_admitted_in_one_transaction(store: Store) -> None:
         image = await admission.admit(document, [layer], names=[parse("app:1")], event="pull")
     assert store.images.resolve("app:1") is image
     assert store.told()[-2:] == [("tag", "app:1"), ("pull", image.id)]
+
+
+async def test_a_layer_is_unpacked_before_the_archive_has_ended(store: Store) -> None:
+    """The last piece comes only once the layer is on the disk."""
+    layer = tar([Entry("early", b"x" * 100_000)])
+    archive = docker_archive([layer], ["app:1"])
+    staging = store.root / "snapshots" / "staging"
+
+    def unpacked() -> bool:
+        return any(path.stat().st_size == 100_000 for path in staging.glob("*/fs/early"))
+
+    async def patient() -> AsyncIterator[bytes]:
+        yield archive[:-512]
+        while not await asyncio.to_thread(unpacked):
+            pass
+        yield archive[-512:]
+
+    assert [message async for message in store.images.load(patient())] == [{"stream": "Loaded image: app:1\n"}]
+    assert await asyncio.to_thread(lambda: list(staging.iterdir())) == []
+
+
+async def test_members_that_only_look_like_layers(store: Store) -> None:
+    """An archive may hold anything besides; what is no layer of an image leaves nothing."""
+    stray = [Entry("stray.tar", TOP), Entry("broken.tar", TOP[:700]), Entry("other.gz", gzip.compress(b"x" * 5000))]
+    await store.load(joined(tar(stray), docker_archive([BASE], ["app:1"])))
+    image = store.images.resolve("app:1")
+    assert sorted(name.rpartition("/")[2] for name in await store.left()) == sorted(
+        digest.removeprefix("sha256:") for digest in (image.id, image.chain_id, *image.diff_ids)
+    )
+
+
+def joined(first: bytes, second: bytes) -> bytes:
+    """Two archives as one."""
+    with tarfile.open(fileobj=io.BytesIO(first)) as archive:
+        end = max(member.offset_data + -(-member.size // 512) * 512 for member in archive)
+    return first[:end] + second
+
+
+async def test_a_layer_twice_in_one_image(store: Store) -> None:
+    await store.load(docker_archive([BASE, BASE], ["app:1"]))
+    image = store.images.resolve("app:1")
+    assert len(store.images.view_plan(image).lower) == 2
+    assert await store.save("app:1")
+
+
+async def test_a_sender_that_goes_away_while_a_layer_is_unpacked(store: Store) -> None:
+    archive = docker_archive([tar([Entry("large", b"x" * 1_000_000)])], ["app:1"])
+
+    async def leaving() -> AsyncIterator[bytes]:
+        yield archive[:500_000]
+        raise ConnectionResetError("gone")
+
+    with pytest.raises(ConnectionResetError):
+        async for _ in store.images.load(leaving()):
+            pass
+    assert await store.left() == []

@@ -18,7 +18,7 @@ from tests.support.images import Entry, folder, hard_link, symlink, tar
 from tests.support.trees import inventory
 from wherry.errors import InvalidParameter, WherryError
 from wherry.linux.mounts import mount_overlay, unmount
-from wherry.storage.layers import unpack
+from wherry.storage.layers import inherit, unpack
 from wherry.storage.snapshots import OverlaySnapshots
 
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)  # cap_net_bind_service=ep (linux/capability.h)
@@ -26,7 +26,9 @@ CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)  # cap_net_bind
 
 def apply(layer: bytes, target: Path, lowers: Sequence[Path] = ()) -> int:
     target.mkdir()
-    return unpack(io.BytesIO(layer), str(target), lowers=[str(lower) for lower in lowers])
+    unpacked = unpack(io.BytesIO(layer), str(target))
+    inherit(str(target), unpacked.implied, [str(lower) for lower in lowers])
+    return unpacked.size
 
 
 @pytest.fixture

@@ -15,9 +15,14 @@ import zstandard
 from tests.support.images import Entry, folder, oci_archive, symlink, tar
 from wherry.engine.images.removal import InUse
 from wherry.engine.images.service import Images
+from wherry.engine.transfers.needs import Registries
+from wherry.engine.transfers.pulls import Pulls
+from wherry.engine.transfers.pushes import Pushes
 from wherry.model.events import Event
+from wherry.model.registry_options import RegistryOptions
 from wherry.storage.blobs import Blobs
 from wherry.storage.database import Database
+from wherry.storage.partials import Partials
 from wherry.storage.snapshots import OverlaySnapshots
 
 BASE = tar([folder("etc"), Entry("etc/base", b"base\n"), symlink("link", "etc")])
@@ -39,6 +44,13 @@ class Store:
             self.database, self.blobs, self.snapshots, self.events.append, lambda image: self.users.get(image, [])
         )
 
+    def transfers(self, registry: Registries, options: RegistryOptions | None = None) -> tuple[Pulls, Pushes]:
+        """What brings images from a registry into this store, and out of it."""
+        chosen = options or RegistryOptions()
+        partials = Partials(self.root / "blobs" / "partial", self.blobs)
+        pulls = Pulls(registry, self.images, self.blobs, partials, self.snapshots, self.events.append, lambda: chosen)
+        return pulls, Pushes(registry, self.images, self.blobs, self.events.append, lambda: chosen)
+
     async def load(self, archive: bytes, *, quiet: bool = True) -> list[dict[str, Any]]:
         return [message async for message in self.images.load(pieces(archive), quiet=quiet)]
 
@@ -56,7 +68,14 @@ class Store:
 
     def _left(self) -> list[str]:
         self.snapshots.purge()
-        places = ("snapshots/layers", "snapshots/active", "snapshots/tmp", "blobs/sha256", "blobs/tmp")
+        places = (
+            "snapshots/layers",
+            "snapshots/active",
+            "snapshots/tmp",
+            "snapshots/staging",
+            "blobs/sha256",
+            "blobs/tmp",
+        )
         return [f"{place}/{name}" for place in places for name in os.listdir(self.root / place)]
 
 

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import Self
 
 from wherry.errors import Conflict, InvalidParameter, NotFound
 from wherry.model.filechanges import Change
 from wherry.model.image import next_chain_id
 from wherry.model.mount_plans import OverlayPlan
-from wherry.storage.snapshots import Layer
+from wherry.storage.snapshots import Layer, Staged
 from wherry.storage.tar import REGULAR, Source, TarReader
+
+
+@dataclass
+class MemoryStaged:
+    diff_id: str
+    size: int
+    tar_size: int
+
+    def discard(self) -> None:
+        return None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.discard()
 
 
 class MemorySnapshots:
@@ -20,18 +38,27 @@ class MemorySnapshots:
         self._layers: dict[str, Layer] = {}
         self._active: dict[str, str] = {}
 
+    def stage(self, stream: Source, *, hashed: bool = True) -> MemoryStaged:
+        whole = _Whole(stream)
+        size = sum(entry.size for entry in TarReader(whole) if entry.kind == REGULAR)
+        return MemoryStaged(whole.digest if hashed else "", size, whole.size)
+
+    def place(self, staged: Staged, parent: str, diff_id: str = "") -> str:
+        assert isinstance(staged, MemoryStaged)
+        self._check(parent)
+        if diff_id and staged.diff_id and staged.diff_id != diff_id:
+            raise InvalidParameter(f"layer digest mismatch: expected {diff_id}, got {staged.diff_id}")
+        layer = Layer(parent, staged.diff_id or diff_id, staged.size, staged.tar_size)
+        chain_id = next_chain_id(parent, layer.diff_id)
+        self._layers[chain_id] = layer
+        return chain_id
+
     def unpack(self, stream: Source, parent: str, diff_id: str = "", *, verified: bool = False) -> str:
         self._check(parent)
         if diff_id and next_chain_id(parent, diff_id) in self._layers:
             return next_chain_id(parent, diff_id)
-        whole = _Whole(stream)
-        size = sum(entry.size for entry in TarReader(whole) if entry.kind == REGULAR)
-        if diff_id and whole.digest != diff_id:
-            raise InvalidParameter(f"layer digest mismatch: expected {diff_id}, got {whole.digest}")
-        layer = Layer(parent, whole.digest, size, whole.size)
-        chain_id = next_chain_id(parent, layer.diff_id)
-        self._layers[chain_id] = layer
-        return chain_id
+        with self.stage(stream, hashed=not verified) as staged:
+            return self.place(staged, parent, diff_id)
 
     def layer(self, chain_id: str) -> Layer:
         self._check(chain_id)

@@ -7,12 +7,13 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from wherry import daemon
-from wherry.api import server
+from wherry.api import sockets
 from wherry.engine.settings import Settings
 from wherry.errors import InvalidParameter, SystemFailure
 
@@ -21,7 +22,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(daemon.__file__).parents[1])
 
 def test_a_socket_is_the_groups_and_nobody_elses(tmp_path: Path) -> None:
     path = tmp_path / "run" / "api.sock"
-    with server.bind_unix(path, os.getgid()):
+    with sockets.bind_unix(path, os.getgid()):
         mode = path.stat().st_mode
         assert stat.S_ISSOCK(mode)
         assert stat.S_IMODE(mode) == 0o660
@@ -29,41 +30,41 @@ def test_a_socket_is_the_groups_and_nobody_elses(tmp_path: Path) -> None:
 
 def test_a_dead_socket_is_replaced_a_live_one_is_not(tmp_path: Path) -> None:
     path = tmp_path / "api.sock"
-    server.bind_unix(path, None).close()
-    with server.bind_unix(path, None), pytest.raises(SystemFailure, match="another process listens there"):
-        server.bind_unix(path, None)
+    sockets.bind_unix(path, None).close()
+    with sockets.bind_unix(path, None), pytest.raises(SystemFailure, match="another process listens there"):
+        sockets.bind_unix(path, None)
 
 
 def test_a_file_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "api.sock"
     path.write_text("precious")
     with pytest.raises(SystemFailure, match="exists and is not a socket"):
-        server.bind_unix(path, None)
+        sockets.bind_unix(path, None)
     assert path.read_text() == "precious"
 
 
 def test_groups() -> None:
-    assert server.group_id("root") == 0
-    assert server.group_id("4321") == 4321
+    assert sockets.group_id("root") == 0
+    assert sockets.group_id("4321") == 4321
     with pytest.raises(InvalidParameter, match="group no-such-group not found"):
-        server.group_id("no-such-group")
+        sockets.group_id("no-such-group")
 
 
 def test_no_socket_was_passed() -> None:
     of_another = {"LISTEN_PID": str(os.getpid() + 1), "LISTEN_FDS": "1"}
     for environment in ({}, of_another):
         with pytest.raises(InvalidParameter, match="LISTEN_FDS"):
-            server.inherited(environment)
+            sockets.inherited(environment)
 
 
 def test_sockets_of_a_service_manager(tmp_path: Path) -> None:
     """In a process of its own, whose descriptors from 3 on are as a service manager leaves them."""
     script = (
-        "import os; from wherry.api import server;"
+        "import os; from wherry.api import sockets;"
         "env = {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '2', 'LISTEN_FDNAMES': 'one:two'};"
-        "every = server.inherited(env); print([one.getsockname() for one in every]);"
+        "every = sockets.inherited(env); print([one.getsockname() for one in every]);"
         "[one.detach() for one in every];"
-        "print([one.getsockname() for one in server.inherited(env, 'two')])"
+        "print([one.getsockname() for one in sockets.inherited(env, 'two')])"
     )
     with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
         for listening, name in ((first, "a"), (second, "b")):
@@ -120,20 +121,58 @@ def test_the_file_of_options(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert daemon.main(["--validate", "-H", "tcp://1.2.3.4:5", "--config-file", str(path)]) == 1
 
 
-def test_reload_takes_the_log_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def root_level() -> Iterator[None]:
+    before = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(before)
+
+
+def test_a_reload_takes_over_what_it_can(tmp_path: Path, root_level: None, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "daemon.json"
-    path.write_text('{"log-level": "error"}')
-    options = daemon._parser().parse_args(["--config-file", str(path)])
-    root = logging.getLogger()
-    before = root.level
-    try:
-        daemon._reload(options, Settings())
-        assert root.level == logging.ERROR
-        path.write_text("{")
-        daemon._reload(options, Settings())
-        assert root.level == logging.ERROR
-    finally:
-        root.setLevel(before)
+    path.write_text("{}")
+    options = daemon._parser().parse_args(["--config-file", str(path), "--label", "a=1"])
+    settings, told = Settings(), list[dict[str, str]]()
+    config = daemon._configure(options)
+    reloads = daemon.Reloads(options, config, settings, told.append)
+    path.write_text(
+        json.dumps(
+            {
+                "debug": True,
+                "data-root": "/elsewhere",
+                "default-shm-size": "1m",
+                "registry-mirrors": ["https://m/"],
+                "max-concurrent-downloads": 7,
+                "log-opts": {"max-size": "1m"},
+            }
+        )
+    )
+    with caplog.at_level(logging.INFO):
+        reloads.reload()
+        assert logging.getLogger().level == logging.DEBUG
+    assert (settings.debug, settings.labels, settings.defaults.shm_size) == (True, ("a=1",), 1 << 20)
+    assert settings.registries.mirrors == ("https://m/",)
+    assert settings.defaults.log_options == {"max-size": "1m"}
+    assert told[0]["max-concurrent-downloads"] == "7"
+    assert told[0]["labels"] == '["a=1"]'
+    assert "only a restart takes over: data-root" in caplog.text
+    assert (
+        "configuration reloaded: debug, default-shm-size, log-opts, registry-mirrors, max-concurrent-downloads"
+        in caplog.text
+    )
+    path.write_text("{")
+    reloads.reload()
+    assert "configuration not reloaded: " in caplog.text
+    assert settings.debug
+    path.write_text('{"max-concurrent-downloads": 0}')
+    reloads.reload()
+    assert settings.registries.max_concurrent_downloads == 7
+    assert len(told) == 1
+    path.write_text('{"data-root": "/elsewhere"}')
+    caplog.clear()
+    reloads.reload()
+    assert "only a restart takes over: data-root" in caplog.text  # it still does
+    assert not settings.debug
 
 
 def test_help_and_version_need_no_engine() -> None:

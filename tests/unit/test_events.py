@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from wherry.api import events as api
 from wherry.api.app import App
-from wherry.api.server import Listener, bind_unix
+from wherry.api.server import Listener
+from wherry.api.sockets import bind_unix
 from wherry.engine.events import Events
 from wherry.model.event_filters import event_holds
 from wherry.model.events import Event

@@ -9,7 +9,6 @@ from wherry.errors import InvalidParameter, NotSupported, SystemFailure
 from wherry.model import security
 from wherry.model.config import (
     Config,
-    DeviceRequest,
     EndpointConfig,
     Healthcheck,
     HostConfig,
@@ -166,10 +165,6 @@ def test_refused_configurations(config: Config, message: str) -> None:
         ({"security_opt": ["x"]}, 'invalid --security-opt 1: "x"'),
         ({"security_opt": ["x=1"]}, 'invalid --security-opt 2: "x=1"'),
         ({"storage_opt": {"x": "1"}}, "Unknown option x"),
-        (
-            {"device_requests": [DeviceRequest("nvidia", -1, capabilities=[["gpu"]])]},
-            'could not select device driver "nvidia" with capabilities: [[gpu]]',
-        ),
     ],
 )
 def test_what_the_real_engine_calls_a_failure(settings: dict[str, Any], message: str) -> None:
@@ -254,7 +249,6 @@ def test_adapting_shows_what_inspect_shows() -> None:
     adapt(settings, a_host(), "crun")
     assert (settings.network_mode, settings.ipc_mode, settings.cgroupns_mode) == ("bridge", "private", "host")
     assert (settings.shm_size, settings.memory_swap, settings.runtime) == (64 * MB, 128 * MB, "crun")
-    assert settings.log_config == LogConfig("json-file", {})
     assert settings.oom_kill_disable is False
     assert settings.masked_paths == list(MASKED_PATHS)
     assert settings.security_opt is None

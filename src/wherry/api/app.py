@@ -1,10 +1,11 @@
 """The routes of the API and what every request goes through: version, lookup, handler, headers, errors.
 
 Each module of the API offers `routes(service, ...) -> list[Route]`; `App` serves their union. A handler takes a
-`Call` and returns an aiohttp response; what it raises becomes a status and a message in `wherry.api.errors`.
+`Call` and returns an `Answer`; what it raises becomes a status and a message in `wherry.api.errors`. One that never
+waits is a plain function, which spares the loop a task.
 
     def routes(volumes: VolumesService) -> list[Route]:
-        async def inspect(call: Call) -> web.StreamResponse:
+        def inspect(call: Call) -> Response:
             return call.json(describe(volumes.get(call.path["name"])))
         return [Route("GET", "/volumes/{name:.*}", inspect)]
 """
@@ -12,19 +13,19 @@ Each module of the API offers `routes(service, ...) -> list[Route]`; `App` serve
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import msgspec
-from aiohttp import hdrs, web
 
 from wherry import errors
 from wherry.api import decode, versions
 from wherry.api.errors import body_of, message_of, status_of
 from wherry.api.query import Query
-from wherry.api.server import Connection, Silent
+from wherry.api.rawstream import ClientGone, RawStream
+from wherry.api.server import Answer, Request, Response, Streaming
 
 T = TypeVar("T")
 VERSION = "0.1.0"
@@ -34,29 +35,23 @@ HEADERS = {
     "Ostype": "linux",
     "Server": f"Wherry/{VERSION} (linux)",
 }
+JSON = HEADERS | {"Content-Type": "application/json"}
 
 
 class Call:
     """One request, as a handler sees it."""
 
-    __slots__ = ("http", "path", "query", "streaming", "version")
+    __slots__ = ("_request", "content", "headers", "method", "path", "query", "streaming", "version")
 
-    def __init__(self, http: web.BaseRequest, version: tuple[int, ...], path: dict[str, str]) -> None:
-        self.http = http
+    def __init__(self, request: Request, version: tuple[int, ...], path: dict[str, str]) -> None:
+        self._request = request
         self.version = version
+        self.method = request.method
         self.path = path  # the named parts of the route's path, percent-decoded
-        self.streaming = False  # headers of an answer have been sent
-        self.query = Query(http.rel_url.raw_query_string)
-
-    @property
-    def connection(self) -> Connection:
-        connection = self.http.protocol
-        assert isinstance(connection, Connection)
-        return connection
-
-    @property
-    def headers(self) -> Any:
-        return self.http.headers
+        self.query = Query(request.query)
+        self.headers = request.headers  # by name, whatever its case
+        self.content = request.body
+        self.streaming = False  # the head of an answer has been sent
 
     async def body(self, kind: type[T], *, optional: bool = False) -> T:
         """The JSON body as a struct, read as Go's encoding/json reads it (see `wherry.api.decode`).
@@ -64,44 +59,48 @@ class Call:
         With `optional` an absent body is the struct's defaults. Raises InvalidParameter in the real engine's words.
         """
         return decode.body(
-            kind, self.http.headers.get(hdrs.CONTENT_TYPE), await decode.bounded(self.http.content), optional=optional
+            kind, self.headers.get("content-type"), await decode.bounded(self.content), optional=optional
         )
 
-    def json(self, value: Any, status: int = 200) -> web.Response:
+    def json(self, value: Any, status: int = 200) -> Response:
         """A JSON answer, from anything msgspec encodes."""
         return self.encoded(msgspec.json.encode(value), status)
 
-    def encoded(self, body: bytes, status: int = 200) -> web.Response:
+    def encoded(self, body: bytes, status: int = 200) -> Response:
         """A JSON answer whose bytes are ready."""
-        return web.Response(status=status, body=body + b"\n", headers=HEADERS, content_type="application/json")
+        return Response(status, JSON, body + b"\n")
 
-    def empty(self, status: int = 204) -> web.Response:
-        return web.Response(status=status, headers=HEADERS)
+    def empty(self, status: int = 204, headers: Mapping[str, str] | None = None) -> Response:
+        return Response(status, {**HEADERS, **(headers or {})})
 
-    async def stream(self, content_type: str, status: int = 200) -> web.StreamResponse:
-        """Send the headers of an answer whose body follows in pieces (`write`, `write_eof`)."""
-        response = web.StreamResponse(status=status, headers=HEADERS)
-        response.content_type = content_type
-        await response.prepare(self.http)
+    async def stream(self, content_type: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Streaming:
+        """Send the headers of an answer whose body follows in pieces (`write`, `write_eof`). Raises ClientGone."""
+        own = {**HEADERS, **(headers or {}), "Content-Type": content_type}
+        response = await self._request.connection.stream(self._request, status, own)
         self.streaming = True
         return response
 
-    async def last(self, response: web.StreamResponse, value: Any) -> web.StreamResponse:
+    async def last(self, response: Streaming, value: Any) -> Streaming:
         """End a streamed answer with one JSON value."""
         await response.write(msgspec.json.encode(value) + b"\n")
         await response.write_eof()
         return response
+
+    async def take_over(self, head: bytes) -> RawStream:
+        """Make the connection a raw stream (see `Connection.take_over`); the handler then returns None."""
+        stream = await self._request.connection.take_over(self._request, head)
+        self.streaming = True
+        return stream
 
     async def while_connected(self, work: Coroutine[Any, Any, T]) -> T:
         """Do it, but stop when the client goes away or the daemon stops (raises ClientGone).
 
         For reading only: what changes state must not stop half-way because a client hung up, and is awaited plainly.
         """
-        result: T = await self.connection.while_connected(work)
-        return result
+        return await self._request.connection.while_connected(work)
 
 
-Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+Handler = Callable[[Call], Response | Awaitable[Answer]]
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class Route:
 
 
 class App:
-    """Finds the handler of a request and turns its errors into answers. Call it with an aiohttp request."""
+    """Finds the handler of a request and turns its errors into answers. It is the handler of a `Listener`."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._exact: dict[tuple[str, str], Handler] = {}
@@ -126,30 +125,17 @@ class App:
             else:
                 self._exact.setdefault((route.method, route.path), route.handler)
 
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        connection = request.protocol
-        assert isinstance(connection, Connection)
-        connection.serving()
-        response = await self._answer(request)
-        connection.answered(response)
-        return response
-
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    def __call__(self, request: Request) -> Response | Coroutine[Any, Any, Answer]:
         headers = {"Server": HEADERS["Server"]}
-        call: Call | None = None
         try:
-            version, path = versions.split(request.rel_url.raw_path)
+            version, path = versions.split(request.path)
             handler, parts = self.find(request.method, path)
             headers = HEADERS
             call = Call(request, version, parts)
-            return await handler(call)
-        except ConnectionError:
-            return Silent()
+            answer = handler(call)
         except Exception as error:
-            if call is not None and call.streaming:  # too late for a status: the answer breaks off, as it must
-                message_of(error)
-                return Silent()
             return _failure(error, headers)
+        return answer if isinstance(answer, Response) else _awaited(call, answer)
 
     def find(self, method: str, path: str) -> tuple[Handler, dict[str, str]]:
         """The handler and the named parts of a path without version. Raises NotFound."""
@@ -171,10 +157,20 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"{(\w+)(?::([^}]+))?}", named, path), re.DOTALL)
 
 
-def _failure(error: Exception, headers: dict[str, str]) -> web.Response:
+async def _awaited(call: Call, work: Awaitable[Answer]) -> Answer:
+    try:
+        return await work
+    except ClientGone:
+        return None
+    except Exception as error:
+        if call.streaming:  # too late for a status: the answer breaks off, as it must
+            message_of(error)
+            return None
+        return _failure(error, HEADERS)
+
+
+def _failure(error: Exception, headers: dict[str, str]) -> Response:
     status = status_of(error)
     if status == 304:
-        return web.Response(status=status, headers=headers)
-    return web.Response(
-        status=status, body=body_of(message_of(error)), headers=headers, content_type="application/json"
-    )
+        return Response(status, headers)
+    return Response(status, headers | {"Content-Type": "application/json"}, body_of(message_of(error)))

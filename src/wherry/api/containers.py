@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from aiohttp import hdrs, web
-
 from wherry.api import decode, encode, hijack
 from wherry.api.app import Call, Route
+from wherry.api.server import Answer, Response
 from wherry.api.services import ContainersService, ExecsService
 from wherry.errors import InvalidParameter, NotFound, NotSupported, SystemFailure, WherryError
 from wherry.model import log_attributes
@@ -45,9 +44,9 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
     """The routes over these services."""
     summaries = encode.Summaries()
 
-    async def create(call: Call) -> web.StreamResponse:
-        data = await decode.bounded(call.http.content)
-        config, given, networking = decode.create_body(call.headers.get(hdrs.CONTENT_TYPE), data)
+    async def create(call: Call) -> Answer:
+        data = await decode.bounded(call.content)
+        config, given, networking = decode.create_body(call.headers.get("content-type"), data)
         if config is None:
             raise InvalidParameter("config cannot be empty in order to create a container")
         wanted = given or HostConfig()
@@ -59,7 +58,7 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         )
         return call.json({"Id": created.id, "Warnings": created.warnings}, 201)
 
-    async def list_(call: Call) -> web.StreamResponse:
+    def list_(call: Call) -> Response | Awaitable[Answer]:
         query = ContainerQuery.make(
             Filters.decode(call.query.text("filters")),
             all=call.query.boolean("all"),
@@ -74,8 +73,11 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
             if key not in shown:
                 shown[key] = encode.image_shown(record, images.id_of)
         names = [shown[record.image_ref, record.image] for record in chosen]
-        if not call.query.boolean("size"):
-            return call.encoded(summaries.encode(chosen, names, encode.now(), containers.names_of_links()))
+        if call.query.boolean("size"):
+            return with_sizes(call, chosen, names)
+        return call.encoded(summaries.encode(chosen, names, encode.now(), containers.names_of_links()))
+
+    async def with_sizes(call: Call, chosen: Sequence[Container], names: Sequence[str]) -> Answer:
         sizes = await asyncio.gather(*(size_of(record) for record in chosen))
         now, others = encode.now(), containers.names_of_links()
         entries = zip(chosen, names, sizes, strict=True)
@@ -91,7 +93,7 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
             return await containers.size(record.id)
         return None
 
-    async def inspect(call: Call) -> web.StreamResponse:
+    async def inspect(call: Call) -> Answer:
         record = containers.get(call.path["name"])
         size = await containers.size(record.id) if call.query.boolean("size") else None
         directory = host.roots.container(record.id)
@@ -105,9 +107,8 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
             )
         )
 
-    async def start(call: Call) -> web.StreamResponse:
-        length = call.http.content_length
-        if (length or 0) > TOO_LONG_TO_BE_EMPTY or (length is None and call.http.can_read_body):
+    async def start(call: Call) -> Answer:
+        if call.content.length is None or call.content.length > TOO_LONG_TO_BE_EMPTY:
             raise InvalidParameter(
                 "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
             )
@@ -115,17 +116,17 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         await containers.start(call.path["name"])
         return call.empty()
 
-    async def stop(call: Call) -> web.StreamResponse:
+    async def stop(call: Call) -> Answer:
         grace, signal = call.query.integer("t", failure=True), call.query.text("signal") or None
         await containers.stop(call.path["name"], grace, signal)
         return call.empty()
 
-    async def restart(call: Call) -> web.StreamResponse:
+    async def restart(call: Call) -> Answer:
         grace, signal = call.query.integer("t", failure=True), call.query.text("signal") or None
         await containers.restart(call.path["name"], grace, signal)
         return call.empty()
 
-    async def kill(call: Call) -> web.StreamResponse:
+    async def kill(call: Call) -> Answer:
         name = call.path["name"]
         try:
             await containers.kill(name, call.query.text("signal"))
@@ -133,22 +134,22 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
             raise NotFound(f"cannot kill container: {name}: {error}") from None
         return call.empty()
 
-    async def pause(call: Call) -> web.StreamResponse:
+    async def pause(call: Call) -> Answer:
         await containers.pause(call.path["name"])
         return call.empty()
 
-    async def unpause(call: Call) -> web.StreamResponse:
+    async def unpause(call: Call) -> Answer:
         await containers.unpause(call.path["name"])
         return call.empty()
 
-    async def rename(call: Call) -> web.StreamResponse:
+    async def rename(call: Call) -> Answer:
         name = call.query.text("name")
         if not name:
             raise InvalidParameter("Neither old nor new names may be empty")
         await containers.rename(call.path["name"], name)
         return call.empty()
 
-    async def wait(call: Call) -> web.StreamResponse:
+    async def wait(call: Call) -> Answer:
         condition = call.query.text("condition") or "not-running"
         if condition not in CONDITIONS:
             raise InvalidParameter(f'invalid condition: "{condition}"')
@@ -163,7 +164,7 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
             answer["Error"] = {"Message": result.error}
         return await call.last(response, answer)
 
-    async def attach(call: Call) -> web.StreamResponse:
+    async def attach(call: Call) -> Answer:
         query = call.query
         try:
             keys = hijack.detach_keys(query.text("detachKeys"))
@@ -179,12 +180,12 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
             return await hijack.refuse(call, error)
         return await hijack.serve(call, session, keys)
 
-    async def resize(call: Call) -> web.StreamResponse:
+    async def resize(call: Call) -> Answer:
         height, width = call.query.required_integer("h"), call.query.required_integer("w")
         await containers.resize(call.path["name"], height, width)
         return call.empty(200)
 
-    async def logs(call: Call) -> web.StreamResponse:
+    async def logs(call: Call) -> Answer:
         options = _log_options(call)
         record = containers.get(call.path["name"])
         if record.host.log_config.type == "none":
@@ -204,12 +205,12 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         await response.write_eof()
         return response
 
-    async def remove(call: Call) -> web.StreamResponse:
+    async def remove(call: Call) -> Answer:
         query = call.query
         await containers.remove(call.path["name"], query.boolean("force"), query.boolean("v"), query.boolean("link"))
         return call.empty()
 
-    async def prune(call: Call) -> web.StreamResponse:
+    async def prune(call: Call) -> Answer:
         filters = Filters.decode(call.query.text("filters"))
         filters.validate(PRUNE_FILTERS)
         pruned = await containers.prune(filters)

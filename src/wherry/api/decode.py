@@ -35,6 +35,7 @@ STRUCTS: dict[str, str] = {
     "DriverConfig": "mount.Driver",
     "VolumeOptions": "mount.VolumeOptions",
     "TmpfsOptions": "mount.TmpfsOptions",
+    "ImageOptions": "mount.ImageOptions",
     "Mount": "mount.Mount",
     "EndpointIPAM": "network.EndpointIPAMConfig",
     "EndpointConfig": "network.EndpointSettings",
@@ -119,16 +120,16 @@ Converter = Callable[[Any, Place], Any]
 
 
 class Readable(Protocol):
-    """What `bounded` reads from; aiohttp's StreamReader."""
+    """What `bounded` reads from; `wherry.api.server.Body`."""
 
-    async def readany(self) -> bytes: ...
+    async def read(self) -> bytes: ...
 
 
 async def bounded(content: Readable, limit: int = MAX_BODY) -> bytes:
     """The whole body. Raises InvalidParameter if it is larger than `limit` bytes."""
     pieces: list[bytes] = []
     size = 0
-    while piece := await content.readany():
+    while piece := await content.read():
         size += len(piece)
         if size > limit:
             raise InvalidParameter(f"request body is larger than {limit} bytes")

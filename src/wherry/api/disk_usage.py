@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from aiohttp import web
-
 from wherry.api import encode
 from wherry.api.app import Call, Route
 from wherry.api.images import summary as image_summary
+from wherry.api.server import Answer
 from wherry.api.volumes import shown as volume_shown
 from wherry.engine.disk_usage import DiskUsage
 from wherry.errors import InvalidParameter, WherryError
@@ -25,7 +24,7 @@ CACHE_FILTERS = frozenset(
 def routes(usage: DiskUsage, image_id: Callable[[str], str | None]) -> list[Route]:
     """The routes of this file. `image_id` tells what a reference means now."""
 
-    async def disk_usage(call: Call) -> web.StreamResponse:
+    async def disk_usage(call: Call) -> Answer:
         kinds = call.query.all("type")
         for kind in kinds:
             if kind not in KINDS:
@@ -59,7 +58,7 @@ def routes(usage: DiskUsage, image_id: Callable[[str], str | None]) -> list[Rout
             ]
         return call.json(shown)
 
-    async def prune_cache(call: Call) -> web.StreamResponse:
+    async def prune_cache(call: Call) -> Answer:
         filters = Filters.decode(call.query.text("filters"))
         try:
             filters.validate(CACHE_FILTERS)

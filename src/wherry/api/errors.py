@@ -19,6 +19,7 @@ STATUSES: dict[type[errors.WherryError], int] = {
     errors.NotFound: 404,
     errors.NotModified: 304,
     errors.Conflict: 409,
+    errors.TooManyRequests: 429,
     errors.NotSupported: 501,
     errors.Unavailable: 503,
     errors.SystemFailure: 500,

@@ -6,9 +6,9 @@ from contextlib import aclosing
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from wherry.api.app import Call, Route
+from wherry.api.server import Answer
 from wherry.engine.events import Events
 from wherry.errors import InvalidParameter, SystemFailure
 from wherry.model.events import Event
@@ -21,7 +21,7 @@ _encode = msgspec.json.Encoder().encode
 def routes(events: Events) -> list[Route]:
     """The routes over this service."""
 
-    async def follow(call: Call) -> web.StreamResponse:
+    async def follow(call: Call) -> Answer:
         written_since, written_until = call.query.text("since"), call.query.text("until")
         since, until = _moment(written_since), _moment(written_until)
         if since is not None and until is not None and until < since:

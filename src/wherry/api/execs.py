@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from wherry.api import hijack
 from wherry.api.app import HEADERS, Call, Route
+from wherry.api.server import Answer
 from wherry.api.services import Exec, ExecsService
 from wherry.errors import InvalidParameter, SystemFailure
 from wherry.model.config import ExecConfig
@@ -25,7 +25,7 @@ class ExecStart(msgspec.Struct, rename="pascal"):
 def routes(execs: ExecsService) -> list[Route]:
     """The routes over this service."""
 
-    async def create(call: Call) -> web.StreamResponse:
+    async def create(call: Call) -> Answer:
         config = await call.body(ExecConfig, optional=True)
         if not config.cmd:
             raise InvalidParameter("No exec command specified")
@@ -37,7 +37,7 @@ def routes(execs: ExecsService) -> list[Route]:
             config.console_size = None
         return call.json({"Id": await execs.create(call.path["name"], config)}, 201)
 
-    async def start(call: Call) -> web.StreamResponse:
+    async def start(call: Call) -> Answer:
         wanted = await call.body(ExecStart, optional=True)
         found = execs.get(call.path["id"])
         keys = hijack.detach_keys(found.config.detach_keys)
@@ -48,12 +48,12 @@ def routes(execs: ExecsService) -> list[Route]:
         starting = execs.start(found.id, detach=False, tty=wanted.tty, console_size=size)
         return await hijack.serve_new(call, starting, keys, tty=found.config.tty, headers=HEADERS)
 
-    async def resize(call: Call) -> web.StreamResponse:
+    async def resize(call: Call) -> Answer:
         height, width = call.query.required_integer("h"), call.query.required_integer("w")
         await execs.resize(call.path["id"], height, width)
         return call.empty(200)
 
-    async def inspect(call: Call) -> web.StreamResponse:
+    async def inspect(call: Call) -> Answer:
         return call.json(encode(execs.get(call.path["id"])))
 
     return [

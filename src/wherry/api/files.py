@@ -6,10 +6,10 @@ import base64
 from typing import Any
 
 import msgspec
-from aiohttp import hdrs, web
 
 from wherry.api import decode
-from wherry.api.app import HEADERS, Call, Route
+from wherry.api.app import Call, Route
+from wherry.api.server import Answer
 from wherry.engine.commits import Commits
 from wherry.engine.containers.files import Files, PathStat
 from wherry.errors import InvalidParameter
@@ -22,35 +22,33 @@ STAT_HEADER = "X-Docker-Container-Path-Stat"
 def routes(files: Files, commits: Commits) -> list[Route]:
     """The routes of this file."""
 
-    async def head(call: Call) -> web.StreamResponse:
+    async def head(call: Call) -> Answer:
         found = await files.stat(call.path["name"], _path(call))
-        return web.Response(headers={**HEADERS, STAT_HEADER: _header(found)})
+        return call.empty(200, {STAT_HEADER: _header(found)})
 
-    async def get(call: Call) -> web.StreamResponse:
+    async def get(call: Call) -> Answer:
         async with files.read(call.path["name"], _path(call)) as (found, pieces):
-            response = web.StreamResponse(headers={**HEADERS, STAT_HEADER: _header(found)})
-            response.content_type = "application/x-tar"
-            await response.prepare(call.http)
+            response = await call.stream("application/x-tar", headers={STAT_HEADER: _header(found)})
             async for piece in pieces:
                 await response.write(piece)
             await response.write_eof()
         return response
 
-    async def put(call: Call) -> web.StreamResponse:
+    async def put(call: Call) -> Answer:
         await files.write(
             call.path["name"],
             _path(call),
-            call.http.content.iter_any(),
+            call.content,
             keep_kinds=call.query.boolean("noOverwriteDirNonDir"),
             as_user=call.query.boolean("copyUIDGID"),
         )
         return call.empty(200)
 
-    async def changes(call: Call) -> web.StreamResponse:
+    async def changes(call: Call) -> Answer:
         found = await files.changes(call.path["name"])
         return call.json([{"Kind": int(change.kind), "Path": change.path} for change in found] or None)
 
-    async def export(call: Call) -> web.StreamResponse:
+    async def export(call: Call) -> Answer:
         async with files.export(call.path["name"]) as pieces:
             response = await call.stream("application/octet-stream")
             async for piece in pieces:
@@ -58,10 +56,10 @@ def routes(files: Files, commits: Commits) -> list[Route]:
             await response.write_eof()
         return response
 
-    async def commit(call: Call) -> web.StreamResponse:
+    async def commit(call: Call) -> Answer:
         query = call.query
-        data = await decode.bounded(call.http.content)
-        config = decode.create_body(call.headers.get(hdrs.CONTENT_TYPE), data)[0] if data.strip() else None
+        data = await decode.bounded(call.content)
+        config = decode.create_body(call.headers.get("content-type"), data)[0] if data.strip() else None
         image = await commits.commit(
             query.text("container"),
             repository=query.text("repo"),

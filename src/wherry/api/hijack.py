@@ -10,11 +10,10 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from aiohttp import hdrs
-
 from wherry.api.app import Call
 from wherry.api.errors import message_of, status_of
-from wherry.api.server import ClientGone, RawStream, Silent
+from wherry.api.rawstream import ClientGone, RawStream
+from wherry.api.server import Answer
 from wherry.api.services import Session
 from wherry.errors import InvalidParameter
 
@@ -75,7 +74,7 @@ class DetachWatch:
 
 def takeover_head(call: Call, tty: bool, headers: dict[str, str] | None = None) -> bytes:
     """The answer that turns the connection into a stream: 101 where the client asked for an upgrade, 200 otherwise."""
-    if call.headers.get(hdrs.UPGRADE):
+    if call.headers.get("upgrade"):
         multiplexed = not tty and call.version >= (1, 42)
         lines = [
             "HTTP/1.1 101 UPGRADED",
@@ -89,29 +88,29 @@ def takeover_head(call: Call, tty: bool, headers: dict[str, str] | None = None) 
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-async def refuse(call: Call, error: Exception) -> Silent:
+async def refuse(call: Call, error: Exception) -> Answer:
     """An error of attach: as the real engine's, plain text on a connection that is then closed."""
     status = status_of(error)
     head = f"HTTP/1.1 {status} {REASONS.get(status, 'Error')}\r\nContent-Type: {RAW}\r\n\r\n{message_of(error)}\r\n"
-    await call.connection.take_over(head.encode()).finish()
-    return Silent()
+    await (await call.take_over(head.encode())).finish()
+    return None
 
 
-async def serve(call: Call, session: Session, keys: bytes, *, headers: dict[str, str] | None = None) -> Silent:
+async def serve(call: Call, session: Session, keys: bytes, *, headers: dict[str, str] | None = None) -> Answer:
     """Run a session over the caller's connection until the process's output ends, the client is gone or detaches."""
-    stream = call.connection.take_over(takeover_head(call, session.tty, headers))
+    stream = await call.take_over(takeover_head(call, session.tty, headers))
     return await _carry(call, stream, session, keys)
 
 
 async def serve_new(
     call: Call, start: Awaitable[Session | None], keys: bytes, *, tty: bool, headers: dict[str, str]
-) -> Silent:
+) -> Answer:
     """Take the connection over, then start a process and run its session; why it could not start is told on the stream.
 
     The head is sent first, as by the real engine: clients that buffer what they read of it (docker-py) would lose
     output that came along.
     """
-    stream = call.connection.take_over(takeover_head(call, tty, headers))
+    stream = await call.take_over(takeover_head(call, tty, headers))
     try:
         session = await start
     except Exception as error:
@@ -119,19 +118,19 @@ async def serve_new(
         with suppress(ClientGone):
             await stream.write(text if tty else frame(1, text))
             await stream.finish()
-        return Silent()
+        return None
     assert session is not None
     return await _carry(call, stream, session, keys)
 
 
-async def _carry(call: Call, stream: RawStream, session: Session, keys: bytes) -> Silent:
+async def _carry(call: Call, stream: RawStream, session: Session, keys: bytes) -> Answer:
     try:
         await call.while_connected(pump(stream, session, keys))  # a stop of the daemon ends it too
     except ClientGone:
         pass
     finally:
         await session.close()
-    return Silent()
+    return None
 
 
 class Stream(Protocol):

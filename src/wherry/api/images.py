@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from wherry.api.app import Call, Route
 from wherry.api.errors import message_of
+from wherry.api.rawstream import ClientGone
+from wherry.api.server import Answer
 from wherry.engine.images.removal import Removed
 from wherry.engine.images.service import Images
+from wherry.engine.transfers.pulls import Pulls
+from wherry.engine.transfers.pushes import Pushes
 from wherry.errors import InvalidParameter, NotSupported, SystemFailure
+from wherry.model.credentials import decode as decode_credentials
 from wherry.model.filters import Filters
 from wherry.model.image import Image, config_json
 from wherry.model.image_filters import Listed
-from wherry.model.reference import parse, parse_target
+from wherry.model.reference import Reference, check_digest, parse, parse_target
 from wherry.model.timestamps import SECOND, ZERO, rfc3339_nano
 
 _encode = msgspec.json.Encoder().encode
 NOT_COUNTED = -1
 
 
-def routes(images: Images) -> list[Route]:
+def routes(images: Images, pulls: Pulls, pushes: Pushes) -> list[Route]:
     """The routes of this file."""
 
-    async def list_images(call: Call) -> web.StreamResponse:
+    async def list_images(call: Call) -> Answer:
         filters = Filters.decode(call.query.text("filters"))
         if legacy := call.query.text("filter"):  # before API 1.28
             if call.version < (1, 41):
@@ -44,10 +50,10 @@ def routes(images: Images) -> list[Route]:
             ]
         )
 
-    async def inspect(call: Call) -> web.StreamResponse:
+    async def inspect(call: Call) -> Answer:
         return call.json(_inspection(images.resolve(call.path["name"]), images, call.version))
 
-    async def history(call: Call) -> web.StreamResponse:
+    async def history(call: Call) -> Answer:
         return call.json(
             [
                 {
@@ -62,21 +68,21 @@ def routes(images: Images) -> list[Route]:
             ]
         )
 
-    async def tag(call: Call) -> web.StreamResponse:
+    async def tag(call: Call) -> Answer:
         repository = call.query.text("repo")
         if not repository:
             return call.empty(200)
         await images.tag(call.path["name"], repository, call.query.text("tag"))
         return call.empty(201)
 
-    async def remove(call: Call) -> web.StreamResponse:
+    async def remove(call: Call) -> Answer:
         name = call.path["name"]
         if not name.strip():
             raise InvalidParameter("image name cannot be blank")
         removed = await images.remove(name, force=call.query.boolean("force"), prune=not call.query.boolean("noprune"))
         return call.json([_removed(item) for item in removed])
 
-    async def prune(call: Call) -> web.StreamResponse:
+    async def prune(call: Call) -> Answer:
         pruned = await images.prune(Filters.decode(call.query.text("filters")))
         return call.json(
             {
@@ -85,17 +91,17 @@ def routes(images: Images) -> list[Route]:
             }
         )
 
-    async def load(call: Call) -> web.StreamResponse:
+    async def load(call: Call) -> Answer:
         quiet = call.query.boolean("quiet", default=True)
-        return await _progress(call, images.load(call.http.content.iter_any(), quiet=quiet))
+        return await _progress(call, images.load(call.content, quiet=quiet))
 
-    async def save_several(call: Call) -> web.StreamResponse:
+    async def save_several(call: Call) -> Answer:
         return await _save(call, call.query.all("names"))
 
-    async def save_one(call: Call) -> web.StreamResponse:
+    async def save_one(call: Call) -> Answer:
         return await _save(call, [call.path["name"]])
 
-    async def _save(call: Call, names: list[str]) -> web.StreamResponse:
+    async def _save(call: Call, names: list[str]) -> Answer:
         try:
             archive = await images.save(names)
         except InvalidParameter as error:
@@ -106,16 +112,27 @@ def routes(images: Images) -> list[Route]:
         await response.write_eof()
         return response
 
-    async def create(call: Call) -> web.StreamResponse:
+    async def pull(call: Call) -> Answer:
         query = call.query
-        if name := query.text("fromImage"):
-            reference = parse(name)
-            if tag := query.text("tag"):
-                reference = reference if ":" in tag else reference.with_tag(tag)
-            raise NotSupported(
-                f"cannot pull {reference.with_default_tag().familiar}: this engine does not pull from registries yet;"
-                " bring the image here with load or import"
-            )
+        reference = _pulled(query.text("fromImage"), query.text("tag"))
+        credentials = decode_credentials(call.headers.get("X-Registry-Auth", ""))
+        messages = pulls.pull(reference, platform=query.text("platform"), credentials=credentials)
+        return await _transfer(call, messages)
+
+    async def push(call: Call) -> Answer:
+        header = call.headers.get("X-Registry-Auth", "")
+        if not header:
+            raise InvalidParameter("bad parameters and missing X-Registry-Auth: invalid X-Registry-Auth header: EOF")
+        reference = parse(call.path["name"])
+        if tag := call.query.text("tag"):
+            reference = reference.with_tag(tag)
+        messages = pushes.push(reference, credentials=decode_credentials(header))
+        return await call.while_connected(_transfer(call, messages))
+
+    async def create(call: Call) -> Answer:
+        query = call.query
+        if query.text("fromImage"):
+            return await call.while_connected(pull(call))
         source = query.text("fromSrc")
         if source != "-":
             raise NotSupported(
@@ -125,7 +142,7 @@ def routes(images: Images) -> list[Route]:
         if repository := query.text("repo"):
             parse_target(repository, query.text("tag"))
         image = await images.import_(
-            call.http.content.iter_any(),
+            call.content,
             repository=repository,
             tag=query.text("tag"),
             changes=query.all("changes"),
@@ -143,18 +160,43 @@ def routes(images: Images) -> list[Route]:
         Route("GET", "/images/{name:.*}/json", inspect),
         Route("GET", "/images/{name:.*}/history", history),
         Route("GET", "/images/{name:.*}/get", save_one),
+        Route("POST", "/images/{name:.*}/push", push),
         Route("POST", "/images/{name:.*}/tag", tag),
         Route("DELETE", "/images/{name:.*}", remove),
     ]
 
 
-async def _progress(call: Call, messages: AsyncIterator[dict[str, Any]]) -> web.StreamResponse:
+def _pulled(name: str, tag: str) -> Reference:
+    """What `fromImage` and `tag`, which may be a digest, name together. Raises InvalidParameter in Docker's words."""
+    reference = parse(name)
+    if not tag:
+        return reference
+    if ":" not in tag:
+        return reference.with_tag(tag)
+    check_digest(tag)
+    return replace(reference, tag="", digest=tag)
+
+
+async def _transfer(call: Call, messages: AsyncGenerator[dict[str, Any], None]) -> Answer:
+    """As `_progress`, but what fails before the first message is a refusal with a status."""
+    async with aclosing(messages):
+        first = await anext(messages)
+
+        async def all_of_them() -> AsyncIterator[dict[str, Any]]:
+            yield first
+            async for message in messages:
+                yield message
+
+        return await _progress(call, all_of_them())
+
+
+async def _progress(call: Call, messages: AsyncIterator[dict[str, Any]]) -> Answer:
     """JSON lines as they come. An error is one more line: the status has been sent, as the real engine does it."""
     response = await call.stream("application/json")
     try:
         async for message in messages:
             await response.write(_encode(message) + b"\r\n")
-    except ConnectionError:
+    except ClientGone:
         raise
     except Exception as error:
         text = message_of(error)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from aiohttp import web
 from msgspec import Struct
 
 from wherry.api.app import Call, Route
+from wherry.api.server import Answer
 from wherry.engine.networks import Networks
 from wherry.errors import InvalidParameter, NotFound
 from wherry.model.config import EndpointConfig
@@ -38,12 +38,12 @@ class Connections(Protocol):
 def routes(networks: Networks, containers: Callable[[], Iterable[Container]], connections: Connections) -> list[Route]:
     """The routes over these services; `containers` are all there are."""
 
-    async def list_all(call: Call) -> web.StreamResponse:
+    async def list_all(call: Call) -> Answer:
         return call.json(
             [describe(network, ()) for network in networks.list(Filters.decode(call.query.text("filters")))]
         )
 
-    async def inspect(call: Call) -> web.StreamResponse:
+    async def inspect(call: Call) -> Answer:
         ref, scope = call.path["network"], call.query.text("scope")
         if not ref:
             return await list_all(call)
@@ -57,24 +57,24 @@ def routes(networks: Networks, containers: Callable[[], Iterable[Container]], co
             raise NotFound(f"network {ref} not found")
         return call.json(describe(network, containers()))
 
-    async def create(call: Call) -> web.StreamResponse:
+    async def create(call: Call) -> Answer:
         network = await networks.create(await call.body(CreateRequest))
         return call.json({"Id": network.id, "Warning": ""}, status=201)
 
-    async def remove(call: Call) -> web.StreamResponse:
+    async def remove(call: Call) -> Answer:
         await networks.remove(call.path["network"])
         return call.empty()
 
-    async def prune(call: Call) -> web.StreamResponse:
+    async def prune(call: Call) -> Answer:
         names = await networks.prune(Filters.decode(call.query.text("filters")))
         return call.json({"NetworksDeleted": names or None})
 
-    async def connect(call: Call) -> web.StreamResponse:
+    async def connect(call: Call) -> Answer:
         asked = await call.body(ConnectRequest)
         await connections.connect(call.path["network"], asked.container, asked.endpoint_config or EndpointConfig())
         return call.empty(200)
 
-    async def disconnect(call: Call) -> web.StreamResponse:
+    async def disconnect(call: Call) -> Answer:
         asked = await call.body(ConnectRequest)
         await connections.disconnect(call.path["network"], asked.container)
         return call.empty(200)

@@ -7,9 +7,9 @@ from contextlib import aclosing
 from typing import Protocol
 
 import msgspec
-from aiohttp import web
 
 from wherry.api.app import Call, Route
+from wherry.api.server import Answer
 from wherry.errors import InvalidParameter
 from wherry.model import usage
 from wherry.model.config import HostConfig, UpdateConfig
@@ -42,7 +42,7 @@ class Find(Protocol):
 def routes(find: Find, meter: Meter, updater: Updater, tops: Tops) -> list[Route]:
     """The routes over these services."""
 
-    async def stats(call: Call) -> web.StreamResponse:
+    async def stats(call: Call) -> Answer:
         container = find(call.path["name"])
         stream = call.query.boolean("stream", True)
         one_shot = call.version >= (1, 41) and call.query.boolean("one-shot")
@@ -77,11 +77,11 @@ def routes(find: Find, meter: Meter, updater: Updater, tops: Tops) -> list[Route
                 first = False
         return shown
 
-    async def top(call: Call) -> web.StreamResponse:
+    async def top(call: Call) -> Answer:
         found = await tops.list(call.path["name"], call.query.text("ps_args"))
         return call.json({"Processes": found.processes, "Titles": found.titles})
 
-    async def update(call: Call) -> web.StreamResponse:
+    async def update(call: Call) -> Answer:
         given = await call.body(UpdateConfig, optional=True)
         if call.version < (1, 40):
             given.pids_limit = None

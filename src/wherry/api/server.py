@@ -1,147 +1,438 @@
-"""Listening sockets and connections: HTTP/1.1 by aiohttp, with what a container engine needs beyond it.
+"""HTTP/1.1 over asyncio's transports: connections, requests, answers; see docs/decisions for why it is our own.
 
-A connection may be taken over as a raw stream (`Connection.take_over`), a client that only closed its sending half
-is still served, and a client that is gone stops what only served it. `Listener` makes a protocol for each accepted
-connection through one factory: another protocol on the same sockets is another factory in front.
+    def handler(request: Request) -> Response:  # or a coroutine function, if it has to wait
+        return Response(200, {"Content-Type": "text/plain"}, b"hello")
+
+    async with Listener(handler, sockets):
+        await stop.wait()
+
+One request of a connection is answered at a time; what came after it waits, within bounds. A handler may take the
+connection over as a raw stream (`Connection.take_over`), whoever only closed its sending half is still served, and a
+client that is gone stops what only served it. `Listener` makes a protocol for each accepted connection through one
+factory, and `Connection._head` sees the first bytes: another protocol has its switch there (HTTP/2 by prior knowledge
+begins with a request of method PRI, by upgrade with a request that is taken over).
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import grp
 import logging
-import os
-import re
-import select
 import socket
-import stat
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import Any, TypeVar
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeAlias, TypeVar
 
-from aiohttp import web
-
-from wherry.errors import InvalidParameter, SystemFailure
+from wherry.api import http1
+from wherry.api.http1 import Chunked, Head, Malformed, Measured
+from wherry.api.rawstream import HELD, ClientGone, HangUp, RawStream, hung_up
+from wherry.api.sockets import BACKLOG
+from wherry.api.tls import Tls
+from wherry.errors import InvalidParameter
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-MAX_LINE = 256 << 10  # bytes of a request line: filters travel in it
-MAX_FIELD = 64 << 10  # bytes of one header: registry credentials travel in them
-HELD = 64 << 10  # bytes read ahead for a stream that is not taken over yet
-BACKLOG = 4096
-
-_TAKES_OVER = re.compile(rb"POST (?:/v[0-9.]+)?/(?:containers/[^ ?]+/attach|exec/[^ ?]+/start)[ ?]")
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
+BODY_AHEAD = 512 << 10  # bytes of a body that are read ahead of the handler
+UNREAD_BODY = 256 << 10  # bytes of a body nobody asked for that are skipped to keep the connection, as in Go
+HEAD_SECONDS = 300.0  # for a head that has begun to come, as in Docker
 
 
-class ClientGone(ConnectionError):
-    """Nobody is there to answer, or the daemon is stopping."""
+class Request:
+    """One request. `path` and `query` are percent-encoded, as they came."""
+
+    __slots__ = ("body", "connection", "head", "headers", "method", "path", "query")
+
+    def __init__(self, head: Head, body: Body, connection: Connection) -> None:
+        self.head = head
+        self.method = head.method
+        self.path = head.path
+        self.query = head.query
+        self.headers = head.headers
+        self.body = body
+        self.connection = connection
 
 
-class Silent(web.StreamResponse):
-    """For aiohttp: there is nothing more to send, close the connection."""
+class Response:
+    """A whole answer."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.force_close()
+    __slots__ = ("body", "headers", "status")
 
-    async def prepare(self, request: web.BaseRequest) -> None:
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        return None
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
 
 
-class Connection(web.RequestHandler):
+class Streaming:
+    """An answer whose body follows in pieces: `Connection.stream` sent its head. Raises ClientGone."""
+
+    def __init__(self, connection: Connection, *, chunked: bool, silent: bool) -> None:
+        self._connection = connection
+        self._chunked = chunked
+        self._silent = silent  # a HEAD request: the body is not sent
+        self.ended = False
+
+    async def write(self, data: bytes) -> None:
+        """Send a piece; returns when there is room for more."""
+        if data and not self._silent:
+            await self._connection.send(http1.chunk(data) if self._chunked else data)
+
+    async def write_eof(self) -> None:
+        """The answer is complete. Without this it breaks off, and its reader can tell."""
+        if not self.ended:
+            self.ended = True
+            if self._chunked and not self._silent:
+                await self._connection.send(http1.LAST_CHUNK)
+
+
+Answer: TypeAlias = Response | Streaming | None
+"""What a handler returns; None: nothing more is to be sent, the connection was taken over or breaks off."""
+
+RequestHandler: TypeAlias = Callable[[Request], Response | Coroutine[Any, Any, Answer]]
+"""Answers at once, or says what to wait for."""
+
+
+class Body:
+    """A request's body, read as it comes.
+
+    while piece := await body.read():
+        ...
+    async for piece in body:
+        ...
+    """
+
+    def __init__(self, connection: Connection, head: Head) -> None:
+        self._connection = connection
+        self._frames: Measured | Chunked = Chunked() if head.length is None else Measured(head.length)
+        self._ask = head.expects_continue
+        self._pieces: deque[bytes] = deque()
+        self._error: Exception | None = None
+        self._news: asyncio.Future[None] | None = None
+        self._wanted = True  # somebody may still read
+        self._skipped = 0  # bytes that came when nobody would
+        self.length = head.length  # None if it comes in chunks
+        self.held = 0  # bytes that wait to be read
+
+    @property
+    def complete(self) -> bool:
+        """Its last byte has come."""
+        return self._frames.complete
+
+    @property
+    def skippable(self) -> bool:
+        """What is left of it can be waited for and dropped, if nobody wants it."""
+        return not self._ask and self._skipped + self._frames.left <= UNREAD_BODY
+
+    async def read(self) -> bytes:
+        """What has come, at least one byte; b"" at the end.
+
+        Raises InvalidParameter where the body is malformed or breaks off, ClientGone where the client is gone.
+        """
+        while not self._pieces:
+            if self._error is not None:
+                raise self._error
+            if self._frames.complete:
+                return b""
+            if self._ask:
+                self._ask = False
+                await self._connection.send(http1.CONTINUE)
+            self._news = self._connection.loop.create_future()
+            await self._news
+        piece = self._pieces.popleft()
+        self.held -= len(piece)
+        self._connection.regulate()
+        return piece
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while piece := await self.read():
+            yield piece
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes off the connection; returns those after the body's end."""
+        self._ask = False
+        try:
+            pieces, rest = self._frames.feed(data)
+        except Malformed as error:
+            self.fail(InvalidParameter(str(error)))
+            return b""
+        size = sum(map(len, pieces))
+        if self._wanted:
+            self._pieces += pieces
+            self.held += size
+        else:
+            self._skipped += size
+        self._wake()
+        return rest
+
+    def fail(self, error: Exception) -> None:
+        """There will be no more."""
+        if not self._frames.complete and self._error is None:
+            self._error = error
+            self._wake()
+
+    @property
+    def failed(self) -> bool:
+        return self._error is not None
+
+    def skip(self) -> None:
+        """Nobody will read the rest."""
+        self._wanted = False
+        self._pieces.clear()
+        self.held = 0
+
+    async def drop(self) -> None:
+        """Read what is left of a body of known length. One in chunks may never end: it is left alone."""
+        while self.length is not None and await self.read():
+            pass
+
+    def _wake(self) -> None:
+        if self._news is not None:
+            if not self._news.done():
+                self._news.set_result(None)
+            self._news = None
+
+
+class Owner(Protocol):
+    """What made a connection; `Listener`."""
+
+    handler: RequestHandler
+    closing: bool
+    connections: set[Connection]
+
+
+class Connection(asyncio.Protocol):
     """One client's connection."""
 
-    __slots__ = ("_busy", "_given", "_gone", "_hang_up", "_held", "_line", "_tasks", "half_closed")
-
-    def __init__(self, manager: web.Server, **options: Any) -> None:
-        super().__init__(manager, **options)
+    def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
         self.half_closed = False  # the client will send nothing more, but reads on
-        self._busy = False  # bytes of a request came whose answer has not ended
+        self.task: asyncio.Task[None] | None = None  # answers the request under way
+        self._owner = owner
+        self._transport: asyncio.Transport
+        self._buffer = b""  # what came and was not looked at: the beginning of a head, or what follows a request
+        self._searched = 0  # how much of it holds no end of a head
+        self._request: Request | None = None  # under way
         self._gone = False
-        self._held: bytearray | None = (
-            None  # bytes of, then after, a request that may take over; None when there is none
-        )
-        self._line = b""  # the beginning of a request line
-        self._given = False  # that request went to aiohttp: what is held belongs to the stream
+        self._lost = False
+        self._room: asyncio.Future[None] | None = None  # while the client reads slower than we write
+        self._paused = False
         self._hang_up: HangUp | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._patience: asyncio.TimerHandle | None = None
+        self._works: set[asyncio.Task[Any]] = set()
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._owner.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._held is not None:
-            self._hold(data)
-            return
-        if data and not self._busy:
-            data = bytes(self._line) + data
-            if b"\n" not in data and len(data) <= MAX_LINE:
-                self._line = data  # not yet clear what is asked
-                return
-            self._line = b""
-            self._busy = True
-            if _TAKES_OVER.match(data):
-                self._held = bytearray()
-                self._hold(data)
-                return
-        super().data_received(data)
+        request = self._request
+        if request is not None and not request.body.complete:
+            data = request.body.feed(data)
+        self._buffer = self._buffer + data if self._buffer else data
+        if request is None:
+            self._proceed()
+        elif self.task is None:
+            self._answered(request)  # what was not read of its body is being skipped
+        else:
+            self.regulate()
 
-    def _hold(self, data: bytes) -> None:
-        """Give aiohttp exactly one request and keep what follows it."""
-        held = self._held
-        assert held is not None
-        held += data
-        if self._given:
-            if len(held) >= HELD and self.transport is not None:
-                self.transport.pause_reading()
-            return
-        end = _request_end(held)
-        if (end is None or end > len(held)) and len(held) <= MAX_LINE:
-            return
-        request = bytes(held if end is None else held[:end])
-        del held[: len(request)]
-        self._given = True
-        super().data_received(request)
-
-    def eof_received(self) -> bool:  # type: ignore[override]
+    def eof_received(self) -> bool:
         """The client sends no more. It may still read: only a client that also closed that half is gone."""
         self.half_closed = True
-        transport = self.transport
-        if not self._busy or transport is None or hung_up(transport):
+        if hung_up(self._transport):
             return False
-        self._hang_up = HangUp(transport, self._loop, transport.abort)
+        if self._request is not None:
+            self._request.body.fail(InvalidParameter("unexpected EOF"))
+            if self.task is None:
+                return False
+        elif self._buffer:
+            self.loop.call_soon(self._proceed)
+        else:
+            return False
+        self._hang_up = HangUp(self._transport, self.loop, self._transport.abort)
         return True
 
-    def connection_lost(self, exc: BaseException | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._owner.connections.discard(self)
         if self._hang_up is not None:
             self._hang_up.close()
-        super().connection_lost(exc)
+        if self._patience is not None:
+            self._patience.cancel()
+        if self._request is not None:
+            self._request.body.fail(ClientGone())
+        self.resume_writing()
         self.client_gone()
 
-    def client_gone(self) -> None:
-        """Stop everything that only served this client."""
-        self._gone = True
-        for task in self._tasks:
-            task.cancel()
+    def pause_writing(self) -> None:
+        self._room = self.loop.create_future()
 
-    def serving(self) -> None:
-        """A request is being answered: it may be one of several that came together."""
-        self._busy = True
+    def resume_writing(self) -> None:
+        if self._room is not None:
+            if not self._room.done():
+                self._room.set_result(None)
+            self._room = None
 
-    def answered(self, response: web.StreamResponse) -> None:
-        """One request is done; back to waiting for the next."""
-        self._busy = self._given = False
+    # From one request to the next.
+
+    def _proceed(self) -> None:
+        """Begin with the next request if all of its head has come. Where it needs no waiting, it is answered here."""
+        if self._request is not None or self._lost or not self._buffer:
+            return
+        try:
+            head = self._head()
+        except Malformed as error:
+            log.debug("malformed request: %s", error)
+            self._transport.write(error.answer)
+            self._close_gently()
+            return
+        if head is None:
+            if self.half_closed:
+                self._transport.close()
+            return
+        body = Body(self, head)
+        if self._buffer and not body.complete:
+            self._buffer = body.feed(self._buffer)
         if self.half_closed:
-            response.force_close()
-        held, self._held = self._held, None
-        if held and self.transport is not None:
-            self.transport.resume_reading()
-            self._loop.call_soon(self.data_received, bytes(held))
+            body.fail(InvalidParameter("unexpected EOF"))
+        request = self._request = Request(head, body, self)
+        answer = self._owner.handler(request)
+        if isinstance(answer, Response):
+            self._transport.write(self._whole(request, answer))
+            if self._room is None:
+                self._answered(request)
+                return
+            answer = self._drained()
+        self.task = self.loop.create_task(self._answer(request, answer))
+        self.regulate()
+
+    def _head(self) -> Head | None:
+        """Take the head of a request off what has come; None while its end has not. Raises Malformed."""
+        buffer = self._buffer
+        while buffer.startswith(b"\r\n"):  # empty lines before a request are ignored (RFC 9112 section 2.2)
+            buffer = self._buffer = buffer[2:]
+        end = buffer.find(b"\r\n\r\n", self._searched)
+        if end > http1.MAX_HEAD or (end < 0 and len(buffer) > http1.MAX_HEAD):
+            raise Malformed(status=431)
+        if end >= 0:
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
+            self._searched = 0
+            self._buffer = buffer[end + 4 :]
+            return http1.read_head(buffer[:end])
+        self._searched = max(0, len(buffer) - 3)
+        first = buffer.find(b"\n", 0, 8192)
+        if first >= 0 and buffer[first - 1 : first] != b"\r":
+            raise Malformed("lines must end in CR LF")
+        if buffer and self._patience is None:
+            self._patience = self.loop.call_later(HEAD_SECONDS, self._transport.abort)
+        return None
+
+    async def _answer(self, request: Request, work: Coroutine[Any, Any, Answer]) -> None:
+        """Wait for what answers the request. What it raises is a defect of the handler's."""
+        answer: Answer = None
+        try:
+            answer = await work
+            if isinstance(answer, Response):
+                await self.send(self._whole(request, answer))
+            elif answer is not None:
+                await answer.write_eof()
+        except ClientGone:
+            answer = None
+        except Exception:
+            log.exception("a request was not answered")
+            answer = None
+        finally:
+            self.task = None
+            if answer is None:
+                self._transport.close()
+            else:
+                self._answered(request)
+
+    async def _drained(self) -> Streaming:
+        """An answer was written and the client is slow to read it."""
+        await self.send(b"")
+        return Streaming(self, chunked=False, silent=True)
+
+    def _answered(self, request: Request) -> None:
+        """Go on to what follows the request, as soon as its body is out of the way."""
+        body = request.body
+        if self._lost:
+            return
+        if not request.head.keep_alive or self._owner.closing or body.failed or not (body.complete or body.skippable):
+            self._close_gently()
+        elif not body.complete:
+            body.skip()
+        else:
+            self._request = None
+            if self._buffer:
+                self.loop.call_soon(self._proceed)  # not at once: other connections have their turn
+            elif self.half_closed:
+                self._transport.close()
+        self.regulate()
+
+    def _close_gently(self) -> None:
+        """Close, but not upon bytes that the client is still sending: it would see a reset before the answer."""
+        if self._request is not None and self._request.body.complete and not self._buffer:
+            self._transport.close()
+        else:
+            self.task = self.loop.create_task(self._as_stream(b"").finish())
+
+    def _whole(self, request: Request, answer: Response) -> bytes:
+        """The bytes of an answer."""
+        status, body = answer.status, answer.body
+        more = self._connection_lines(request)
+        if status not in (204, 304):
+            more.append(f"Content-Length: {len(body)}")
+        data = http1.head(status, answer.headers, *more)
+        return data if request.method == "HEAD" else data + body
+
+    async def stream(self, request: Request, status: int, headers: Mapping[str, str]) -> Streaming:
+        """Send the head of an answer whose body follows in pieces. Raises ClientGone."""
+        chunked = request.head.persistent
+        more = [*self._connection_lines(request), *(["Transfer-Encoding: chunked"] if chunked else [])]
+        if not chunked:
+            request.head.keep_alive = False
+        await self.send(http1.head(status, headers, *more))
+        return Streaming(self, chunked=chunked, silent=request.method == "HEAD")
+
+    def _connection_lines(self, request: Request) -> list[str]:
+        """The header that says whether the connection stays, where it is not what the client expects."""
+        body = request.body
+        if self._owner.closing or body.failed or not (body.complete or body.skippable):
+            request.head.keep_alive = False
+        if request.head.keep_alive == request.head.persistent:
+            return []
+        return ["Connection: keep-alive" if request.head.keep_alive else "Connection: close"]
+
+    def regulate(self) -> None:
+        """Read from the client only while there is a place for it."""
+        request = self._request
+        full = request is not None and (request.body.held >= BODY_AHEAD or len(self._buffer) >= HELD)
+        if full != self._paused and not self._lost and not self._transport.is_closing():
+            self._paused = full
+            if full:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    # What handlers use.
+
+    async def send(self, data: bytes) -> None:
+        """Send; returns when there is room for more. Raises ClientGone."""
+        if self._lost or self._transport.is_closing():
+            raise ClientGone
+        self._transport.write(data)
+        if self._room is not None:
+            await asyncio.shield(self._room)
+            if self._lost:
+                raise ClientGone
 
     async def while_connected(self, work: Coroutine[Any, Any, T]) -> T:
         """Await `work`; cancel it and raise ClientGone when the client goes away or the daemon stops."""
@@ -149,7 +440,7 @@ class Connection(web.RequestHandler):
             work.close()
             raise ClientGone
         task = asyncio.create_task(work)
-        self._tasks.add(task)
+        self._works.add(task)
         try:
             return await task
         except asyncio.CancelledError:
@@ -157,307 +448,94 @@ class Connection(web.RequestHandler):
                 raise ClientGone from None
             raise
         finally:
-            self._tasks.discard(task)
+            self._works.discard(task)
 
-    def take_over(self, head: bytes) -> RawStream:
+    async def take_over(self, request: Request, head: bytes) -> RawStream:
         """From here on the connection is a raw stream in both directions; `head` is the last of HTTP to be sent.
 
-        The handler must return `Silent()` after the stream has ended. Raises ClientGone.
+        What follows the request is the stream's first input. The handler must return None after the stream has ended.
+        Raises ClientGone.
         """
-        transport = self.transport
-        if transport is None:
+        await request.body.drop()
+        if self._lost:
             raise ClientGone
+        stream = self._as_stream(self._buffer)
+        self._transport.write(head)
+        return stream
+
+    def _as_stream(self, ahead: bytes) -> RawStream:
         if self._hang_up is not None:
             self._hang_up.close()
             self._hang_up = None
-        stream = RawStream(self._loop, transport, bytes(self._held or b""), self.half_closed, self.connection_lost)
-        self._held = None
-        transport.write(head)
-        return stream
+        self._buffer = b""
+        return RawStream(self.loop, self._transport, ahead, self.half_closed, self.connection_lost)
 
+    # What the listener uses.
 
-class RawStream(asyncio.Protocol):
-    """A connection taken over: bytes both ways, each direction with a bounded buffer, half-close kept.
+    def client_gone(self) -> None:
+        """Stop everything that only served this client."""
+        self._gone = True
+        for work in self._works:
+            work.cancel()
 
-        while data := await stream.read():   # b"" once the client has closed its sending half
-            await stream.write(data)         # returns when there is room for more
-        await stream.finish()
-
-    `read` and `write` raise ClientGone once the client has closed altogether.
-    """
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        transport: asyncio.Transport,
-        ahead: bytes,
-        ended: bool,
-        lost: Callable[[BaseException | None], None],
-    ) -> None:
-        self._loop = loop
-        self._transport = transport
-        self._buffer = bytearray(ahead)
-        self._ended = ended
-        self._lost = lost
-        self._closed = transport.is_closing()
-        self._paused_reading = False
-        self._room = asyncio.Event()
-        self._room.set()
-        self._news = asyncio.Event()
-        self._hang_up: HangUp | None = None
-        self.gone = loop.create_future()
-        transport.set_protocol(self)
-        if ended:
-            self._watch()
-        else:
-            transport.resume_reading()
-
-    def _watch(self) -> None:
-        if hung_up(self._transport):
-            self._transport.abort()
-        elif not self._closed:
-            self._hang_up = HangUp(self._transport, self._loop, self._transport.abort)
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if len(self._buffer) >= HELD and not self._paused_reading:
-            self._paused_reading = True
-            self._transport.pause_reading()
-        self._news.set()
-
-    def eof_received(self) -> bool:
-        if not self._ended:
-            self._ended = True
-            self._watch()
-            self._news.set()
-        return True
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._closed = True
-        if self._hang_up is not None:
-            self._hang_up.close()
-        self._news.set()
-        self._room.set()
-        if not self.gone.done():
-            self.gone.set_result(None)
-        self._lost(exc)
-
-    def pause_writing(self) -> None:
-        self._room.clear()
-
-    def resume_writing(self) -> None:
-        self._room.set()
-
-    async def read(self) -> bytes:
-        """What the client sent, at least one byte; b"" after its half-close. Raises ClientGone."""
-        while not self._buffer:
-            if self._closed:
-                raise ClientGone
-            if self._ended:
-                return b""
-            self._news.clear()
-            await self._news.wait()
-        data = bytes(self._buffer)
-        self._buffer.clear()
-        if self._paused_reading and not self._closed:
-            self._paused_reading = False
-            self._transport.resume_reading()
-        return data
-
-    async def write(self, data: bytes) -> None:
-        """Send; returns once the buffer has room again. Raises ClientGone."""
-        if self._closed or self._transport.is_closing():
-            raise ClientGone
-        self._transport.write(data)
-        await self._room.wait()
-        if self._closed:
-            raise ClientGone
-
-    async def finish(self, linger: float = 1.0) -> None:
-        """All was written: say so, and close when the client has closed too, after `linger` seconds at the latest.
-
-        Closing at once would turn input that is still under way into a connection reset for the client.
-        """
-        if not self._closed:
-            with suppress(OSError):
-                self._transport.write_eof()
-        deadline = self._loop.time() + linger
-        with suppress(ClientGone, TimeoutError):
-            async with asyncio.timeout_at(deadline):
-                while await self.read():
-                    pass
-        self._transport.close()
+    def close_idle(self) -> None:
+        """Close the connection if no request is under way."""
+        if self.task is None:
+            self._transport.close()
 
     def abort(self) -> None:
-        """Close without sending what is still buffered."""
         self._transport.abort()
 
 
-class HangUp:
-    """Calls back once when a client that had closed one half has closed the other.
-
-    A transport stops watching its socket at the first half-close. An epoll with no events asked reports exactly
-    EPOLLHUP and EPOLLERR (epoll_ctl(2)), and can itself be watched.
-    """
-
-    def __init__(
-        self, transport: asyncio.BaseTransport, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]
-    ) -> None:
-        self._loop = loop
-        self._callback = callback
-        self._epoll: select.epoll | None = select.epoll(1)
-        self._epoll.register(transport.get_extra_info("socket").fileno(), 0)
-        loop.add_reader(self._epoll.fileno(), self._fire)
-
-    def _fire(self) -> None:
-        self.close()
-        self._callback()
-
-    def close(self) -> None:
-        if self._epoll is not None:
-            self._loop.remove_reader(self._epoll.fileno())
-            self._epoll.close()
-            self._epoll = None
-
-
-def hung_up(transport: asyncio.BaseTransport) -> bool:
-    """The peer closed both halves (POLLHUP; on unix sockets that tells a close from a half-close)."""
-    poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), 0)
-    return any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))
-
-
-class HttpServer(web.Server):
-    """aiohttp's server, making our connections."""
-
-    def __call__(self) -> Connection:
-        return Connection(
-            self,
-            loop=self._loop,
-            access_log=None,
-            auto_decompress=False,
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_FIELD,
-            keepalive_timeout=3600,
-        )
-
-
 class Listener:
-    """Serves an app on sockets until closed.
-
-    async with Listener(app, sockets):
-        await stop.wait()
-    """
+    """Serves a handler on sockets until closed; with `tls`, those that are not unix sockets speak it."""
 
     def __init__(
         self,
-        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        handler: RequestHandler,
         sockets: Sequence[socket.socket],
         grace: float = 10.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._handler = handler
+        self.handler = handler
+        self.closing = False
+        self.connections: set[Connection] = set()
         self._sockets = sockets
+        self._tls = tls
         self._grace = grace  # seconds that requests under way get to finish
         self._servers: list[asyncio.AbstractServer] = []
 
     async def __aenter__(self) -> Listener:
         loop = asyncio.get_running_loop()
-        self._http = HttpServer(self._handler)
+        tls = self._tls
+
+        def plain() -> Connection:
+            return Connection(self, loop)
+
         for listening in self._sockets:
-            self._servers.append(await loop.create_unix_server(self._http, sock=listening, backlog=BACKLOG))
+            if listening.family == socket.AF_UNIX:
+                server = await loop.create_unix_server(plain, sock=listening, backlog=BACKLOG)
+            elif tls is None:
+                server = await loop.create_server(plain, sock=listening, backlog=BACKLOG)
+            else:
+                server = await loop.create_server(partial(Tls, plain, tls, loop), sock=listening, backlog=BACKLOG)
+            self._servers.append(server)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self.closing = True
         for server in self._servers:
             server.close()
-        for connection in self._http.connections:
-            assert isinstance(connection, Connection)
+        for connection in list(self.connections):
             connection.client_gone()
-        self._http.pre_shutdown()
-        await self._http.shutdown(self._grace)
+            connection.close_idle()
+        if tasks := self._tasks():
+            await asyncio.wait(tasks, timeout=self._grace)
+        for task in (left := self._tasks()):
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        for connection in list(self.connections):
+            connection.abort()
 
-
-def bind_unix(path: Path, group: int | None) -> socket.socket:
-    """A listening socket at `path`, mode 0660, owned by `group` (an ID; None leaves the process's own).
-
-    A socket file that nobody listens on is replaced. Raises SystemFailure where somebody does or the path is not a
-    socket.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _make_room(path)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o117)
-    try:
-        listening.bind(str(path))
-        if group is not None:
-            os.chown(path, -1, group)
-        listening.listen(BACKLOG)
-        listening.setblocking(False)
-    except OSError as error:
-        listening.close()
-        raise SystemFailure(f"cannot listen on unix://{path}: {error.strerror}") from None
-    finally:
-        os.umask(before)
-    return listening
-
-
-def _make_room(path: Path) -> None:
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise SystemFailure(f"cannot listen on unix://{path}: the path exists and is not a socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        result = probe.connect_ex(str(path))
-    if result == errno.ECONNREFUSED:
-        path.unlink(missing_ok=True)
-    elif result != errno.ENOENT:
-        raise SystemFailure(f"cannot listen on unix://{path}: another process listens there")
-
-
-def group_id(name: str) -> int:
-    """The ID of a group given by name or number. Raises InvalidParameter."""
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        if name.isdigit():
-            return int(name)
-        raise InvalidParameter(
-            f"group {name} not found: create it (groupadd --system {name}) or choose another --group"
-        ) from None
-
-
-def inherited(environment: dict[str, str], which: str = "") -> list[socket.socket]:
-    """Listening sockets that a service manager passed (sd_listen_fds(3)): all, or the one of that name or number.
-
-    Raises InvalidParameter if there is none.
-    """
-    count = 0
-    if environment.get("LISTEN_PID") == str(os.getpid()):
-        count = int(environment.get("LISTEN_FDS", "0"))
-    names = environment.get("LISTEN_FDNAMES", "").split(":")
-    found = []
-    for number in range(3, 3 + count):
-        name = names[number - 3] if number - 3 < len(names) else ""
-        if which in ("", str(number), name):
-            os.set_inheritable(number, False)
-            listening = socket.socket(fileno=number)
-            listening.setblocking(False)
-            found.append(listening)
-    if not found:
-        raise InvalidParameter(f"fd://{which}: no such socket was passed by a service manager (LISTEN_FDS)")
-    return found
-
-
-def _request_end(data: bytes | bytearray) -> int | None:
-    """Where a request's head and body end; None while the head is incomplete. A chunked body cannot be told: all."""
-    blank = data.find(b"\r\n\r\n")
-    if blank < 0:
-        return None
-    head = bytes(data[: blank + 2])
-    if _CHUNKED.search(head):
-        return len(data)
-    length = _LENGTH.search(head)
-    return blank + 4 + (int(length[1]) if length else 0)
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [connection.task for connection in self.connections if connection.task is not None]

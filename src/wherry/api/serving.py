@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
@@ -14,6 +15,7 @@ from wherry.api import (
     files,
     images,
     networks,
+    registries,
     resources,
     system,
     unsupported,
@@ -23,6 +25,7 @@ from wherry.api.app import App, Route
 from wherry.api.server import Listener
 from wherry.engine.engine import Engine
 from wherry.engine.images.service import Images
+from wherry.engine.registries import Registries
 from wherry.errors import WherryError
 
 
@@ -57,7 +60,8 @@ def routes(engine: Engine) -> list[Route]:
         ),
         *execs.routes(engine.execs),
         *files.routes(engine.files, engine.commits),
-        *images.routes(engine.images),
+        *registries.routes(Registries(engine.registries)),
+        *images.routes(engine.images, engine.pulls, engine.pushes),
         *volumes.routes(engine.volumes),
         *disk_usage.routes(engine.disk_usage, ImageNames(engine.images).id_of),
         *networks.routes(engine.networks, engine.containers.all, engine.containers.connector),
@@ -67,7 +71,9 @@ def routes(engine: Engine) -> list[Route]:
 
 
 @asynccontextmanager
-async def open_api(engine: Engine, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
-    """Serve the engine on listening sockets until the block ends."""
-    async with Listener(App(routes(engine)), sockets):
+async def open_api(
+    engine: Engine, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
+    """Serve the engine on listening sockets until the block ends; with `tls`, those of TCP speak it."""
+    async with Listener(App(routes(engine)), sockets, tls=tls):
         yield

@@ -10,10 +10,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import web
-
 from wherry.api import versions
 from wherry.api.app import HEADERS, VERSION, Call, Route
+from wherry.api.server import Answer, Response
 from wherry.engine.facts import Facts
 from wherry.model.host import CgroupLayout
 from wherry.model.registry_options import LOOPBACK, RegistryOptions, network
@@ -21,25 +20,25 @@ from wherry.model.states import Status
 from wherry.model.timestamps import rfc3339_nano
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-PING_HEADERS = {
+PING = HEADERS | {
     "Builder-Version": "1",
     "Cache-Control": "no-cache, no-store, must-revalidate",
     "Pragma": "no-cache",
     "Swarm": "inactive",
+    "Content-Type": "text/plain; charset=utf-8",
 }
 
 
 def routes(facts: Facts) -> list[Route]:
     """The routes that tell these facts."""
 
-    async def ping(call: Call) -> web.StreamResponse:
-        body = b"" if call.http.method == "HEAD" else b"OK"
-        return web.Response(body=body, headers=HEADERS | PING_HEADERS, content_type="text/plain", charset="utf-8")
+    def ping(call: Call) -> Response:
+        return Response(200, PING, b"" if call.method == "HEAD" else b"OK")
 
-    async def version(call: Call) -> web.StreamResponse:
+    def version(call: Call) -> Response:
         return call.json(encode_version(facts))
 
-    async def info(call: Call) -> web.StreamResponse:
+    async def info(call: Call) -> Answer:
         present = await asyncio.to_thread(look)
         return call.json(encode_info(facts, present, time.time_ns()))
 
@@ -121,7 +120,7 @@ def encode_info(facts: Facts, present: Present, now_ns: int) -> dict[str, Any]:
             "Volume": ["local"],
             "Network": ["bridge", "host", "null"],
             "Authorization": None,
-            "Log": ["json-file", "none"],
+            "Log": ["json-file", "local", "none"],
         },
         "MemoryLimit": "memory" in features,
         "SwapLimit": "memory.swap" in features,
@@ -139,7 +138,7 @@ def encode_info(facts: Facts, present: Present, now_ns: int) -> dict[str, Any]:
         "OomKillDisable": "memory.oom_kill_disable" in features,
         "NGoroutines": facts.tasks(),
         "SystemTime": rfc3339_nano(now_ns),
-        "LoggingDriver": "json-file",
+        "LoggingDriver": facts.settings.defaults.log_driver,
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": "1" if v1 else "2",
         "NEventsListener": facts.listeners(),
@@ -158,7 +157,7 @@ def encode_info(facts: Facts, present: Present, now_ns: int) -> dict[str, Any]:
         "HttpsProxy": "",
         "NoProxy": "",
         "Name": socket.gethostname(),
-        "Labels": [],
+        "Labels": list(facts.settings.labels),
         "ExperimentalBuild": False,
         "ServerVersion": VERSION,
         "Runtimes": {name: {"path": str(path)} for name, path in facts.runtimes.items()},

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aiohttp import web
-
 from wherry.api.app import Call, Handler, Route
+from wherry.api.server import Answer
 from wherry.errors import NotFound, NotSupported, Unavailable
 
 NO_MANAGER = (
@@ -27,11 +26,6 @@ OPERATIONS: tuple[tuple[str, str, str], ...] = (
     ("POST", "/build/cancel", "cancelling a build"),
     ("POST", "/session", "build sessions (BuildKit)"),
     ("POST", "/grpc", "build sessions (BuildKit)"),
-    ("POST", "/images/create", "pulling images (pull)"),
-    ("POST", "/images/{image:.*}/push", "pushing images (push)"),
-    ("GET", "/images/search", "searching images (search)"),
-    ("GET", "/distribution/{image:.*}/json", "asking a registry about an image"),
-    ("POST", "/auth", "logging in to a registry (login)"),
     ("PUT", "/volumes/{volume:.*}", "updating cluster volumes"),
 )
 
@@ -55,23 +49,23 @@ def routes(must_exist: Callable[[str], object]) -> list[Route]:
     """Put these last: a route of a module that does the operation comes first. `must_exist` raises NotFound."""
 
     def refused(name: str) -> Handler:
-        async def answer(call: Call) -> web.StreamResponse:
+        async def answer(call: Call) -> Answer:
             if "container" in call.path:
                 must_exist(call.path["container"])
             raise NotSupported(f"{name} is not supported by this version of Wherry")
 
         return answer
 
-    async def no_manager(call: Call) -> web.StreamResponse:
+    async def no_manager(call: Call) -> Answer:
         raise Unavailable(NO_MANAGER)
 
-    async def not_part(call: Call) -> web.StreamResponse:
+    async def not_part(call: Call) -> Answer:
         raise Unavailable("This node is not part of a swarm")
 
-    async def no_plugins(call: Call) -> web.StreamResponse:
+    async def no_plugins(call: Call) -> Answer:
         return call.json([])
 
-    async def no_plugin(call: Call) -> web.StreamResponse:
+    async def no_plugin(call: Call) -> Answer:
         raise NotFound(f'plugin "{call.path["plugin"]}" not found')
 
     return [

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiohttp import web
 from msgspec import Struct
 
 from wherry.api.app import Call, Route
+from wherry.api.server import Answer
 from wherry.engine.volumes import Volume, Volumes
 from wherry.errors import Unavailable
 from wherry.model.filters import Filters
@@ -27,11 +27,11 @@ class CreateOptions(Struct, rename="pascal", kw_only=True):
 def routes(volumes: Volumes) -> list[Route]:
     """The routes of this file."""
 
-    async def list_volumes(call: Call) -> web.StreamResponse:
+    async def list_volumes(call: Call) -> Answer:
         found = volumes.select(Filters.decode(call.query.text("filters")))
         return call.json({"Volumes": [shown(volume) for volume in found], "Warnings": None})
 
-    async def create(call: Call) -> web.StreamResponse:
+    async def create(call: Call) -> Answer:
         options = await call.body(CreateOptions, optional=True)
         if options.cluster_volume_spec is not None:
             raise Unavailable(
@@ -43,14 +43,14 @@ def routes(volumes: Volumes) -> list[Route]:
         )
         return call.json(shown(volume), 201)
 
-    async def inspect(call: Call) -> web.StreamResponse:
+    async def inspect(call: Call) -> Answer:
         return call.json(shown(volumes.get(call.path["name"])))
 
-    async def remove(call: Call) -> web.StreamResponse:
+    async def remove(call: Call) -> Answer:
         await volumes.remove(call.path["name"], force=call.query.boolean("force"))
         return call.empty()
 
-    async def prune(call: Call) -> web.StreamResponse:
+    async def prune(call: Call) -> Answer:
         filters = Filters.decode(call.query.text("filters"))
         if call.version < (1, 42) and "all" not in filters:  # named ones went too, before
             filters = Filters({**filters.fields, "all": ("true",)})

@@ -902,12 +902,96 @@ COMMANDS: tuple[Command, ...] = (
         "volumes:remove",
         (("force", "f", "bool", "Force the removal of one or more volumes"),),
     ),
+    (
+        ("login",),
+        "[OPTIONS] [SERVER]",
+        "Authenticate to a registry.\nDefaults to Docker Hub if no server is specified.",
+        (0, 1),
+        "login",
+        (
+            ("password", "p", "string", "Password or Personal Access Token (PAT)"),
+            ("password-stdin", "", "bool", "Take the Password or Personal Access Token (PAT) from stdin"),
+            ("username", "u", "string", "Username"),
+        ),
+    ),
+    (
+        ("logout",),
+        "[SERVER]",
+        "Log out from a registry.\nIf no server is specified, the default is defined by the daemon.",
+        (0, 1),
+        "login:logout",
+        (),
+    ),
+    (
+        ("manifest inspect",),
+        "[OPTIONS] [MANIFEST_LIST] MANIFEST",
+        "Display an image manifest, or manifest list",
+        (1, 2),
+        "manifest:inspect",
+        (
+            ("insecure", "", "bool", "Allow communication with an insecure registry"),
+            ("verbose", "v", "bool", "Output additional info including layers and platform"),
+        ),
+    ),
+    (
+        (
+            "image pull",
+            "pull",
+        ),
+        "[OPTIONS] NAME[:TAG|@DIGEST]",
+        "Download an image from a registry",
+        (1, 1),
+        "transfers:pull",
+        (
+            ("all-tags", "a", "bool", "Download all tagged images in the repository"),
+            ("disable-content-trust", "", "bool", "Skip image verification (default true)"),
+            ("platform", "", "string", "Set platform if server is multi-platform capable"),
+            ("quiet", "q", "bool", "Suppress verbose output"),
+        ),
+    ),
+    (
+        (
+            "image push",
+            "push",
+        ),
+        "[OPTIONS] NAME[:TAG]",
+        "Upload an image to a registry",
+        (1, 1),
+        "transfers:push",
+        (
+            ("all-tags", "a", "bool", "Push all tags of an image to the repository"),
+            ("disable-content-trust", "", "bool", "Skip image signing (default true)"),
+            (
+                "platform",
+                "",
+                "string",
+                "Push a platform-specific manifest as a single-platform image to the registry.\nImage index won't be "
+                "pushed, meaning that other manifests, including attestations won't be preserved.\n"
+                "'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)",
+            ),
+            ("quiet", "q", "bool", "Suppress verbose output"),
+        ),
+    ),
+    (
+        ("search",),
+        "[OPTIONS] TERM",
+        "Search Docker Hub for images",
+        (1, 1),
+        "search",
+        (
+            ("filter", "f", "filter", "Filter output based on conditions provided"),
+            ("format", "", "string", "Pretty-print search using a Go template"),
+            ("limit", "", "int", "Max number of search results"),
+            ("no-trunc", "", "bool", "Don't truncate output"),
+        ),
+    ),
 )
 
 GROUPS = {
     "completion": "Generate the autocompletion script for a shell",
     "container": "Manage containers",
     "image": "Manage images",
+    "manifest": "Manage image manifests and manifest lists",
     "network": "Manage networks",
     "system": "Manage {title}",
     "volume": "Manage volumes",
@@ -931,9 +1015,10 @@ GLOBAL_FLAGS: tuple[Flag, ...] = (
 # Commands that docker has and this program will have.
 LATER = frozenset(
     (
-        *"build builder buildx checkpoint compose config context login logout".split(),
-        *"manifest node plugin pull push search secret service stack swarm trust".split(),
-        *(f"image {name}" for name in "build pull push".split()),
+        *"build builder buildx checkpoint compose config context".split(),
+        *"node plugin secret service stack swarm trust".split(),
+        "image build",
+        *(f"manifest {name}" for name in "annotate create push rm".split()),
         "volume update",
     )
 )

@@ -33,6 +33,8 @@ from wherry.engine.images.removal import InUse
 from wherry.engine.images.service import Images
 from wherry.engine.networks import Networks
 from wherry.engine.settings import Settings
+from wherry.engine.transfers.pulls import Pulls
+from wherry.engine.transfers.pushes import Pushes
 from wherry.engine.volumes import Volumes
 from wherry.errors import InvalidParameter, Unavailable
 from wherry.linux import cgroups
@@ -46,6 +48,7 @@ from wherry.runtime.oci import Runtime
 from wherry.storage.blobs import Blobs
 from wherry.storage.database import Database, checkpoint
 from wherry.storage.dataroot import open_data_root, open_exec_root
+from wherry.storage.partials import Partials
 from wherry.storage.snapshots import OverlaySnapshots
 
 CHECKPOINT_SECONDS = 60.0
@@ -62,6 +65,7 @@ class EngineConfig:
     bip: str = ""
     default_runtime: str = ""
     runtimes: Mapping[str, Path] = field(default_factory=dict)
+    cdi_directories: tuple[Path, ...] = Host.cdi_directories
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class Engine:
     events: Events
     disk_usage: DiskUsage
     registries: RegistryClient
+    pulls: Pulls
+    pushes: Pushes
 
 
 @contextlib.asynccontextmanager
@@ -96,7 +102,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         roots = Roots(config.data_root, config.exec_root)
         stack.callback(os.close, await asyncio.to_thread(open_data_root, roots.data))
         stack.callback(os.close, await asyncio.to_thread(open_exec_root, roots.run))
-        host = await asyncio.to_thread(hosts.probe, roots)
+        host = replace(await asyncio.to_thread(hosts.probe, roots), cdi_directories=config.cdi_directories)
         stack.callback(_take_threads().shutdown, wait=False)
         runtimes = await asyncio.to_thread(_runtimes, host, config, stack)
         roots.runtime_state.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -109,21 +115,26 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         index = Index(database)
         events = Events(database)
         snapshots = OverlaySnapshots(roots.data / "snapshots")
-        images = Images(database, Blobs(roots.data / "blobs"), snapshots, events.emit, _made_from(index))
+        blobs = Blobs(roots.data / "blobs")
+        images = Images(database, blobs, snapshots, events.emit, _made_from(index))
+        registries = await stack.enter_async_context(RegistryClient(lambda: settings.registries))
+        partials = Partials(roots.data / "blobs" / "partial", blobs)
+        pulls = Pulls(registries, images, blobs, partials, snapshots, events.emit, lambda: settings.registries)
+        pushes = Pushes(registries, images, blobs, events.emit, lambda: settings.registries)
         volumes = Volumes(database, roots.data / "volumes", events.emit, _using(index))
         await volumes.recover()
         networks = Networks(database, host, events.emit, bip=config.bip)
         await networks.open()
         stack.push_async_callback(networks.close)
-        await images.recover({record.id for record in index.load()})
+        await images.recover({key for record in index.load() for key in record.snapshots})
+        await pulls.recover()
         neighbours = Neighbours(images, snapshots, volumes, networks, events)
         containers, execs, resources, files = await stack.enter_async_context(
-            open_containers(host, index, runtimes, neighbours, watcher)
+            open_containers(host, index, runtimes, neighbours, watcher, lambda: settings.defaults)
         )
         commits = Commits(containers, images, snapshots, announcer(events))
         facts = await asyncio.to_thread(_facts, settings, host, runtimes, index, images, networks, events)
         usage = DiskUsage(images, volumes, snapshots, containers.all)
-        registries = await stack.enter_async_context(RegistryClient(lambda: settings.registries))
         yield Engine(
             host,
             facts,
@@ -138,6 +149,8 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
             events,
             usage,
             registries,
+            pulls,
+            pushes,
         )
 
 
@@ -178,7 +191,7 @@ def _made_from(index: Index) -> Callable[[str], list[InUse]]:
         return [
             InUse(container.id, container.name, container.state.status.alive)
             for container in index
-            if container.image == image_id
+            if image_id in container.images
         ]
 
     return containers
@@ -242,7 +255,7 @@ def _facts(
         image_count=lambda: len(images.all()),
         listeners=lambda: events.listeners,
         tasks=lambda: len(asyncio.all_tasks()),
-        warnings=lambda: [*host.warnings, *networks.warnings],
+        warnings=lambda: [*settings.warnings, *host.warnings, *networks.warnings],
     )
 
 

@@ -120,6 +120,11 @@ class VolumeOptions(Struct, rename="pascal", omit_defaults=True):
 class TmpfsOptions(Struct, rename="pascal", omit_defaults=True):
     size_bytes: int = 0
     mode: int = 0
+    options: list[list[str]] | None = None  # a word, or a name and its value
+
+
+class ImageOptions(Struct, rename="pascal", omit_defaults=True):
+    subpath: str = ""
 
 
 class Mount(Struct, rename="pascal", omit_defaults=True):
@@ -133,6 +138,7 @@ class Mount(Struct, rename="pascal", omit_defaults=True):
     bind_options: BindOptions | None = None
     volume_options: VolumeOptions | None = None
     tmpfs_options: TmpfsOptions | None = None
+    image_options: ImageOptions | None = None
 
 
 class HostConfig(Struct, rename="pascal", kw_only=True):

@@ -69,6 +69,8 @@ class MountPoint(Struct, kw_only=True):
     read_only_non_recursive: bool = False
     read_only_force_recursive: bool = False
     create_source: bool = False  # `-v /host:/c` makes a missing host path
+    image: str = ""  # of an image mount: sha256:... of its configuration
+    chain_id: str = ""  # and of its top layer
 
 
 class Endpoint(Struct, kw_only=True):
@@ -131,3 +133,19 @@ class Container(Struct, kw_only=True):
     links: dict[str, Link] = field(default_factory=dict)  # by alias: containers that this one learns of (--link)
     unsettled: bool = False  # an update is recorded, and perhaps not yet the kernel's
     remove_volumes: bool = False  # of one in REMOVING: its anonymous volumes go with it
+
+    @property
+    def images(self) -> set[str]:
+        """IDs of the images that it needs: its own and those it mounts."""
+        return {self.image, *(mount.image for mount in self.mounts if mount.image)}
+
+    @property
+    def snapshots(self) -> dict[str, str]:
+        """What keeps its layers: keys of snapshots and the chains under them, its own first.
+
+        An image that is mounted has one too, which nobody writes to.
+        """
+        mounted = {
+            f"{self.id}.{number}": mount.chain_id for number, mount in enumerate(self.mounts) if mount.type == "image"
+        }
+        return {self.id: self.chain_id, **mounted}

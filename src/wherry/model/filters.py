@@ -172,13 +172,13 @@ class ContainerQuery:
     filters: Filters
     all: bool
     limit: int
-    exit_codes: frozenset[int]
-    before: str
-    since: str
-    ancestors: frozenset[str] | None
-    publish: frozenset[str]
-    expose: frozenset[str]
-    tasks: bool
+    exit_codes: frozenset[int] = frozenset()
+    before: str = ""
+    since: str = ""
+    ancestors: frozenset[str] | None = None
+    publish: frozenset[str] = frozenset()
+    expose: frozenset[str] = frozenset()
+    tasks: bool = False
 
     @classmethod
     def make(
@@ -196,6 +196,8 @@ class ContainerQuery:
         of the images made from it, nothing for an unknown one. Raises InvalidParameter, SystemFailure (broken ports,
         which the real engine answers with 500) and NotFound.
         """
+        if not filters:
+            return cls(filters, all, limit)
         filters.validate(CONTAINER_FILTERS)
         exit_codes = frozenset(_exit_code(value) for value in filters.get("exited"))
         for value in filters.get("status"):

@@ -109,4 +109,5 @@ class Host:
     cgroup_features: frozenset[str] = CGROUP_FEATURES  # which limits the mounted controllers can keep
     cpuset: str = ""  # CPUs that containers can have, "0-3"; "" where not known
     memory_nodes: str = ""  # NUMA nodes likewise
+    cdi_directories: tuple[Path, ...] = (Path("/etc/cdi"), Path("/var/run/cdi"))  # where vendors describe devices
     warnings: tuple[str, ...] = field(default=())  # one sentence each: what is missing, what it means, how to get it

@@ -106,14 +106,29 @@ def _check_tmpfs(mount: Mount, _exists: Callable[[str], bool] | None) -> None:
         raise _field_extra("BindOptions")
     if mount.source:
         raise _field_extra("Source")
+    for option in (mount.tmpfs_options.options if mount.tmpfs_options else None) or ():
+        if not 1 <= len(option) <= 2 or "" in option:
+            raise InvalidParameter(f"invalid option: {option}; must be a word, or a name and its value")
     if mount.volume_options is not None:
         raise _field_extra("VolumeOptions")
+
+
+def _check_image(mount: Mount, _exists: Callable[[str], bool] | None) -> None:
+    if not mount.source:
+        raise _field_missing("Source")
+    if mount.bind_options is not None:
+        raise _field_extra("BindOptions")
+    if mount.volume_options is not None:
+        raise _field_extra("VolumeOptions")
+    if mount.image_options and mount.image_options.subpath and not _is_local(mount.image_options.subpath):
+        raise InvalidParameter("subpath must be a relative path within the image")
 
 
 _CHECKS: dict[str, Callable[[Mount, Callable[[str], bool] | None], None]] = {
     "bind": _check_bind,
     "volume": _check_volume,
     "tmpfs": _check_tmpfs,
+    "image": _check_image,
 }
 
 
@@ -137,6 +152,7 @@ def check_options_fit(mount: Mount) -> None:
         ("bind", "BindOptions", mount.bind_options),
         ("volume", "VolumeOptions", mount.volume_options),
         ("tmpfs", "TmpfsOptions", mount.tmpfs_options),
+        ("image", "ImageOptions", mount.image_options),
     ):
         if options is not None and mount.type != kind:
             raise InvalidParameter(f'{name} must not be specified on mount type "{mount.type}"')
@@ -149,6 +165,7 @@ def tmpfs_data(options: TmpfsOptions | None, read_only: bool) -> str:
         parts.append(f"mode={options.mode:o}")
     if options and options.size_bytes:
         parts.append(f"size={_shortest_size(options.size_bytes)}")
+    parts += ["=".join(option) for option in (options.options if options else None) or ()]
     return ",".join(parts)
 
 
@@ -244,6 +261,16 @@ def from_mount(mount: Mount) -> MountPoint:
             from_mounts=True,
             tmpfs_options=tmpfs_data(mount.tmpfs_options, mount.read_only),
         )
+    if mount.type == "image":
+        return MountPoint(
+            type="image",
+            source=mount.source,
+            destination=destination,
+            read_write=False,
+            from_mounts=True,
+            subpath=mount.image_options.subpath if mount.image_options else "",
+            read_only_non_recursive=True,  # nothing is mounted in it
+        )
     volume = mount.volume_options
     driver = volume.driver_config.name if volume and volume.driver_config else ""
     return MountPoint(
@@ -285,6 +312,9 @@ def _borrowed(point: MountPoint, writable: bool) -> MountPoint:
         subpath=point.subpath,
         tmpfs_options=point.tmpfs_options,
         non_recursive=point.non_recursive,
+        read_only_non_recursive=point.type == "image",
+        image=point.image,
+        chain_id=point.chain_id,
     )
 
 

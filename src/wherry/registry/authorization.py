@@ -77,7 +77,7 @@ class Authorizer:
                 token = await self._token(url, challenge, wanted, credentials, target, renew)
                 return f"Bearer {token.value}"
         if any(challenge.scheme == "basic" for challenge in challenges):
-            if not credentials.username:
+            if not (credentials.username and credentials.password):
                 raise RegistryError(NOT_BASIC, code="", detail=NOT_BASIC)
             return f"Basic {join_auth(credentials.username, credentials.password)}"
         return ""

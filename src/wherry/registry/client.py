@@ -79,14 +79,24 @@ class RegistryClient:
     ) -> None:
         await self._stack.aclose()
 
-    def repository(self, reference: Reference, credentials: Credentials | None = None) -> Repository:
-        """The repository that the reference names; its tag and digest do not matter. No I/O happens yet."""
-        return Repository(self, reference, credentials or Credentials())
+    def repository(
+        self, reference: Reference, credentials: Credentials | None = None, *, insecure: bool = False
+    ) -> Repository:
+        """The repository that the reference names; its tag and digest do not matter. No I/O happens yet.
 
-    async def sessions(self, domain: str, credentials: Credentials) -> list[Session]:
+        `insecure`: this once, its registry is treated as one that the administrator has declared insecure.
+        """
+        return Repository(self, reference, credentials or Credentials(), insecure)
+
+    def download_retries(self) -> Retries:
+        """How often a blob is asked for, as the administrator says now."""
+        return replace(self.settings.retries, most=self._options().max_download_attempts)
+
+    async def sessions(self, domain: str, credentials: Credentials, *, insecure: bool = False) -> list[Session]:
         """Sessions with a registry's endpoints, in the order in which they are to be asked. Raises InvalidParameter."""
         options = self._options()
-        endpoints = await find_endpoints(domain, self.settings.certificate_folders, options.mirrors, options.insecure)
+        trusting = (*options.insecure, domain) if insecure else options.insecure
+        endpoints = await find_endpoints(domain, self.settings.certificate_folders, options.mirrors, trusting)
         return [
             Session(endpoint, credentials, self.transport, self.authorizer, self.greetings) for endpoint in endpoints
         ]
@@ -95,10 +105,11 @@ class RegistryClient:
 class Repository:
     """One repository of a registry, as seen with certain credentials."""
 
-    def __init__(self, client: RegistryClient, reference: Reference, credentials: Credentials) -> None:
+    def __init__(self, client: RegistryClient, reference: Reference, credentials: Credentials, insecure: bool) -> None:
         self._client = client
         self._reference = reference
         self._credentials = credentials
+        self._insecure = insecure
         self._found: list[Session] | None = None
         self._pull = (repository_scope(reference.path, "pull"),)
         self._push = (repository_scope(reference.path, "pull", "push"),)
@@ -136,9 +147,8 @@ class Repository:
         """
         with self._told():
             sessions = await self._sessions("pull")
-            pieces = read_blob(
-                sessions, self._reference.path, descriptor, offset, self._pull, self._client.settings.retries
-            )
+            retries = self._client.download_retries()
+            pieces = read_blob(sessions, self._reference.path, descriptor, offset, self._pull, retries)
             async with aclosing(pieces):
                 async for piece in pieces:
                     yield piece
@@ -173,7 +183,9 @@ class Repository:
     async def _sessions(self, capability: str) -> list[Session]:
         """Those that may be asked for it; at least one. Raises InvalidParameter."""
         if self._found is None:
-            self._found = await self._client.sessions(self._reference.domain, self._credentials)
+            self._found = await self._client.sessions(
+                self._reference.domain, self._credentials, insecure=self._insecure
+            )
         able = [session for session in self._found if capability in session.endpoint.capabilities]
         if not able:
             raise InvalidParameter(

@@ -15,7 +15,7 @@ from wherry.model.challenges import Challenge, parse
 from wherry.model.credentials import Credentials
 from wherry.model.registry_hosts import Endpoint
 from wherry.registry.authorization import Authorizer, failure
-from wherry.registry.errors import RegistryError, network_error
+from wherry.registry.errors import RegistryError, Untrusted, network_error
 from wherry.registry.transport import Answer, Body, Target, Transport
 
 KEPT_SECONDS = 300.0
@@ -68,7 +68,7 @@ class Session:
         self._transport = transport
         self._authorizer = authorizer
         self._greetings = greetings
-        self._target = Target(
+        self.target = Target(
             endpoint.tls, endpoint.headers, endpoint.connect_seconds, plain_allowed=bool(endpoint.plain_base)
         )
 
@@ -80,10 +80,10 @@ class Session:
         bases = [self.endpoint.base, *([self.endpoint.plain_base] if self.endpoint.plain_base else [])]
         for base in bases:
             try:
-                async with self._transport.send("GET", f"{base}/", self._target) as answer:
+                async with self._transport.send("GET", f"{base}/", self.target) as answer:
                     challenges = parse(answer.headers("WWW-Authenticate")) if answer.status == 401 else []
-            except RegistryError:
-                if base == bases[-1]:
+            except RegistryError as error:
+                if base == bases[-1] or isinstance(error, Untrusted):  # TLS was spoken there: no plain HTTP then
                     raise
             else:
                 return self._greetings.keep(self.endpoint, base, challenges)
@@ -111,7 +111,7 @@ class Session:
         greeting = await self.greet()
         url = self._address(greeting.base, where, query)
         ours = _origin(url) == _origin(greeting.base)
-        target = self._target if ours else Target(self._target.tls, plain_allowed=self._target.plain_allowed)
+        target = self.target if ours else Target(self.target.tls, plain_allowed=self.target.plain_allowed)
         challenges: Sequence[Challenge] = greeting.challenges if ours else ()
         for again in (False, True):
             authorization = await self._authorize(told_as or method, url, challenges, scopes, renew=again)
@@ -137,7 +137,7 @@ class Session:
     ) -> str:
         try:
             return await self._authorizer.authorize(
-                url, challenges, scopes, self._credentials, self._target, renew=renew
+                url, challenges, scopes, self._credentials, self.target, renew=renew
             )
         except RegistryError as error:
             told = network_error(method, url, str(error), retryable=False)

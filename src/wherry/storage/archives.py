@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -31,7 +31,7 @@ from wherry.model.platforms import Platform
 from wherry.model.reference import Reference, parse
 from wherry.storage import tar
 from wherry.storage.blobs import Blobs, Ingest
-from wherry.storage.streams import Decompressed
+from wherry.storage.streams import Decompressed, compression_of
 from wherry.storage.tar import BadArchive, Source, TarReader
 
 _MEMBERS_MAX = 20_000
@@ -51,6 +51,15 @@ class ArchivedImage:
     parent: str = ""
 
 
+def _ignore(name: str, ingest: Ingest) -> None:
+    """Nobody wants to know."""
+
+
+def looks_like_layer(head: bytes) -> bool:
+    """Whether a member that begins so may be a layer: a tar header or compressed."""
+    return tar.is_header(head) or bool(compression_of(head))
+
+
 class Received:
     """The members of an archive as they arrived: unnamed blobs, discarded at the end unless committed."""
 
@@ -65,8 +74,11 @@ class Received:
         for ingest in self._files.values():
             ingest.discard()
 
-    def receive(self, source: Source, blobs: Blobs) -> None:
-        """Take in a whole archive, compressed or not. Raises InvalidParameter."""
+    def receive(self, source: Source, blobs: Blobs, begun: Callable[[str, Ingest], None] = _ignore) -> None:
+        """Take in a whole archive, compressed or not. Raises InvalidParameter.
+
+        `begun` is told of each member that looks like a layer, by its first bytes, while it still arrives.
+        """
         reader = TarReader(Decompressed(source))
         for count, entry in enumerate(reader, start=1):
             if count > _MEMBERS_MAX:
@@ -83,8 +95,13 @@ class Received:
                     previous.discard()
                 self._links.pop(name, None)
                 self._files[name] = ingest = blobs.ingest()
+                head = b""
                 for piece in reader.chunks():
                     ingest.write(piece)
+                    if len(head) < tar.BLOCK:
+                        head += piece[: tar.BLOCK]
+                        if len(head) >= tar.BLOCK and looks_like_layer(head):
+                            begun(name, ingest)
                 ingest.finish()
 
     def file(self, name: str) -> Ingest | None:

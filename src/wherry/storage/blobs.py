@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import BinaryIO
 
 from wherry.errors import InvalidParameter, NotFound
 from wherry.model.failpoints import failpoint
+from wherry.storage.following import Follower
 from wherry.storage.usage import BLOCK, disk_usage
 
 
@@ -101,7 +103,9 @@ class Ingest:
     def __init__(self, blobs: Blobs, path: Path, hashed: bool) -> None:
         self._blobs = blobs
         self._hash = hashlib.sha256() if hashed else None
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._changed = threading.Condition()
+        self._complete = self._failed = False
         self.committed = False
         self.path = path
         self.size = 0
@@ -112,7 +116,13 @@ class Ingest:
         view = memoryview(data)
         while view:
             view = view[os.write(self._fd, view) :]
-        self.size += len(data)
+        with self._changed:
+            self.size += len(data)
+            self._changed.notify_all()
+
+    def follow(self) -> Follower:
+        """A source for another thread, which reads along while this one writes. Its end comes with `finish`."""
+        return Follower(os.dup(self._fd), self._changed, lambda: (self.size, self._complete, self._failed))
 
     @property
     def digest(self) -> str:
@@ -124,6 +134,9 @@ class Ingest:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        with self._changed:
+            self._complete = not self._failed
+            self._changed.notify_all()
 
     def commit(self, expected: str = "") -> str:
         """Give the blob its name, its digest. Raises InvalidParameter if that is not the expected one."""
@@ -138,7 +151,8 @@ class Ingest:
         return digest
 
     def discard(self) -> None:
-        """Forget what was not committed. Idempotent."""
+        """Forget what was not committed; who follows what is not finished is told so. Idempotent."""
+        self._failed = not self._complete
         self.finish()
         if not self.committed:
             self.path.unlink(missing_ok=True)

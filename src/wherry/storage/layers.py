@@ -11,7 +11,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from wherry.errors import InvalidParameter, SystemFailure
 from wherry.linux.safepath import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_in_root, openat2
@@ -36,16 +37,22 @@ _WHITEOUT_DEVICE = os.makedev(0, 0)
 _OPAQUE_XATTR = b"trusted.overlay.opaque"
 
 
-def unpack(source: Source, target: str, *, lowers: Sequence[str] = ()) -> int:
-    """Apply an uncompressed layer tar to the empty directory `target`; returns the bytes its files take.
+@dataclass(frozen=True)
+class Unpacked:
+    """What `unpack` made. `implied`: directories that the tar names children of but leaves out; see `inherit`."""
 
-    `lowers` are the unpacked layers below, top first: directories that the tar leaves out but names children of take
-    their owner and mode from there. Reads `source` to its very end. Blocking.
+    size: int  # bytes of the files
+    implied: tuple[bytes, ...]
+
+
+def unpack(source: Source, target: str) -> Unpacked:
+    """Apply an uncompressed layer tar to the empty directory `target`. Reads `source` to its very end. Blocking.
+
     Raises InvalidParameter for a tar that is broken or reaches out of the layer, SystemFailure when the disk fails.
     """
     root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        layer = _Layer(root, lowers)
+        layer = _Layer(root)
         try:
             reader = TarReader(source)
             for entry in reader:
@@ -53,15 +60,67 @@ def unpack(source: Source, target: str, *, lowers: Sequence[str] = ()) -> int:
             layer.finish()
         finally:
             layer.close()
-        return layer.size
+        return Unpacked(layer.size, tuple(layer.implied))
     finally:
         os.close(root)
 
 
+def inherit(target: str, implied: Iterable[bytes], lowers: Sequence[str]) -> None:
+    """Owner and mode for directories the tar left out: those of the layers below (top first), else root's 0755.
+
+    Blocking. Raises SystemFailure.
+    """
+    root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for path in implied:
+            fd = _open_beneath(root, path)
+            if fd is None:
+                continue
+            try:
+                _inherit(fd, path, lowers)
+            except OSError as error:
+                raise SystemFailure(f"unpacking {show(path)}: {error.strerror}") from error
+            finally:
+                os.close(fd)
+    finally:
+        os.close(root)
+
+
+def _inherit(fd: int, path: bytes, lowers: Sequence[str]) -> None:
+    for lower in lowers:
+        below = os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            found = openat2(below, path or b".", DIRECTORY, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            break  # a whiteout, a file or a symlink: what is below is hidden
+        finally:
+            os.close(below)
+        try:
+            like = os.fstat(found)
+        finally:
+            os.close(found)
+        os.fchown(fd, like.st_uid, like.st_gid)
+        os.fchmod(fd, stat.S_IMODE(like.st_mode))
+        return
+    os.fchmod(fd, 0o755)
+
+
+def _open_beneath(root: int, path: bytes) -> int | None:
+    """A directory of the layer; None where something else took its place later in the tar."""
+    try:
+        return openat2(root, path or b".", os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise SystemFailure(f"unpacking {show(path)}: {error.strerror}") from error
+
+
 class _Layer(TreeWriter):
-    def __init__(self, root: int, lowers: Sequence[str]) -> None:
+    def __init__(self, root: int) -> None:
         super().__init__(root)
-        self.lowers = lowers
+        self.implied: list[bytes] = []
         self.attributes: dict[bytes, Entry | None] = {}  # of directories, set last; None: implied, not in the tar
         self.opaque: set[bytes] = set()
 
@@ -176,42 +235,20 @@ class _Layer(TreeWriter):
             self.attributes[path] = None
         self.attributes.setdefault(b"", None)
         for path, entry in self.attributes.items():
-            try:
-                fd = openat2(
-                    self.root,
-                    path or b".",
-                    os.O_RDONLY | os.O_DIRECTORY,
-                    resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
-                )
-            except OSError as error:
-                if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                    continue  # replaced by something else later in the tar
-                raise SystemFailure(f"unpacking {show(path)}: {error.strerror}") from error
+            fd = _open_beneath(self.root, path)
+            if fd is None:
+                continue
             try:
                 if entry is not None:
                     finish_directory(fd, entry)
                 else:
-                    self._inherit(fd, path)
+                    self.implied.append(path)
                 if path in self.opaque:
                     os.setxattr(fd, _OPAQUE_XATTR, b"y")
             except OSError as error:
                 raise SystemFailure(f"unpacking {show(path)}: {error.strerror}") from error
             finally:
                 os.close(fd)
-
-    def _inherit(self, fd: int, path: bytes) -> None:
-        """Owner and mode for a directory the tar leaves out: those of the layers below, else root's 0755."""
-        for lower in self.lowers:
-            try:
-                found = os.lstat(os.path.join(os.fsencode(lower), path))
-            except OSError:
-                continue
-            if stat.S_ISDIR(found.st_mode):
-                os.fchown(fd, found.st_uid, found.st_gid)
-                os.fchmod(fd, stat.S_IMODE(found.st_mode))
-                return
-            break  # a whiteout or a file: what is below is hidden
-        os.fchmod(fd, 0o755)
 
 
 def _is_whiteout(parent: int, name: bytes) -> bool:

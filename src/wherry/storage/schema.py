@@ -46,4 +46,17 @@ MIGRATIONS: tuple[str, ...] = (
         record BLOB NOT NULL             -- msgspec JSON of model.networks.Forwarding
     );
     """,
+    """
+    CREATE TABLE manifests (
+        digest TEXT PRIMARY KEY,         -- sha256:... of the manifest, which is a blob
+        image_id TEXT NOT NULL REFERENCES images (id),
+        record BLOB NOT NULL             -- msgspec JSON of storage.image_records.KnownManifest
+    );
+    CREATE TABLE fetched_blobs (         -- brought by pulls that are not finished: no image needs them yet
+        digest TEXT PRIMARY KEY,
+        size INTEGER NOT NULL,           -- bytes
+        fetched_ns INTEGER NOT NULL      -- since the epoch
+    );
+    ALTER TABLE image_names ADD COLUMN target TEXT NOT NULL DEFAULT '';  -- digest of the index or manifest, if known
+    """,
 )

@@ -11,18 +11,20 @@ import stat
 import threading
 from collections.abc import Generator, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import msgspec
 
 from wherry.errors import Conflict, InvalidParameter, NotFound
+from wherry.linux.placement import spread
 from wherry.model.failpoints import failpoint
 from wherry.model.filechanges import Change
 from wherry.model.image import next_chain_id
 from wherry.model.mount_plans import OverlayPlan
 from wherry.storage import overlay
-from wherry.storage.layers import unpack
+from wherry.storage.layers import Unpacked, inherit, unpack
 from wherry.storage.mountpoints import make_mount_points
 from wherry.storage.tar import Source
 from wherry.storage.usage import disk_usage
@@ -39,6 +41,20 @@ class Layer(msgspec.Struct, frozen=True):
     tar_size: int  # of the uncompressed tar
 
 
+class Staged(Protocol):
+    """A layer's content that is ingested and has no place yet. Leaving the block forgets what was not placed."""
+
+    @property
+    def diff_id(self) -> str:
+        """The digest of the tar; "" if it was not hashed."""
+
+    def discard(self) -> None:
+        """Forget it, unless it was placed. Idempotent."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exception: object) -> None: ...
+
+
 class Snapshots(Protocol):
     """Layers and what is made from them. What a layer is on disk is the driver's secret: callers get mount plans.
 
@@ -47,7 +63,8 @@ class Snapshots(Protocol):
     Removing a layer that others stand on is refused; removing twice is harmless.
 
         base = snapshots.unpack(tar_of_base, "", diff_of_base)
-        app = snapshots.unpack(tar_of_app, base, diff_of_app)       # on top of base
+        with snapshots.stage(tar_of_app) as staged:                  # while nobody knows yet what is below
+            app = snapshots.place(staged, base, diff_of_app)         # ... on top of base; or both in one: `unpack`
         snapshots.prepare("4f2c...", app)                           # at `create`
         mount_overlay(snapshots.mount_plan("4f2c...", volatile=False), target)
         ...                                                          # the container runs, stops, runs again
@@ -61,8 +78,21 @@ class Snapshots(Protocol):
     All methods block (files are made and removed): call them from threads. They may be called concurrently.
     """
 
+    def stage(self, stream: Source, *, hashed: bool = True) -> Staged:
+        """Ingest an uncompressed layer tar without giving it a place. Reads the stream to its end.
+
+        Raises InvalidParameter (broken or hostile tar), SystemFailure (disk); then nothing of it is left.
+        """
+
+    def place(self, staged: Staged, parent: str, diff_id: str = "") -> str:
+        """Put what was staged on top of the chain `parent` ("" for none); returns the new chain ID.
+
+        With `diff_id` the content is verified against it. If it was not `hashed` when staged, the caller says with
+        `diff_id` what it knows it to be. Raises NotFound (parent), InvalidParameter (digest), SystemFailure (disk).
+        """
+
     def unpack(self, stream: Source, parent: str, diff_id: str = "", *, verified: bool = False) -> str:
-        """Ingest an uncompressed layer tar on top of the chain `parent` ("" for none); returns the new chain ID.
+        """Stage an uncompressed layer tar and place it on top of the chain `parent`; returns the new chain ID.
 
         With `diff_id` the content is verified against it (unless the caller has `verified` it already), and nothing is
         done if the layer is there; without, it is computed. The stream is read to its end, but for a layer that is
@@ -136,54 +166,87 @@ class Snapshots(Protocol):
         and done later."""
 
 
+@dataclass
+class OverlayStaged:
+    """See Staged."""
+
+    path: Path
+    unpacked: Unpacked
+    diff_id: str
+    tar_size: int
+    placed: bool = False
+
+    def discard(self) -> None:
+        if not self.placed:
+            _remove_trees([self.path])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.discard()
+
+
 class OverlaySnapshots:
     """Layers as unpacked directories for overlayfs.
 
     On disk: `layers/HEX/{fs,layer.json,mount-points}` (the last one once a container stands on it),
     `active/KEY/{upper,work,chain}` where `chain` is a symlink whose target is the chain ID, `empty` and
-    `empty-mount-points` for images without layers, `tmp`, where everything is made before it is renamed into place, and
-    `trash`, where everything is moved to before it is deleted.
+    `empty-mount-points` for images without layers, `staging` and `tmp`, where layers and all else are made before they
+    are renamed into place, and `trash`, where everything is moved to before it is deleted.
     """
 
     def __init__(self, root: Path) -> None:
         self._layers = root / "layers"
         self._active = root / "active"
         self._temporary = root / "tmp"
+        self._staging = root / "staging"
         self._trash = root / "trash"
         self._empty = root / "empty"
         self._empty_mount_points = root / "empty-mount-points"
-        for directory in (root, self._layers, self._active, self._temporary, self._trash):
+        for directory in (root, self._layers, self._active, self._temporary, self._staging, self._trash):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spread(self._staging)
         self._empty.mkdir(mode=0o755, exist_ok=True)
         self._known: dict[str, Layer] = {}
         self._occupied: dict[str, int] = {}  # bytes on disk of the layers that were asked about
         self._lock = threading.Lock()  # between "it is there" and standing on it, nobody takes a layer away
 
-    def unpack(self, stream: Source, parent: str, diff_id: str = "", *, verified: bool = False) -> str:
-        lowers = self._directories(parent)
-        if diff_id and self._has(next_chain_id(parent, diff_id)):
-            return next_chain_id(parent, diff_id)
-        making = self._new()
+    def stage(self, stream: Source, *, hashed: bool = True) -> OverlayStaged:
+        making = self._new(self._staging)
         try:
             target = making / "fs"
             target.mkdir(mode=0o700)
-            counted = Counted(stream, hashed=not (diff_id and verified))
-            size = unpack(counted, str(target), lowers=lowers)
-            found = counted.digest or diff_id
-            if diff_id and found != diff_id:
-                raise InvalidParameter(f"layer digest mismatch: expected {diff_id}, got {found}")
-            layer = Layer(parent, found, size, counted.size)
-            chain_id = next_chain_id(parent, layer.diff_id)
-            (making / "layer.json").write_bytes(msgspec.json.encode(layer))
-            failpoint("snapshots.unpack.unpacked")
-            with self._lock:
-                if parent and not self._has(parent):
-                    raise NotFound(f"layer {parent} does not exist")
-                _rename_new(making, self._layer_path(chain_id))
-            failpoint("snapshots.unpack.renamed")
-        finally:
+            counted = Counted(stream, hashed=hashed)
+            unpacked = unpack(counted, str(target))
+            return OverlayStaged(making, unpacked, counted.digest, counted.size)
+        except BaseException:
             _remove_trees([making])
+            raise
+
+    def place(self, staged: Staged, parent: str, diff_id: str = "") -> str:
+        assert isinstance(staged, OverlayStaged)
+        if diff_id and staged.diff_id and staged.diff_id != diff_id:
+            raise InvalidParameter(f"layer digest mismatch: expected {diff_id}, got {staged.diff_id}")
+        layer = Layer(parent, staged.diff_id or diff_id, staged.unpacked.size, staged.tar_size)
+        chain_id = next_chain_id(parent, layer.diff_id)
+        inherit(str(staged.path / "fs"), staged.unpacked.implied, self._directories(parent))
+        (staged.path / "layer.json").write_bytes(msgspec.json.encode(layer))
+        failpoint("snapshots.unpack.unpacked")
+        with self._lock:
+            if parent and not self._has(parent):
+                raise NotFound(f"layer {parent} does not exist")
+            if _rename_new(staged.path, self._layer_path(chain_id)):
+                staged.placed = True
+        failpoint("snapshots.unpack.renamed")
         return chain_id
+
+    def unpack(self, stream: Source, parent: str, diff_id: str = "", *, verified: bool = False) -> str:
+        self._directories(parent)
+        if diff_id and self._has(next_chain_id(parent, diff_id)):
+            return next_chain_id(parent, diff_id)
+        with self.stage(stream, hashed=not (diff_id and verified)) as staged:
+            return self.place(staged, parent, diff_id)
 
     def layer(self, chain_id: str) -> Layer:
         known = self._known.get(chain_id)
@@ -201,7 +264,7 @@ class OverlaySnapshots:
     def prepare(self, key: str, chain_id: str) -> None:
         top = self._directories(chain_id)[0] if chain_id else str(self._empty)
         self._make_mount_points(chain_id)
-        making = self._new()
+        making = self._new(self._temporary)
         try:
             upper = making / "upper"
             upper.mkdir()
@@ -292,8 +355,9 @@ class OverlaySnapshots:
         return "" if chain == "none" else chain
 
     def sweep(self, *, keys: Iterable[str] | None, chains: Iterable[str]) -> None:
-        for name in os.listdir(self._temporary):
-            self._take(self._temporary / name)
+        for place in (self._temporary, self._staging):
+            for name in os.listdir(place):
+                self._take(place / name)
         if keys is not None:
             for key in self.keys() - set(keys):
                 self._take(self._active_path(key))
@@ -310,7 +374,7 @@ class OverlaySnapshots:
         place = self._mount_points_path(chain_id)
         if place.exists():
             return
-        making = self._new()
+        making = self._new(self._temporary)
         try:
             making.chmod(0o755)
             below = overlay.Merged([os.fsencode(path) for path in self._directories(chain_id)])
@@ -349,8 +413,8 @@ class OverlaySnapshots:
             raise InvalidParameter(f"invalid snapshot key: {key!r}")
         return self._active / key
 
-    def _new(self) -> Path:
-        making = self._temporary / secrets.token_hex(8)
+    def _new(self, place: Path) -> Path:
+        making = place / secrets.token_hex(8)
         making.mkdir(mode=0o700)
         return making
 

@@ -486,6 +486,11 @@ def _checked_extents(extents: list[tuple[int, int]], size: int, stored: int) -> 
     return extents
 
 
+def is_header(head: bytes) -> bool:
+    """Whether an archive with these first bytes begins with a member in one of the formats with a magic."""
+    return len(head) >= BLOCK and head[257:262] == b"ustar"
+
+
 def _write_all(fd: int, view: memoryview) -> None:
     while view:
         view = view[os.write(fd, view) :]

@@ -13,7 +13,8 @@ from aiohttp import ClientSession, UnixConnector
 from tests.unit.api.test_encode import container
 from wherry.api import containers, execs, system, unsupported
 from wherry.api.app import App
-from wherry.api.server import Listener, bind_unix
+from wherry.api.server import Listener
+from wherry.api.sockets import bind_unix
 from wherry.engine.containers.live import WaitResult
 from wherry.engine.facts import Facts, Program
 from wherry.engine.settings import Settings

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wherry.api import hijack
 from wherry.api.app import App, Call, Route
-from wherry.api.server import Listener, bind_unix
+from wherry.api.server import Answer, Listener
+from wherry.api.sockets import bind_unix
 from wherry.errors import InvalidParameter, NotFound
 
 ATTACH = b"POST /v1.45/containers/x/attach?stream=1 HTTP/1.1\r\nHost: d\r\n"
@@ -96,13 +96,13 @@ class Client:
 
 @asynccontextmanager
 async def attached(tmp_path: Path, process: Process) -> AsyncIterator[Client]:
-    async def attach(call: Call) -> web.StreamResponse:
+    async def attach(call: Call) -> Answer:
         return await hijack.serve(call, process, b"\x10\x11")
 
-    async def missing(call: Call) -> web.StreamResponse:
+    async def missing(call: Call) -> Answer:
         return await hijack.refuse(call, NotFound("No such container: ghost"))
 
-    async def ping(call: Call) -> web.StreamResponse:
+    async def ping(call: Call) -> Answer:
         return call.json({"path": call.path, "version": call.version})
 
     path = tmp_path / "api.sock"

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.cli.humanize import bytes_size, ellipsis, human_duration, human_size, ram_in_bytes, short_id
+from wherry.cli.humanize import bytes_size, ellipsis, human_duration, human_size, short_id
 from wherry.cli.ports import displayable
 from wherry.cli.tabular import align, table
 from wherry.model import jsontext
 from wherry.model.gotext import quote, title, unquote
 from wherry.model.gotime import format_duration, format_time, moment, parse_duration
+from wherry.model.sizes import ram_in_bytes
 
 
 @pytest.mark.parametrize(

@@ -103,12 +103,17 @@ def _make(context: Context, made: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pull(context: Context, image: str, platform: str) -> None:
+    """Raises BadOption for what goes wrong after it began."""
+    from wherry.cli.credentials import header
     from wherry.cli.progress import show
 
     name, tag = split(image)
     query = {"fromImage": name, "tag": tag, "platform": platform or None}
-    response = context.engine.open("POST", "/images/create", query)
-    show(response, sys.stderr, quiet=context.flags.on("quiet"))
+    response = context.engine.open("POST", "/images/create", query, headers=header(image))
+    try:
+        show(response, sys.stderr, quiet=context.flags.on("quiet"))
+    except Failure as failure:
+        raise BadOption(failure.text) from None
     context.engine.finish(response)
 
 

@@ -43,8 +43,15 @@ class Layout:
 
     @property
     def parts(self) -> Path:
-        """Directory of mount points of parts of volumes."""
+        """Directory of mount points of images, and of parts of volumes and images."""
         return self.bundle / "parts"
+
+    def part(self, number: int) -> Path:
+        """Of the mount of this number in the record."""
+        return self.parts / str(number)
+
+    def image(self, number: int) -> Path:
+        return self.parts / f"{number}.image"
 
     @property
     def log(self) -> Path:

@@ -83,14 +83,13 @@ class Remover:
         layout = Layout(self._host.roots, container.id)
         clear_bundle(layout)
         self._volumes.release(container.id)
-        self._snapshots.remove(container.id)
+        for key in container.snapshots:
+            self._snapshots.remove(key)
         shutil.rmtree(layout.durable, ignore_errors=True)
 
     async def _release_image(self, container: Container) -> None:
-        try:
-            self._images.resolve(container.image)
-        except NotFound:  # deleted while this container still held its layers
-            await self._images.release()
+        for image in container.images:
+            await self._images.release(image)
 
     async def _remove_volumes(self, container: Container) -> None:
         for mount in container.mounts if container.remove_volumes else ():

@@ -23,7 +23,7 @@ from wherry.errors import InvalidParameter, NotFound, SystemFailure
 from wherry.linux import cgroups, mounts, processes, safepath
 from wherry.linux.views import View
 from wherry.model.config import Ulimit
-from wherry.model.container import Container, ProcessIdentity
+from wherry.model.container import Container, MountPoint, ProcessIdentity
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
 from wherry.model.log_attributes import attributes
@@ -54,6 +54,7 @@ class Starter:
         save: Callable[[Container], None],
         write_bundle: WriteBundle,
         held_view: HeldView,
+        ulimits: Callable[[Container], list[Ulimit]],
     ) -> None:
         self._host = host
         self._runtimes = runtimes
@@ -63,6 +64,7 @@ class Starter:
         self._save = save
         self._write_bundle = write_bundle
         self._held_view = held_view
+        self._ulimits = ulimits
 
     async def start(self, container: Container, hub: Hub) -> None:
         """Bring the process of a STARTING container up and fill in its state's identities and start time.
@@ -143,30 +145,28 @@ class Starter:
             mounts.mount_tmpfs(layout.shm, f"mode=1777,size={container.host.shm_size}")
 
     def _take_volumes(self, container: Container, layout: Layout) -> dict[str, str]:
-        """Mount the volumes' devices; where a part of a volume is wanted, bind it to a place of this run's own.
+        """Mount the volumes' devices and images; where a part is wanted, bind it to a place of this run's own.
 
         It is bound by its descriptor, opened beneath the volume: whatever a container that has the volume does to its
         links meanwhile, what was found is what is mounted.
         """
         sources: dict[str, str] = {}
         for number, mount in enumerate(container.mounts):
-            if mount.type != "volume":
-                continue
-            self._volumes.hold(mount.name, container.id)
-            if mount.subpath:
-                place = layout.parts / str(number)
-                place.parent.mkdir(mode=0o700, exist_ok=True)
-                descriptor = safepath.open_subpath(mount.source, mount.subpath)
-                try:
-                    mounts.bind_descriptor(descriptor, place)
-                except OSError as error:  # deleted since
-                    path = f"{mount.source}/{mount.subpath}"
-                    raise NotFound(f"cannot access path {path}: {(error.strerror or '').lower()}") from None
-                finally:
-                    os.close(descriptor)
-                failpoint("start.part-mounted")
-                sources[mount.destination] = str(place)
+            if mount.type == "volume":
+                self._volumes.hold(mount.name, container.id)
+                if mount.subpath:
+                    place = _bind_part(mount.source, mount.subpath, layout.part(number))
+                    sources[mount.destination] = str(place)
+            elif mount.type == "image":
+                sources[mount.destination] = str(self._mount_image(mount, layout.image(number), layout.part(number)))
         return sources
+
+    def _mount_image(self, mount: MountPoint, whole: Path, part: Path) -> Path:
+        """An image, read-only, and what of it is wanted; returns where that is."""
+        whole.mkdir(mode=0o700, parents=True)
+        mounts.mount_overlay(self._snapshots.view_plan(mount.chain_id), whole)
+        failpoint("start.image-mounted")
+        return _bind_part(str(whole), mount.subpath, part) if mount.subpath else whole
 
     async def _connect(
         self, container: Container, undo: contextlib.AsyncExitStack, until_joined: contextlib.AsyncExitStack
@@ -205,7 +205,7 @@ class Starter:
         """Connect who is attached, then let the process run."""
         state = container.state
         assert state.process is not None
-        if late := late_limits(container.host):
+        if late := late_limits(self._ulimits(container)):
             await asyncio.to_thread(_set_late_limits, late, state.process.pid)
         if hub.wanted:
             hub.connect(launch.attach_socket)
@@ -213,6 +213,20 @@ class Starter:
         self._save(container)
         await runtime.start(container.id)
         failpoint("start.released")
+
+
+def _bind_part(source: str, subpath: str, place: Path) -> Path:
+    """Raises NotFound, InvalidParameter (a part that leads out)."""
+    place.parent.mkdir(mode=0o700, exist_ok=True)
+    descriptor = safepath.open_subpath(source, subpath)
+    try:
+        mounts.bind_descriptor(descriptor, place)
+    except OSError as error:  # deleted since
+        raise NotFound(f"cannot access path {source}/{subpath}: {(error.strerror or '').lower()}") from None
+    finally:
+        os.close(descriptor)
+    failpoint("start.part-mounted")
+    return place
 
 
 def _set_late_limits(limits: Sequence[Ulimit], pid: int) -> None:

@@ -89,17 +89,27 @@ class Views:
 
     def _binds(self, container: Container) -> list[BindPlan]:
         """Volumes, binds and the files of /etc; what lives in memory alone is not seen, as in Docker."""
-        points = [point for point in container.mounts if point.type != "tmpfs"]
         data = str(self._host.roots.data)
         binds = [
             BindPlan(prepared(point, data).source, point.destination, not point.read_write, point.non_recursive)
-            for point in points
+            for point in container.mounts
+            if point.type in ("bind", "volume")
         ]
+        binds += self._images(container)
         taken = {point.destination for point in container.mounts}
         for path, source in self._etc_files(container):
             if path not in taken and Path(source).exists():
                 binds.append(BindPlan(source, path, container.host.readonly_rootfs))
         return sorted(binds, key=lambda bind: bind.destination.count("/"))
+
+    def _images(self, container: Container) -> list[BindPlan]:
+        """Images are mounted while the container runs."""
+        layout, alive = Layout(self._host.roots, container.id), container.state.status.alive
+        return [
+            BindPlan(str(layout.part(number) if point.subpath else layout.image(number)), point.destination, True, True)
+            for number, point in enumerate(container.mounts)
+            if point.type == "image" and alive
+        ]
 
     def _etc_files(self, container: Container) -> list[tuple[str, str]]:
         kind, _, other = container.host.network_mode.partition(":")

@@ -144,8 +144,13 @@ def verify(source: Source, diff_id: str) -> None:
     counted = Counted(source)
     while counted.read(_CHUNK):
         pass
-    if counted.digest != diff_id:
-        raise InvalidParameter(f"layer digest mismatch: expected {diff_id}, got {counted.digest}")
+    check(counted.digest, diff_id)
+
+
+def check(found: str, diff_id: str) -> None:
+    """Raises InvalidParameter if a layer's digest is not the one that was promised."""
+    if found != diff_id:
+        raise InvalidParameter(f"layer digest mismatch: expected {diff_id}, got {found}")
 
 
 class _Tee:

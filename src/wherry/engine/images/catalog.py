@@ -49,17 +49,18 @@ class Catalog:
     def resolve(self, ref: str) -> Image:
         """By name, digest, ID or a prefix of the ID that only one has; a name wins.
 
+        A digest is that of the configuration (the ID), of a manifest, or of an index.
         Raises NotFound ("No such image: x:latest"), InvalidParameter (malformed).
         """
         reference = parse_any(ref)
         if isinstance(reference, str):
-            image = self.records.images.get(reference)
+            image = self._by_digest(reference)
             if image is None:
                 raise NotFound(f"No such image: {reference}")
             return image
-        named = self.records.names.get(reference.with_default_tag().without_tag().canonical)
+        named = self.recorded(reference)
         if named is not None:
-            return self.records.images[named]
+            return self.records.images[self.records.names[named.canonical]]
         found = self.by_prefix(ref)
         if len(found) == 1:
             return found[0]
@@ -67,6 +68,29 @@ class Catalog:
         if found:
             message += f" (and as the beginning of an ID, {ref} is ambiguous: {len(found)} images)"
         raise NotFound(message)
+
+    def recorded(self, reference: Reference) -> Reference | None:
+        """The name that is recorded for a reference. `name@digest` may give an image's manifest, too.
+
+        Docker records the digest that the registry has under the tag: that of the index where there is one.
+        """
+        wanted = reference.with_default_tag().without_tag()
+        if wanted.canonical in self.records.names:
+            return wanted
+        manifest = self.records.manifests.get(wanted.digest)
+        if manifest is None:
+            return None
+        names = self.records.references(manifest.image_id)
+        return next((name for name in names if name.digest and name.name == wanted.name), None)
+
+    def _by_digest(self, digest: str) -> Image | None:
+        if (image := self.records.images.get(digest)) is not None:
+            return image
+        manifest = self.records.manifests.get(digest)
+        if manifest is None:
+            found = [known for known in self.records.manifests.values() if digest in known.indexes]
+            manifest = found[-1] if found else None
+        return self.records.images[manifest.image_id] if manifest is not None else None
 
     def by_prefix(self, text: str) -> list[Image]:
         """Those whose ID begins so."""
@@ -180,14 +204,17 @@ class Catalog:
         """Give an image another name, taking it from whoever has it. Raises NotFound, InvalidParameter."""
         image = self.resolve(ref)
         target = parse_target(repository, tag)
+        source = parse_any(ref)
+        known = self.recorded(source) if not isinstance(source, str) else None
+        means = self.records.targets.get(known.canonical, "") if known is not None else ""
         with self.records.transaction() as connection:
-            self.name(connection, image, target)
+            self.name(connection, image, target, means)
             self.event("tag", image, target.familiar)
             failpoint("images.tag.recorded")
 
-    def name(self, connection: Connection, image: Image, name: Reference) -> None:
-        """Inside a transaction: let a name mean this image, whatever it meant."""
-        self.records.name(connection, name, image.id)
+    def name(self, connection: Connection, image: Image, name: Reference, target: str = "") -> None:
+        """Inside a transaction: let a name mean this image, whatever it meant; `target` as in ImageRecords.name."""
+        self.records.name(connection, name, image.id, target)
         image.last_tag_ns = time.time_ns()
         self.records.put(connection, image)
 

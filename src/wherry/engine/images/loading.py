@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from wherry.engine.images.admission import Admission, verify
+from wherry.engine.images.admission import Admission, check, verify
 from wherry.engine.images.catalog import Catalog
+from wherry.engine.images.staging import Staging
 from wherry.errors import InvalidParameter
 from wherry.model.failpoints import failpoint
 from wherry.model.image import Image, chain_ids, parse_image
@@ -18,8 +22,8 @@ from wherry.model.reference import Reference, short_id
 from wherry.storage.archives import ArchivedImage, Received
 from wherry.storage.blobs import Blobs, Ingest
 from wherry.storage.image_records import LayerBlob
-from wherry.storage.snapshots import Counted, Snapshots
-from wherry.storage.streams import Decompressed, consume
+from wherry.storage.snapshots import Counted, Snapshots, Staged
+from wherry.storage.streams import Decompressed, consume, in_thread
 from wherry.storage.tar import Source
 
 
@@ -43,14 +47,14 @@ class Loading:
 
     async def load(self, stream: AsyncIterable[bytes], *, quiet: bool) -> AsyncIterator[dict[str, Any]]:
         """See Images.load."""
-        async with self._admission.holding():
+        async with self._admission.holding(), self._staging() as staging:
             with Received() as received:
-                await consume(stream, lambda source: received.receive(source, self._blobs))
+                await consume(stream, lambda source: received.receive(source, self._blobs, staging.begin))
                 failpoint("images.load.received")
                 found = await asyncio.to_thread(received.images, self._host)
                 for archived in found:
                     loaded: _Loaded | None = None
-                    async for message in self._load_image(archived):
+                    async for message in self._load_image(archived, staging):
                         if isinstance(message, _Loaded):
                             loaded = message
                         elif not quiet:
@@ -59,7 +63,19 @@ class Loading:
                     for line in self._record(loaded, archived.parent):
                         yield {"stream": line}
 
-    async def _load_image(self, archived: ArchivedImage) -> AsyncIterator[dict[str, Any] | _Loaded]:
+    @asynccontextmanager
+    async def _staging(self) -> AsyncIterator[Staging]:
+        staging = Staging(self._snapshots, self._is_known)
+        try:
+            yield staging
+        finally:
+            await asyncio.shield(in_thread(staging.close))
+
+    def _is_known(self, name: str) -> bool:
+        """Most archives name a layer's member after its digest."""
+        return any(f"sha256:{part}" in self._records.blobs for part in re.findall(r"[0-9a-f]{64}", name))
+
+    async def _load_image(self, archived: ArchivedImage, staging: Staging) -> AsyncIterator[dict[str, Any] | _Loaded]:
         """Layers into place, one after another, with progress; at the end the image, not recorded yet."""
         image = parse_image(archived.document)
         if image.os != "linux":
@@ -71,8 +87,10 @@ class Loading:
         blobs: dict[str, LayerBlob] = {}
         parent = ""
         for diff_id, chain_id, ingest in zip(image.diff_ids, chain_ids(image.diff_ids), archived.layers, strict=True):
-            progress = _Progress(short_id(diff_id), ingest.size)
-            work = asyncio.create_task(asyncio.to_thread(self._take_layer, ingest, parent, chain_id, diff_id, progress))
+            progress = _Progress(short_id(diff_id), ingest.size, partial(staging.position, ingest))
+            work = asyncio.create_task(
+                asyncio.to_thread(self._take_layer, ingest, staging, parent, chain_id, diff_id, progress)
+            )
             try:
                 while not work.done():
                     await asyncio.wait((work,), timeout=0.1)
@@ -89,17 +107,38 @@ class Loading:
         yield _Loaded(image, archived.names, blobs)
 
     def _take_layer(
-        self, ingest: Ingest, parent: str, chain_id: str, diff_id: str, progress: _Progress
+        self, ingest: Ingest, staging: Staging, parent: str, chain_id: str, diff_id: str, progress: _Progress
     ) -> LayerBlob | None:
         """Unpack one layer unless it is there, and keep its blob unless one is kept. Blocking.
 
         Returns the blob to record, None where one is recorded. Raises InvalidParameter if it is not the named content.
         """
-        verified = ingest.digest == diff_id
         there = chain_id in self._snapshots.chains()
         kept = self._records.blobs.get(diff_id)
         if there and kept is not None:
             return None
+        taken = None if there else staging.take(ingest)
+        if taken is not None:
+            compression = self._place(*taken, ingest, parent, diff_id)
+        else:
+            compression = self._read_layer(ingest, parent, there, diff_id, progress)
+        if kept is not None:
+            return None
+        failpoint("images.load.layer-unpacked")
+        if not ingest.committed:
+            ingest.commit()
+        return LayerBlob(ingest.digest, compression)
+
+    def _place(self, staged: Staged, compression: str, ingest: Ingest, parent: str, diff_id: str) -> str:
+        with staged:
+            if not staged.diff_id:
+                check(ingest.digest, diff_id)
+            self._snapshots.place(staged, parent, diff_id)
+        return compression
+
+    def _read_layer(self, ingest: Ingest, parent: str, there: bool, diff_id: str, progress: _Progress) -> str:
+        """What was not unpacked while it arrived. Returns the compression."""
+        verified = ingest.digest == diff_id
         path = ingest.path if not ingest.committed else self._blobs.path(ingest.digest)
         with open(path, "rb", buffering=0) as file:
             source = Decompressed(progress.watch(file))
@@ -107,12 +146,7 @@ class Loading:
                 self._snapshots.unpack(source, parent, diff_id, verified=verified)
             elif not verified:
                 verify(source, diff_id)
-        if kept is not None:
-            return None
-        failpoint("images.load.layer-unpacked")
-        if not ingest.committed:
-            ingest.commit()
-        return LayerBlob(ingest.digest, source.compression)
+        return source.compression
 
     def _record(self, loaded: _Loaded, parent: str) -> list[str]:
         lines = []
@@ -135,11 +169,16 @@ class Loading:
 
 
 class _Progress:
-    """How far a layer is: counted in its thread, asked for by the loop."""
+    """How far a layer is: counted in its thread, asked for by the loop.
 
-    def __init__(self, layer: str, total: int) -> None:
+    `position` tells it of a layer that is unpacked while it arrives, as long as that goes on.
+    """
+
+    def __init__(self, layer: str, total: int, position: Callable[[], int | None]) -> None:
         self._layer = layer
         self._total = total
+        self._position = position
+        self._current = 0
         self._counted: Counted | None = None
 
     def watch(self, source: Source) -> Source:
@@ -147,9 +186,14 @@ class _Progress:
         return self._counted
 
     def message(self) -> dict[str, Any] | None:
-        if self._counted is None or not self._total:
+        if self._counted is not None:
+            self._current = self._counted.size
+        else:
+            position = self._position()
+            self._current = self._total if position is None else position
+        if not self._total:
             return None
-        current = self._counted.size
+        current = self._current
         return {
             "status": "Loading layer",
             "progressDetail": {"current": current, "total": self._total},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wherry.errors import Conflict
 from wherry.model.image import Image
-from wherry.model.reference import Reference, parse, short_id
+from wherry.model.reference import Reference, is_digest, parse, short_id
 from wherry.storage.image_records import ImageRecords
 
 
@@ -45,7 +45,7 @@ class Removal:
     def remove(self, ref: str, image: Image) -> None:
         """Raises Conflict."""
         names = self._records.references(image.id)
-        if image.id.startswith(ref) or image.id.startswith(ref, 7):
+        if image.id.startswith(ref) or image.id.startswith(ref, 7) or is_digest(ref):
             if _is_single(names):
                 self._check(image, names, stopped=not self._force, named=False)
                 self._untag(image, names)

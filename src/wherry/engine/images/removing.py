@@ -15,6 +15,7 @@ from wherry.model import image_filters
 from wherry.model.events import Event
 from wherry.model.failpoints import failpoint
 from wherry.model.filters import Filters
+from wherry.model.reference import Reference, parse_any
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,12 @@ class Removing:
         """See Images.remove."""
         async with self._keeper.gate:
             removal = Removal(self._records, self._in_use, force, prune)
-            removal.remove(ref, self._catalog.resolve(ref))
+            image = self._catalog.resolve(ref)
+            named = parse_any(ref)
+            if isinstance(named, Reference) and named.digest:
+                named = self._catalog.recorded(named) or named
+                ref = named.familiar
+            removal.remove(ref, image)
             gone = await self._execute(removal)
         return removal.done + [Removed(deleted=chain_id) for chain_id in gone]
 

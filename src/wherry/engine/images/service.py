@@ -42,11 +42,11 @@ class Images(Catalog):
         in_use: Callable[[str], Sequence[InUse]],
     ) -> None:
         super().__init__(ImageRecords(database), blobs, snapshots, emit)
-        host = platforms.from_machine(machine.machine())
+        self.host = platforms.from_machine(machine.machine())
         self.keeper = Keeper(self.records, blobs, snapshots)
         self.admission = Admission(self, self.keeper, blobs, snapshots)
-        self._loading = Loading(self, self.admission, blobs, snapshots, host)
-        self._importing = Importing(self.admission, host)
+        self._loading = Loading(self, self.admission, blobs, snapshots, self.host)
+        self._importing = Importing(self.admission, self.host)
         self._committing = Committing(self.admission)
         self._saving = Saving(self, self.keeper, blobs, snapshots)
         self._removing = Removing(self, self.keeper, emit, in_use)

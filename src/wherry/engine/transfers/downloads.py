@@ -1,0 +1,141 @@
+"""Blobs on their way in: a few at once, each once however many want it, going on where an earlier attempt ended."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import BinaryIO
+
+from wherry.engine.transfers.needs import Repository
+from wherry.engine.transfers.shared import Limit, Running, Shared
+from wherry.errors import InvalidParameter
+from wherry.model.manifests import Descriptor
+from wherry.storage.blobs import Blobs
+from wherry.storage.image_records import FetchedBlob
+from wherry.storage.partials import Follower, Interrupted, Partial, Partials
+from wherry.storage.streams import consume
+from wherry.storage.tar import Source
+
+_CHUNK = 1 << 20
+
+
+class Phase(enum.IntEnum):
+    WAITING = 0
+    DOWNLOADING = 1
+    VERIFYING = 2
+    COMPLETE = 3
+
+
+class Downloads:
+    """`fetched` is told of each blob before it gets its name, so that it is not taken for one that nobody needs."""
+
+    def __init__(
+        self, blobs: Blobs, partials: Partials, limit: Callable[[], int], fetched: Callable[[FetchedBlob], None]
+    ) -> None:
+        self.blobs = blobs
+        self.partials = partials
+        self.limit = Limit(limit)
+        self.fetched = fetched
+        self._shared: Shared[Download] = Shared()
+
+    def want(self, descriptor: Descriptor, repository: Repository) -> AbstractAsyncContextManager[Running[Download]]:
+        """Inside the block the blob arrives; it is asked of this repository unless another fetches it already."""
+        return self._shared.join(descriptor.digest, lambda: Download(self, descriptor, repository))
+
+    def busy(self) -> set[str]:
+        """Digests of those under way."""
+        return self._shared.keys()
+
+
+class Download:
+    """One blob. `phase` and `current` (bytes) are for who draws it."""
+
+    def __init__(self, downloads: Downloads, descriptor: Descriptor, repository: Repository) -> None:
+        self._downloads = downloads
+        self._descriptor = descriptor
+        self._repository = repository
+        self._partial: Partial | None = None
+        self._readable = asyncio.Event()
+        self.phase = Phase.WAITING
+        self.total = descriptor.size
+
+    @property
+    def current(self) -> int:
+        return self._partial.size if self._partial is not None else 0
+
+    async def run(self) -> None:
+        """Raises what the registry client raises, and InvalidParameter for other content than was promised."""
+        downloads, descriptor = self._downloads, self._descriptor
+        try:
+            if not await asyncio.to_thread(is_kept, downloads.blobs, descriptor):
+                async with downloads.limit:
+                    await self._fetch()
+            self.phase = Phase.COMPLETE
+        finally:
+            self._readable.set()
+
+    async def _fetch(self) -> None:
+        descriptor = self._descriptor
+        partial = await asyncio.to_thread(self._downloads.partials.open, descriptor.digest, descriptor.size)
+        with partial:
+            self._partial = partial
+            self._readable.set()
+            self.phase = Phase.DOWNLOADING
+            if partial.size < descriptor.size:
+                await consume(self._repository.blob(descriptor, partial.size), lambda source: _receive(source, partial))
+            self.phase = Phase.VERIFYING
+            await asyncio.to_thread(partial.verify)
+            self._downloads.fetched(FetchedBlob(descriptor.digest, descriptor.size, time.time_ns()))
+            await asyncio.to_thread(partial.commit)
+
+    async def source(self) -> Follower | Kept:
+        """The blob's bytes, as far as they have arrived; the reader waits for the rest. Close it.
+
+        Where the download fails `read` raises Interrupted, and this NotFound.
+        """
+        await self._readable.wait()
+        if self._partial is not None and self._partial.open and self.phase is not Phase.COMPLETE:
+            return self._partial.follow()
+        return Kept(await asyncio.to_thread(self._downloads.blobs.open, self._descriptor.digest))
+
+
+class Kept:
+    """A blob that is there, as a source with a position."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._stopped = False
+        self.position = 0
+
+    def read(self, size: int, /) -> bytes:
+        if self._stopped:
+            raise Interrupted
+        piece = self._file.read(size)
+        self.position += len(piece)
+        return piece
+
+    def stop(self) -> None:
+        """Let the reader, in its thread, give up."""
+        self._stopped = True
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def is_kept(blobs: Blobs, descriptor: Descriptor) -> bool:
+    """Raises InvalidParameter where the blob is there and the size that was promised is not its size."""
+    if not blobs.has(descriptor.digest):
+        return False
+    if (size := blobs.size(descriptor.digest)) != descriptor.size:
+        raise InvalidParameter(
+            f"invalid manifest: blob {descriptor.digest} has {size} bytes and is said to have {descriptor.size}"
+        )
+    return True
+
+
+def _receive(source: Source, partial: Partial) -> None:
+    while piece := source.read(_CHUNK):
+        partial.write(piece)

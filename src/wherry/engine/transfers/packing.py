@@ -1,0 +1,146 @@
+"""Images that were made here get a manifest and compressed layers, once; images that were pulled have theirs.
+
+The same layer gives the same bytes each time (no time, no name in the gzip header), so that what a registry has is
+found there again. Which compressor: docs/decisions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from isal import isal_zlib
+
+from wherry.engine.transfers.shared import Running, Shared
+from wherry.errors import SystemFailure
+from wherry.model.failpoints import failpoint
+from wherry.model.image import Image
+from wherry.model.manifests import (
+    MEDIA_CONFIG,
+    MEDIA_DOCKER_CONFIG,
+    MEDIA_DOCKER_LAYER,
+    MEDIA_DOCKER_MANIFEST,
+    MEDIA_LAYER,
+    MEDIA_MANIFEST,
+    Descriptor,
+    Manifest,
+)
+from wherry.storage.blobs import Blobs
+from wherry.storage.image_records import ImageRecords, KnownManifest, LayerBlob
+from wherry.storage.streams import Decompressed, in_thread
+
+_SENDABLE = ("gzip", "zstd")  # what registries and engines take; anything else is compressed again
+_LEVEL = 2
+_GZIP = 31  # window of 32 kB, gzip header (zlib.h, deflateInit2)
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A manifest byte for byte, and what it consists of."""
+
+    digest: str
+    media_type: str
+    data: bytes
+    manifest: Manifest
+    image: Image
+
+
+class Packing:
+    def __init__(self, records: ImageRecords, blobs: Blobs) -> None:
+        self._records = records
+        self._blobs = blobs
+        self._shared: Shared[Compression] = Shared()
+
+    async def known(self, manifest: KnownManifest) -> Packed:
+        """A manifest of the store."""
+        data = await asyncio.to_thread(self._blobs.read, manifest.digest)
+        parsed = msgspec.json.decode(data, type=Manifest)
+        return Packed(manifest.digest, manifest.media_type, data, parsed, self._records.images[manifest.image_id])
+
+    def compress(self, diff_id: str) -> AbstractAsyncContextManager[Running[Compression]]:
+        """Inside the block the layer is compressed, if it is not; shared with whoever wants it too."""
+        return self._shared.join(diff_id, lambda: Compression(self._blobs, self._records.blobs.get(diff_id), diff_id))
+
+    async def pack(self, image: Image, layers: Iterable[Compression]) -> Packed:
+        """Make and record the manifest of compressed layers."""
+        kept = [layer.blob for layer in layers]
+        config = await asyncio.to_thread(self._blobs.size, image.id)
+        sizes = await asyncio.to_thread(lambda: [self._blobs.size(blob.digest) for blob in kept])
+        manifest = _manifest(Descriptor(digest=image.id, size=config), kept, sizes)
+        data = _encode(manifest)
+        digest = await asyncio.to_thread(self._blobs.put, data)
+        known = KnownManifest(
+            digest, manifest.media_type, len(data), image.id, tuple(layer.digest for layer in manifest.layers)
+        )
+        failpoint("pushes.pack.stored")
+        with self._records.transaction() as connection:
+            for diff_id, blob in zip(image.diff_ids, kept, strict=True):
+                self._records.put_blob(connection, diff_id, blob)
+            self._records.put_manifest(connection, known)
+        failpoint("pushes.pack.recorded")
+        return Packed(digest, manifest.media_type, data, manifest, image)
+
+
+class Compression:
+    """One layer. `current` of `total` bytes are done; `blob` is what it became."""
+
+    def __init__(self, blobs: Blobs, kept: LayerBlob | None, diff_id: str) -> None:
+        self._blobs = blobs
+        self._kept = kept
+        self._stopped = False
+        self.diff_id = diff_id
+        self.current = 0
+        self.total = 0
+        self.blob = kept or LayerBlob("", "")
+
+    async def run(self) -> None:
+        """Raises SystemFailure."""
+        if self._kept is None:
+            raise SystemFailure(f"the blob of layer {self.diff_id} is gone; load or pull the image again")
+        if self._kept.compression in _SENDABLE:
+            return
+        work = in_thread(lambda: self._compress(self.blob))
+        try:
+            self.blob = LayerBlob(await asyncio.shield(work), "gzip")
+        finally:
+            self._stopped = True
+            await asyncio.wait((work,))
+            if not work.cancelled():
+                work.exception()
+
+    def _compress(self, kept: LayerBlob) -> str:
+        self.total = self._blobs.size(kept.digest)
+        compressor: Any = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
+        with self._blobs.open(kept.digest) as file, self._blobs.ingest() as ingest:
+            plain = Decompressed(file)
+            while piece := plain.read(_CHUNK):
+                if self._stopped:
+                    return ""
+                if compressed := compressor.compress(piece):
+                    ingest.write(compressed)
+                self.current = file.tell()
+            ingest.write(compressor.flush())
+            return ingest.commit()
+
+
+def _manifest(config: Descriptor, layers: list[LayerBlob], sizes: list[int]) -> Manifest:
+    """Docker's own kind, which every registry takes; it knows no zstd, so OCI's where there is some."""
+    docker = all(layer.compression == "gzip" for layer in layers)
+    config.media_type = MEDIA_DOCKER_CONFIG if docker else MEDIA_CONFIG
+    return Manifest(
+        media_type=MEDIA_DOCKER_MANIFEST if docker else MEDIA_MANIFEST,
+        config=config,
+        layers=[
+            Descriptor(MEDIA_DOCKER_LAYER if docker else f"{MEDIA_LAYER}+{layer.compression}", layer.digest, size)
+            for layer, size in zip(layers, sizes, strict=True)
+        ],
+    )
+
+
+def _encode(manifest: Manifest) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=3)

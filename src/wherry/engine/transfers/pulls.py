@@ -1,0 +1,376 @@
+"""Pulling: what a registry has under a name becomes an image of this store.
+
+The order of belief: a manifest is what the registry says a tag is; everything below it must have the digest and size
+that the one above says. Blobs get their names, and layers their places, only when that holds; the image is recorded in
+one transaction at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field, replace
+from sqlite3 import Connection
+
+from wherry.engine.images.admission import KeptLayer
+from wherry.engine.images.service import Images
+from wherry.engine.transfers.downloads import Download, Downloads, is_kept
+from wherry.engine.transfers.lines import Message, PullLine, follow, said, step
+from wherry.engine.transfers.needs import Document, Registries, Repository
+from wherry.engine.transfers.shared import Running
+from wherry.engine.transfers.unfinished import Unfinished
+from wherry.engine.transfers.unpacking import Unpacking
+from wherry.errors import InvalidParameter, NotFound
+from wherry.model import platforms
+from wherry.model.credentials import Credentials
+from wherry.model.events import Event
+from wherry.model.failpoints import failpoint
+from wherry.model.image import Image, next_chain_id, parse_image
+from wherry.model.manifests import INDEXES, NESTING_MAX, Descriptor, Index, Manifest, choose, parse
+from wherry.model.platforms import Platform
+from wherry.model.reference import Reference, short_id
+from wherry.model.registry_options import ReadOptions
+from wherry.storage.blobs import Blobs
+from wherry.storage.image_records import ImageRecords, KnownManifest, LayerBlob
+from wherry.storage.partials import Partials
+from wherry.storage.snapshots import Snapshots
+from wherry.storage.streams import compression_of
+
+_LONG = 1 << 16  # bytes of JSON that are not parsed on the loop
+
+
+@dataclass
+class _Found:
+    """Where a name leads: to a manifest of which everything is kept, or to one that is to be fetched."""
+
+    digest: str  # what the registry has under the name
+    known: KnownManifest | None = None
+    manifest: Manifest = field(default_factory=Manifest)
+    document: Document | None = None  # the manifest as it was served
+    indexes: list[Document] = field(default_factory=list)
+
+
+@dataclass
+class _Outcome:
+    changed: bool = False  # a name means another image than before
+
+
+class Pulls:
+    """See the module. One an engine."""
+
+    def __init__(
+        self,
+        registries: Registries,
+        images: Images,
+        blobs: Blobs,
+        partials: Partials,
+        snapshots: Snapshots,
+        emit: Callable[[Event], None],
+        options: ReadOptions,
+    ) -> None:
+        self._registries = registries
+        self._images = images
+        self._records = images.records
+        self._blobs = blobs
+        self._emit = emit
+        self._host = images.host
+        self._unfinished = Unfinished(images.records, images.keeper, partials)
+        self._downloads = Downloads(
+            blobs, partials, lambda: options().max_concurrent_downloads, self._unfinished.fetched
+        )
+        self._store = _Store(images.records, blobs, snapshots, self._downloads, Unpacking(snapshots))
+
+    async def recover(self) -> None:
+        """At start, after the images: forget what is too old of earlier attempts."""
+        await self._unfinished.tidy()
+
+    async def pull(
+        self, reference: Reference, *, platform: str = "", credentials: Credentials | None = None
+    ) -> AsyncGenerator[Message, None]:
+        """Pull what the reference names, all tags of the repository where it has neither tag nor digest.
+
+        Yields Docker's progress messages; what fails before the first one is a refusal, later the pull was under way.
+        Close it (`contextlib.aclosing`): what nobody else waits for is then given up.
+        Raises NotFound, Unauthorized, InvalidParameter, Unavailable, SystemFailure.
+        """
+        wanted = platforms.parse(platform, self._host) if platform else self._host
+        repository = self._registries.repository(reference, credentials)
+        if reference.tag or reference.digest:
+            targets = [reference]
+        else:
+            targets = [replace(reference, tag=tag) for tag in await repository.tags()]
+        outcome = _Outcome()
+        try:
+            for target in targets:
+                async with aclosing(self._pull(repository, target, wanted, outcome)) as messages:
+                    async for message in messages:
+                        yield message
+        finally:
+            await self._unfinished.tidy(self._downloads.busy())
+        status = "Downloaded newer image for" if outcome.changed else "Image is up to date for"
+        yield said(f"Status: {status} {reference.familiar}")
+        if platform and targets:
+            self._check_platform(targets[-1], wanted)
+
+    def _check_platform(self, target: Reference, wanted: Platform) -> None:
+        """A name may lead to one manifest alone, whatever was asked for; Docker pulls it and then says so."""
+        image = self._images.resolve(target.familiar)
+        actual = Platform(image.os, image.architecture, image.variant)
+        if actual.normal() not in wanted.runs():
+            raise NotFound(
+                f"image with reference {target.familiar} was found but does not match the specified platform:"
+                f" wanted {wanted}, actual: {actual}"
+            )
+
+    async def _pull(
+        self, repository: Repository, target: Reference, platform: Platform, outcome: _Outcome
+    ) -> AsyncGenerator[Message, None]:
+        async with self._images.admission.holding():
+            top = await self._look(repository, target, platform)
+            yield said(f"Pulling from {target.path}", target.digest or target.tag)
+            found = top if isinstance(top, _Found) else await self._resolve(repository, top, platform)
+            image = self._records.images.get(found.manifest.config.digest) if found.known is None else None
+            if found.known is not None:
+                image = self._records.images[found.known.image_id]
+            if image is not None:
+                outcome.changed |= self._record_names(target, found, image)
+            else:
+                async with AsyncExitStack() as stack:
+                    taking = _Taking(self._store, repository, found, stack)
+                    work = asyncio.create_task(taking.run())
+                    try:
+                        async for message in follow(taking.lines, work):
+                            yield message
+                    finally:
+                        work.cancel()
+                        await asyncio.wait((work,))
+                    document, layers = work.result()
+                    await self._admit(target, found, document, layers)
+                    outcome.changed = True
+            failpoint("pulls.pull.recorded")
+            yield said(f"Digest: {found.digest}")
+
+    # what a name leads to
+
+    async def _look(self, repository: Repository, target: Reference, platform: Platform) -> _Found | Document:
+        """Ask the registry; where the answer may be known already, for the digest alone."""
+        ref = target.digest or target.tag
+        if self._images.recorded(target) is not None:
+            head = await repository.head(ref)
+            if head is not None and (known := await self._known(head.digest, platform)) is not None:
+                return _Found(head.digest, known)
+        return await repository.manifest(ref)
+
+    async def _known(self, digest: str, platform: Platform) -> KnownManifest | None:
+        for _ in range(NESTING_MAX + 1):
+            known = self._records.manifests.get(digest)
+            if known is not None:
+                return known
+            if not any(digest in manifest.indexes for manifest in self._records.manifests.values()):
+                return None
+            index = await _parse("", await asyncio.to_thread(self._blobs.read, digest))
+            if not isinstance(index, Index):
+                return None
+            digest = choose(index, platform).digest
+        return None
+
+    async def _resolve(self, repository: Repository, document: Document, platform: Platform) -> _Found:
+        """Through indexes to the manifest for the platform. Raises InvalidParameter, NotFound (no such platform)."""
+        found = _Found(document.digest)
+        for _ in range(NESTING_MAX + 1):
+            parsed = await _parse(document.media_type, document.data)
+            if isinstance(parsed, Manifest):
+                found.manifest, found.document = parsed, document
+                return found
+            found.indexes.append(document)
+            chosen = choose(parsed, platform)
+            document = await repository.manifest(chosen.digest)
+            if len(document.data) != chosen.size:
+                raise InvalidParameter(
+                    f"invalid manifest: {chosen.digest} has {len(document.data)} bytes and is said to have"
+                    f" {chosen.size}"
+                )
+            if chosen.media_type in INDEXES and document.media_type not in INDEXES:
+                raise InvalidParameter(f"invalid manifest: {chosen.digest} is said to be an index and is none")
+        raise InvalidParameter(f"invalid manifest: indexes nested more than {NESTING_MAX} deep")
+
+    # recording
+
+    def _record_names(self, target: Reference, found: _Found, image: Image) -> bool:
+        """An image that is there: its names, and nothing else. True if the name meant something else before."""
+        before = self._records.names.get(target.without_tag().canonical)
+        with self._records.transaction() as connection:
+            self._name(connection, target, found, image)
+            if found.known is not None and found.digest != found.known.digest:
+                known = found.known
+                self._records.put_manifest(connection, KnownManifest(
+                    known.digest, known.media_type, known.size, known.image_id, known.layers, (found.digest,)
+                ))  # fmt: skip
+            self._pulled(target, image)
+        return before != image.id
+
+    async def _admit(self, target: Reference, found: _Found, document: bytes, layers: list[KeptLayer]) -> None:
+        manifest = found.document
+        assert manifest is not None
+        for kept in (*found.indexes, manifest):
+            await asyncio.to_thread(self._blobs.put, kept.data)
+        known = KnownManifest(
+            digest=manifest.digest,
+            media_type=found.manifest.media_type,
+            size=len(manifest.data),
+            image_id=found.manifest.config.digest,
+            layers=tuple(layer.digest for layer in found.manifest.layers),
+            indexes=tuple(index.digest for index in found.indexes),
+        )
+        failpoint("pulls.pull.stored")
+
+        def also(connection: Connection, image: Image) -> None:
+            self._records.put_manifest(connection, known)
+            self._records.drop_fetched(connection, (known.image_id, *known.layers))
+            self._name(connection, target, found, image)
+            self._pulled(target, image)
+
+        await self._images.admission.admit(document, layers, also=also)
+
+    def _name(self, connection: Connection, target: Reference, found: _Found, image: Image) -> None:
+        """The tag, if one was pulled, and the digest that the registry has for it."""
+        names = [replace(target, tag="", digest=found.digest)]
+        if not target.digest:
+            names.append(target)
+        for name in names:
+            self._records.name(connection, name, image.id, found.digest)
+
+    def _pulled(self, target: Reference, image: Image) -> None:
+        attributes = {**(image.config.labels or {}), "name": target.familiar_name}
+        self._emit(
+            Event(time_ns=time.time_ns(), type="image", action="pull", id=target.familiar, attributes=attributes)
+        )
+
+
+@dataclass(frozen=True)
+class _Store:
+    """Where pulled images go."""
+
+    records: ImageRecords
+    blobs: Blobs
+    snapshots: Snapshots
+    downloads: Downloads
+    unpacking: Unpacking
+
+
+class _Taking:
+    """One image's configuration and layers on their way into the store."""
+
+    def __init__(self, store: _Store, repository: Repository, found: _Found, stack: AsyncExitStack) -> None:
+        self._records = store.records
+        self._blobs = store.blobs
+        self._snapshots = store.snapshots
+        self._downloads = store.downloads
+        self._unpacking = store.unpacking
+        self._repository = repository
+        self._manifest = found.manifest
+        self._stack = stack
+        self.lines: list[PullLine | _Words] = []
+
+    async def run(self) -> tuple[bytes, list[KeptLayer]]:
+        """The configuration and the layers, all verified and in their places."""
+        document, image = await self._configuration()
+        kept = await self._there(image)
+        downloads = []
+        for descriptor, layer in zip(self._manifest.layers, kept, strict=True):
+            id = short_id(descriptor.digest)
+            if layer is not None:
+                self.lines.append(_Words([step("Already exists", id)]))
+            else:
+                self.lines.append(_Words([step("Pulling fs layer", id)]))
+        for descriptor, layer in zip(self._manifest.layers, kept, strict=True):
+            if layer is None:
+                running = await self._stack.enter_async_context(self._downloads.want(descriptor, self._repository))
+                line = PullLine(short_id(descriptor.digest), running.job)
+                self.lines.append(line)
+                downloads.append((running, line))
+        try:
+            async with asyncio.TaskGroup() as group:  # a download that fails ends it all at once
+                for running, _ in downloads:
+                    group.create_task(running.done())
+                work = group.create_task(self._unpack(image, kept, downloads))
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return document, work.result()
+
+    async def _unpack(
+        self, image: Image, kept: list[KeptLayer | None], downloads: list[tuple[Running[Download], PullLine]]
+    ) -> list[KeptLayer]:
+        """One after another, since each stands on the one below."""
+        parent = ""
+        layers = []
+        for descriptor, diff_id, layer in zip(self._manifest.layers, image.diff_ids, kept, strict=True):
+            if layer is None:
+                running, line = downloads.pop(0)
+                known = self._records.contents.get(descriptor.digest) == diff_id
+                async with self._unpacking.want(running, descriptor.digest, parent, diff_id, known) as unpacking:
+                    line.layer = unpacking.job
+                    layer = (await unpacking.done()).kept
+                assert layer is not None
+                failpoint("pulls.pull.layer-unpacked")
+            layers.append(layer)
+            parent = next_chain_id(parent, diff_id)
+        return layers
+
+    async def _configuration(self) -> tuple[bytes, Image]:
+        config = self._manifest.config
+        async with self._downloads.want(config, self._repository) as running:
+            await running.done()
+        document = await asyncio.to_thread(self._blobs.read, config.digest)
+        image = parse_image(document)
+        if image.os != "linux":
+            raise InvalidParameter(f'image operating system "{image.os}" cannot be used on this platform')
+        if len(image.diff_ids) != len(self._manifest.layers):
+            raise InvalidParameter(
+                f"layers from manifest don't match image configuration: {len(self._manifest.layers)} layers and"
+                f" {len(image.diff_ids)} diff IDs"
+            )
+        return document, image
+
+    async def _there(self, image: Image) -> list[KeptLayer | None]:
+        """The layers of which both the place and the blob are there, None for the others."""
+        contents = self._records.contents
+        pairs = zip(self._manifest.layers, image.diff_ids, strict=True)
+        known = [contents.get(descriptor.digest) == diff_id for descriptor, diff_id in pairs]
+        return await asyncio.to_thread(self._look_at, image.diff_ids, known)
+
+    def _look_at(self, diff_ids: Iterable[str], known: list[bool]) -> list[KeptLayer | None]:
+        chains = self._snapshots.chains()
+        found: list[KeptLayer | None] = []
+        parent = ""
+        for descriptor, diff_id, is_known in zip(self._manifest.layers, diff_ids, known, strict=True):
+            parent = next_chain_id(parent, diff_id)
+            if is_known and parent in chains and is_kept(self._blobs, descriptor):
+                blob = LayerBlob(descriptor.digest, self._compression(descriptor))
+                found.append(KeptLayer(parent, diff_id, self._snapshots.layer(parent).size, blob))
+            else:
+                found.append(None)
+        return found
+
+    def _compression(self, descriptor: Descriptor) -> str:
+        with self._blobs.open(descriptor.digest) as file:
+            return compression_of(file.read(6))
+
+
+class _Words:
+    """A line that says what it has to say once."""
+
+    def __init__(self, messages: list[Message]) -> None:
+        self._messages = messages
+
+    def changes(self) -> Iterator[Message]:
+        messages, self._messages = self._messages, []
+        return iter(messages)
+
+
+async def _parse(media_type: str, data: bytes) -> Manifest | Index:
+    if len(data) < _LONG:
+        return parse(media_type, data)
+    return await asyncio.to_thread(parse, media_type, data)

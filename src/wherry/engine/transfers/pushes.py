@@ -1,0 +1,352 @@
+"""Pushing: an image of this store becomes what a registry has under a name.
+
+Order of things there: blobs before the manifest that names them, manifests before the index that names them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from wherry.engine.images.service import Images
+from wherry.engine.transfers.lines import Line, Message, bar, follow, said, step
+from wherry.engine.transfers.needs import Registries, Repository
+from wherry.engine.transfers.packing import Compression, Packed, Packing
+from wherry.engine.transfers.shared import Limit, Running, Shared
+from wherry.errors import InvalidParameter, NotFound
+from wherry.model.credentials import Credentials
+from wherry.model.events import Event
+from wherry.model.failpoints import failpoint
+from wherry.model.image import Image
+from wherry.model.manifests import Descriptor, Index, platform_of
+from wherry.model.reference import Reference, short_id
+from wherry.model.registry_options import ReadOptions
+from wherry.registry.errors import RegistryError
+from wherry.storage.blobs import Blobs
+
+_CHUNK = 1 << 20
+_SOURCES = 3  # repositories from which a blob is tried to be mounted
+
+
+@dataclass(frozen=True)
+class _Document:
+    media_type: str
+    digest: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _Parcel:
+    """All that a name stands for: `top` goes under the tag, after `manifests`."""
+
+    top: _Document
+    manifests: list[Packed]
+    note: str = ""  # what is not sent
+
+
+class Pushes:
+    """See the module. One an engine."""
+
+    def __init__(
+        self,
+        registries: Registries,
+        images: Images,
+        blobs: Blobs,
+        emit: Callable[[Event], None],
+        options: ReadOptions,
+    ) -> None:
+        self._registries = registries
+        self._images = images
+        self._records = images.records
+        self._blobs = blobs
+        self._emit = emit
+        self._packing = Packing(images.records, blobs)
+        self._limit = Limit(lambda: options().max_concurrent_uploads)
+        self._uploads: Shared[Upload] = Shared()
+
+    async def push(
+        self, reference: Reference, *, credentials: Credentials | None = None
+    ) -> AsyncGenerator[Message, None]:
+        """Push what the reference names, all tags of the repository where it has no tag.
+
+        Yields Docker's progress messages; what fails before the first one is a refusal (the registry cannot be
+        reached), later the push was under way. Close it (`contextlib.aclosing`) to give up.
+        Raises NotFound, InvalidParameter, SystemFailure.
+        """
+        repository = self._registries.repository(reference, credentials)
+        begin = said(f"The push refers to repository [{reference.name}]")
+        if reference.digest:
+            yield begin
+            raise InvalidParameter("cannot push a digest reference")
+        there = self._images.names_in_repository(replace(reference, tag=""))
+        names = [(name, image) for name, image in there if reference.tag in ("", name.tag)]
+        if not names:
+            yield begin
+            if there:
+                raise NotFound(f"tag does not exist: {reference.familiar}")
+            raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_name}")
+        failure = await _reach(repository, names[0][1])
+        yield begin
+        if failure is not None:
+            raise failure
+        for name, image_id in names:
+            async with aclosing(self._push(repository, name, image_id)) as messages:
+                async for message in messages:
+                    yield message
+
+    async def _push(self, repository: Repository, name: Reference, image_id: str) -> AsyncGenerator[Message, None]:
+        async with self._images.keeper.holding():
+            image = self._records.images.get(image_id)
+            if image is None or self._records.names.get(name.canonical) != image_id:
+                raise NotFound(f"tag does not exist: {name.familiar}")
+            parcel = await self._known(name, image)
+            if parcel is None:
+                packed: list[Packed] = []
+                async with aclosing(self._pack(image, packed)) as messages:
+                    async for message in messages:
+                        yield message
+                top = packed[0]
+                parcel = _Parcel(_Document(top.media_type, top.digest, top.data), packed)
+            if parcel.note:
+                yield said(parcel.note)
+            async with aclosing(self._send(repository, name, parcel)) as messages:
+                async for message in messages:
+                    yield message
+            digest = await repository.put_manifest(name.tag, parcel.top.media_type, parcel.top.data)
+            failpoint("pushes.push.sent")
+            self._record(name, image, parcel, digest)
+            yield said(f"{name.tag}: digest: {digest} size: {len(parcel.top.data)}")
+            yield {
+                "progressDetail": {},
+                "aux": {"Tag": name.tag, "Digest": digest, "Size": len(parcel.top.data)},
+            }
+
+    def _record(self, name: Reference, image: Image, parcel: _Parcel, digest: str) -> None:
+        """The digest is a name now, too; and the tag is known to mean what was sent."""
+        if image.id not in self._records.images:
+            return  # removed meanwhile
+        with self._records.transaction() as connection:
+            self._records.name(connection, replace(name, tag="", digest=digest), image.id, parcel.top.digest)
+            if self._records.names.get(name.canonical) == image.id and not parcel.note:
+                self._records.name(connection, name, image.id, parcel.top.digest)
+            attributes = {**(image.config.labels or {}), "name": name.familiar_name}
+            self._emit(
+                Event(time_ns=time.time_ns(), type="image", action="push", id=name.familiar, attributes=attributes)
+            )
+
+    # what to send
+
+    async def _known(self, name: Reference, image: Image) -> _Parcel | None:
+        """As it was pulled or pushed before: what the name is known to mean, else a manifest that the image has."""
+        target = self._records.targets.get(name.canonical, "")
+        manifests = self._records.manifests_of(image.id)
+        if not manifests:
+            return None
+        own = next((known for known in manifests if known.digest == target), None)
+        if own is None and any(target in known.indexes for known in manifests):
+            return await self._index(target, image)
+        packed = await self._packing.known(own or manifests[-1])
+        return _Parcel(_Document(packed.media_type, packed.digest, packed.data), [packed])
+
+    async def _index(self, digest: str, image: Image) -> _Parcel:
+        """An index if all of it is here, else the one manifest of it that the image has."""
+        data = await asyncio.to_thread(self._blobs.read, digest)
+        index = msgspec.json.decode(data, type=Index)
+        descriptors = index.manifests or []
+        known = [self._records.manifests.get(descriptor.digest) for descriptor in descriptors]
+        whole = [manifest for manifest in known if manifest is not None]
+        if len(whole) == len(known):
+            packed = [await self._packing.known(manifest) for manifest in whole]
+            return _Parcel(_Document(index.media_type, digest, data), packed)
+        own = next(
+            manifest for manifest in reversed(self._records.manifests_of(image.id)) if digest in manifest.indexes
+        )
+        descriptor = next((found for found in descriptors if found.digest == own.digest), Descriptor())
+        only = await self._packing.known(own)
+        return _Parcel(
+            _Document(only.media_type, only.digest, only.data),
+            [only],
+            f"Not all of the index {digest} is here: only its image for {platform_of(descriptor) or 'this platform'}"
+            " is pushed",
+        )
+
+    async def _pack(self, image: Image, packed: list[Packed]) -> AsyncGenerator[Message, None]:
+        """Compress what is not compressed, with progress; the result goes into `packed`."""
+        async with AsyncExitStack() as stack:
+            running = [await stack.enter_async_context(self._packing.compress(diff_id)) for diff_id in image.diff_ids]
+            lines = [_PackLine(each.job) for each in reversed(running)]
+
+            async def work() -> None:
+                done = [await each.done() for each in running]
+                packed.append(await self._packing.pack(image, done))
+
+            async for message in _until(work(), lines):
+                yield message
+
+    # sending
+
+    async def _send(self, repository: Repository, name: Reference, parcel: _Parcel) -> AsyncGenerator[Message, None]:
+        """Blobs, then the manifests that an index names."""
+        wanted: dict[str, tuple[Descriptor, str]] = {}
+        for packed in parcel.manifests:
+            pairs = zip(packed.manifest.layers, packed.image.diff_ids, strict=True)
+            for layer, diff_id in reversed(list(pairs)):
+                wanted.setdefault(layer.digest, (layer, diff_id))
+        async with AsyncExitStack() as stack:
+            running = []
+            lines: list[Line] = []
+            for descriptor, diff_id in wanted.values():
+                each = await stack.enter_async_context(self._want(repository, name, descriptor))
+                lines.append(_PushLine(short_id(diff_id), each.job))
+                running.append(each)
+            configurations = {packed.image.id: packed.manifest.config for packed in parcel.manifests}
+            running += [
+                await stack.enter_async_context(self._want(repository, name, descriptor))
+                for descriptor in configurations.values()
+            ]
+
+            async def work() -> None:
+                async with asyncio.TaskGroup() as group:
+                    for each in running:
+                        group.create_task(each.done())
+                for packed in parcel.manifests:
+                    if packed.digest != parcel.top.digest:
+                        await repository.put_manifest(packed.digest, packed.media_type, packed.data)
+
+            async for message in _until(work(), lines):
+                yield message
+
+    def _want(
+        self, repository: Repository, name: Reference, descriptor: Descriptor
+    ) -> AbstractAsyncContextManager[Running[Upload]]:
+        sources = self._sources(name, descriptor.digest)
+        return self._uploads.join(
+            f"{name.name} {descriptor.digest}",
+            lambda: Upload(repository, descriptor, sources, self._blobs, self._limit),
+        )
+
+    def _sources(self, name: Reference, digest: str) -> list[str]:
+        """Other repositories of the same registry that are known to have the blob, from which it can be mounted."""
+        found: dict[str, None] = {}
+        for manifest in self._records.manifests.values():
+            if digest in manifest.layers:
+                for other in self._records.references(manifest.image_id):
+                    if other.digest and other.domain == name.domain and other.path != name.path:
+                        found[other.path] = None
+        return list(found)[:_SOURCES]
+
+
+class Upload:
+    """One blob to one repository. The rest is for who draws it."""
+
+    def __init__(
+        self, repository: Repository, descriptor: Descriptor, sources: list[str], blobs: Blobs, limit: Limit
+    ) -> None:
+        self._repository = repository
+        self._descriptor = descriptor
+        self._sources = sources
+        self._blobs = blobs
+        self._limit = limit
+        self.begun = False
+        self.current = 0
+        self.total = descriptor.size
+        self.outcome = ""  # how it came to be there, in Docker's words
+
+    async def run(self) -> None:
+        """Raises what the registry client raises."""
+        async with self._limit:
+            self.begun = True
+            self.outcome = await self._bring()
+
+    async def _bring(self) -> str:
+        digest = self._descriptor.digest
+        if await self._repository.has_blob(digest):
+            return "Layer already exists"
+        for source in self._sources:
+            if await self._repository.mount(digest, source):
+                return f"Mounted from {source}"
+        await self._repository.upload(self._descriptor, self._read, self._sent)
+        return "Pushed"
+
+    def _sent(self, current: int) -> None:
+        self.current = current
+
+    async def _read(self, offset: int) -> AsyncIterator[bytes]:
+        file = await asyncio.to_thread(self._blobs.open, self._descriptor.digest)
+        try:
+            file.seek(offset)
+            while piece := await asyncio.to_thread(file.read, _CHUNK):
+                yield piece
+        finally:
+            file.close()
+
+
+class _PackLine:
+    """A layer that is being compressed."""
+
+    def __init__(self, layer: Compression) -> None:
+        self._layer = layer
+        self._told = -1
+
+    def changes(self) -> Iterator[Message]:
+        layer = self._layer
+        if self._told < layer.current and layer.total:
+            self._told = layer.current
+            yield bar("Compressing", short_id(layer.diff_id), layer.current, layer.total)
+
+
+class _PushLine:
+    """A layer on its way out."""
+
+    def __init__(self, id: str, upload: Upload) -> None:
+        self._id = id
+        self._upload = upload
+        self._said = ""
+        self._current = 0
+
+    def changes(self) -> Iterator[Message]:
+        upload = self._upload
+        if not self._said:
+            self._said = "Preparing"
+            yield step("Preparing", self._id)
+        elif self._said == "Preparing" and not upload.begun:
+            self._said = "Waiting"
+            yield step("Waiting", self._id)
+        if upload.current and upload.current != self._current and self._said != upload.outcome:
+            self._current = upload.current
+            yield bar("Pushing", self._id, upload.current, upload.total)
+        if upload.outcome and self._said != upload.outcome:
+            self._said = upload.outcome
+            yield step(upload.outcome, self._id)
+
+
+async def _until(work: Coroutine[Any, Any, None], lines: Sequence[Line]) -> AsyncGenerator[Message, None]:
+    """Progress until the work has ended; raises what it failed with."""
+    task = asyncio.create_task(work)
+    try:
+        async for message in follow(lines, task):
+            yield message
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+    try:
+        task.result()
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+async def _reach(repository: Repository, digest: str) -> Exception | None:
+    """Ask the registry something. Raises where it cannot be reached; returns an answer that is a refusal."""
+    try:
+        await repository.has_blob(digest)
+    except RegistryError as error:
+        if not error.status:
+            raise
+        return error
+    return None

@@ -1,0 +1,48 @@
+"""What pulls that did not end have left: whole blobs and beginnings of blobs, kept for a while for the next attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection
+
+from wherry.engine.images.keeping import Keeper, Needed
+from wherry.storage.image_records import FetchedBlob, ImageRecords
+from wherry.storage.partials import Partials
+
+KEPT_SECONDS = 24 * 3600
+KEPT_BYTES = 20 << 30
+_NS = 1_000_000_000
+
+
+class Unfinished:
+    """An owner of blobs (see Keeper): those that a pull has brought, until an image needs them or time is up."""
+
+    def __init__(self, records: ImageRecords, keeper: Keeper, partials: Partials) -> None:
+        self._records = records
+        self._partials = partials
+        keeper.owner(lambda: Needed(blobs=frozenset(self._wanted())))
+
+    def fetched(self, blob: FetchedBlob) -> None:
+        """Record a blob before it gets its name."""
+        with self._records.transaction() as connection:
+            self._records.put_fetched(connection, blob)
+
+    async def tidy(self, busy: Collection[str] = ()) -> None:
+        """Forget what is too old or too much; `busy` are the digests under way."""
+        surplus = self._records.fetched.keys() - self._wanted() - set(busy)
+        if surplus:
+            with self._records.transaction() as connection:
+                self._records.drop_fetched(connection, surplus)
+        await asyncio.to_thread(self._partials.sweep, age=KEPT_SECONDS, room=KEPT_BYTES, busy=busy)
+
+    def _wanted(self) -> set[str]:
+        oldest = time.time_ns() - KEPT_SECONDS * _NS
+        wanted: set[str] = set()
+        taken = 0
+        for blob in sorted(self._records.fetched.values(), key=lambda blob: -blob.fetched_ns):
+            taken += blob.size
+            if blob.fetched_ns < oldest or taken > KEPT_BYTES:
+                break
+            wanted.add(blob.digest)
+        return wanted
