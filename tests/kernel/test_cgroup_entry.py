@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.test_spec_in_crun import Engine, make_root, remove_cgroups
+from tests.support.engine import eventually
 from wherry.engine.containers.cgroup_entry import CgroupEntry
 from wherry.engine.containers.layout import Layout
 from wherry.errors import SystemFailure
@@ -46,7 +47,7 @@ class Made:
         if enters:
             self.runtime = with_script(self.runtime, cgroups.v1_hierarchies(), host.roots.run / "enter")
         self.entry = CgroupEntry(host, self.layout, self.runtime)
-        self.spec = engine.bundles().write(container, self.layout, None)
+        self.spec = engine.write_bundle(container, self.layout)
 
     def make(self) -> None:
         self.entry.prepare()
@@ -131,9 +132,10 @@ def test_the_runtimes_later_verbs_find_the_cgroup(engine: Engine) -> None:
     try:
         made.make()
         asyncio.run(made.runtime.pause(made.layout.container_id))
-        assert (made.folders["freezer"] / "freezer.state").read_text() == "FROZEN\n"
+        freezer = made.folders["freezer"] / "freezer.state"
+        eventually(lambda: freezer.read_text() == "FROZEN\n")  # FREEZING until its process is next scheduled
         asyncio.run(made.runtime.resume(made.layout.container_id))
-        assert (made.folders["freezer"] / "freezer.state").read_text() == "THAWED\n"
+        assert freezer.read_text() == "THAWED\n"
         asyncio.run(made.runtime.delete(made.layout.container_id))
         assert not any(folder.exists() for folder in made.folders.values())
     finally:
