@@ -28,10 +28,13 @@ ENGINE = {
 """Package -> what it is for."""
 
 TESTS = {
+    "apache2-utils": "passwords of a test registry",
+    "docker-registry": "the test registry",
     "e2fsprogs": "the virtual machine's disk",
     "git": "listing the tracked files",
     "iproute2": "looking at links from outside",
     "kmod": "the virtual machine's modules",
+    "openssl": "certificates of the tests' own",
     "iptables": "living beside other firewalls",
     "qemu-system-x86": "the virtual machine",
 }

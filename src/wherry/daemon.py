@@ -12,17 +12,23 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wherry.engine.settings import Settings
 from wherry.errors import InvalidParameter, SystemFailure, WherryError
 from wherry.model import daemon_config
 from wherry.model.daemon_config import DaemonConfig
+from wherry.model.events import Event
 from wherry.model.timestamps import rfc3339_fixed
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
 
 log = logging.getLogger("wherry.daemon")
 
@@ -64,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="wherryd", description="The Wherry daemon: runs containers, serves the Docker Engine API."
     )
     add = parser.add_argument
-    add("-H", "--host", dest="hosts", action="append", metavar="unix:///PATH|fd://",
+    add("-H", "--host", dest="hosts", action="append", metavar="unix:///PATH|fd://|tcp://ADDRESS:PORT",
         help=f"socket to listen on; may be repeated (default {daemon_config.DEFAULT_HOST})")  # fmt: skip
     defaults = DaemonConfig()
     add("--data-root", metavar="DIR", help=f"what survives a reboot (default {defaults.data_root})")
@@ -79,6 +85,24 @@ def _parser() -> argparse.ArgumentParser:
     add("-D", "--debug", action="store_true", default=None, help="as --log-level debug")
     add("--bip", metavar="ADDRESS/PREFIX", help="address of the default bridge")
     add("--default-runtime", metavar="NAME", help="OCI runtime of containers that name none (default crun, or runc)")
+    add("--tls", action="store_true", default=None, help="speak TLS on tcp://; see --tlsverify")
+    add("--tlsverify", dest="tls_verify", action="store_true", default=None,
+        help="speak TLS on tcp://, and only with clients whose certificate is of --tlscacert")  # fmt: skip
+    add("--tlscacert", dest="tls_ca_cert", metavar="FILE", help="authority of the clients' certificates")
+    add("--tlscert", dest="tls_cert", metavar="FILE", help="certificate of this daemon")
+    add("--tlskey", dest="tls_key", metavar="FILE", help="key of this daemon's certificate")
+    add("--unsafe-tcp", action="store_true", default=None,
+        help="allow tcp:// without --tlsverify: whoever can reach it is root on this host")  # fmt: skip
+    add("--label", dest="labels", action="append", metavar="KEY=VALUE", help="label of this engine; may be repeated")
+    add("--default-shm-size", metavar="SIZE", help="size of /dev/shm of containers that name none (default 64M)")
+    add("--default-ulimit", dest="default_ulimits", action="append", metavar="NAME=SOFT[:HARD]",
+        help="limit of containers that do not name it; may be repeated")  # fmt: skip
+    add("--log-driver", metavar="DRIVER",
+        help=f"log driver of containers that name none (default {defaults.log_driver})")  # fmt: skip
+    add("--log-opt", dest="log_options", action="append", metavar="NAME=VALUE",
+        help="option of containers with that log driver; may be repeated")  # fmt: skip
+    add("--live-restore", nargs="?", const=True, default=None, type=_boolean, metavar="true",
+        help="containers run on while this daemon is stopped: they always do")  # fmt: skip
     add(
         "--cdi-spec-dir",
         dest="cdi_spec_dirs",
@@ -99,6 +123,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--validate", action="store_true", help="check the configuration and exit")
     add("-v", "--version", action="version", version=f"Wherry version {VERSION}")
     return parser
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "1", "t", "false", "0", "f"):
+        raise argparse.ArgumentTypeError(f"must be true or false, not {text!r}")
+    return text.lower() in ("true", "1", "t")
 
 
 def _configure(options: argparse.Namespace) -> DaemonConfig:
@@ -169,14 +199,17 @@ async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
     )
     settings = Settings()
     _apply(config, settings)
-    loop.add_signal_handler(signal.SIGHUP, _reload, options, settings)
+    tls = await asyncio.to_thread(_tls, config)
+    loop.add_signal_handler(signal.SIGHUP, log.warning, "not reloaded: the daemon is still starting")
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_pidfile(config.pidfile))
         sockets = stack.enter_context(_sockets(config))  # first: clients wait in the backlog while the engine opens
         engine = await stack.enter_async_context(open_engine(engine_config, settings))
         for warning in engine.facts.warnings():
             log.warning("%s", warning)
-        await stack.enter_async_context(open_api(engine, sockets))
+        reloads = Reloads(options, config, settings, partial(_tell_reload, engine))
+        loop.add_signal_handler(signal.SIGHUP, reloads.reload)
+        await stack.enter_async_context(open_api(engine, sockets, tls))
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the daemon: never look at it again
         log.info("serving on %s", ", ".join(config.hosts))
@@ -186,22 +219,78 @@ async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
         log.info("stopping; containers run on")
 
 
+def _tls(config: DaemonConfig) -> ssl.SSLContext | None:
+    """What tcp:// speaks, None for plain HTTP. Blocking. Raises InvalidParameter."""
+    from wherry.api.tls import server_context
+
+    if not config.encrypted:
+        return None
+    authority = Path(config.tls_ca_cert) if config.tls_verify else None
+    return server_context(Path(config.tls_cert), Path(config.tls_key), authority)
+
+
 def _apply(config: DaemonConfig, settings: Settings) -> None:
     """Take over what may change at any time."""
     logging.getLogger().setLevel(LEVELS[config.level])
     settings.debug = config.debug
     settings.registries = config.registries
+    settings.defaults = config.defaults
+    settings.labels = config.labels
+    settings.warnings = tuple(_unsafe(config))
 
 
-def _reload(options: argparse.Namespace, settings: Settings) -> None:
-    """SIGHUP: read the file again and take over what may change at any time."""
-    try:
-        config = _configure(options)
-    except InvalidParameter as error:
-        log.error("configuration not reloaded: %s", error)
-        return
-    _apply(config, settings)
-    log.info("configuration reloaded: log level %s", config.level)
+def _unsafe(config: DaemonConfig) -> Iterator[str]:
+    """One sentence for each socket that serves whoever reaches it, in Docker's words."""
+    for host in config.hosts:
+        if host.startswith("tcp://") and not config.tls_verify:
+            scheme, how = ("https", "TLS client verification") if config.tls else ("http", "encryption")
+            yield (
+                f"API is accessible on {scheme}://{host.removeprefix('tcp://')} without {how}. Access to the remote API"
+                " is equivalent to root access on the host: use --tlsverify."
+            )
+
+
+class Reloads:
+    """SIGHUP: reads the file again, takes over what may change at any time, and says what needs a restart."""
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        config: DaemonConfig,
+        settings: Settings,
+        tell: Callable[[dict[str, str]], None],
+    ) -> None:
+        self._options = options
+        self._config = config
+        self._settings = settings
+        self._tell = tell
+
+    def reload(self) -> None:
+        running = self._config
+        try:
+            given = _configure(self._options)
+        except InvalidParameter as error:
+            log.error("configuration not reloaded: %s", error)
+            return
+        if keys := daemon_config.changed(running, given, live=False):
+            log.warning("only a restart takes over: %s", ", ".join(keys))
+        self._config = daemon_config.live_parts(running, given)
+        _apply(self._config, self._settings)
+        keys = daemon_config.changed(running, self._config, live=True)
+        log.info("configuration reloaded: %s", ", ".join(keys) or "nothing changed")
+        self._tell(daemon_config.shown(self._config))
+
+
+def _tell_reload(engine: Engine, attributes: dict[str, str]) -> None:
+    engine.events.emit(
+        Event(
+            time_ns=time.time_ns(),
+            type="daemon",
+            action="reload",
+            id=engine.facts.id,
+            attributes={"name": socket.gethostname(), **attributes},
+        )
+    )
 
 
 @contextlib.contextmanager
@@ -221,6 +310,9 @@ def _sockets(config: DaemonConfig) -> Iterator[list[socket.socket]]:
             scheme, _, rest = host.partition("://")
             if scheme == "fd":
                 sockets += listening.inherited(dict(os.environ), rest)
+            elif scheme == "tcp":
+                port = daemon_config.TLS_PORT if config.encrypted else daemon_config.PLAIN_PORT
+                sockets.append(stack.enter_context(listening.bind_tcp(*daemon_config.tcp_address(rest, port))))
             else:
                 sockets.append(listening.bind_unix(Path(rest), group))
                 stack.callback(_remove_socket, Path(rest), os.stat(rest).st_ino)

@@ -78,6 +78,7 @@ class Engine:
             find,
             host_gateway=lambda: "172.17.0.1",
             takes_bpf=lambda container: self.compiled,
+            ulimits=lambda container: container.host.ulimits or [],
         )
 
     def run(

@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -120,20 +121,58 @@ def test_the_file_of_options(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert daemon.main(["--validate", "-H", "tcp://1.2.3.4:5", "--config-file", str(path)]) == 1
 
 
-def test_reload_takes_the_log_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def root_level() -> Iterator[None]:
+    before = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(before)
+
+
+def test_a_reload_takes_over_what_it_can(tmp_path: Path, root_level: None, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "daemon.json"
-    path.write_text('{"log-level": "error"}')
-    options = daemon._parser().parse_args(["--config-file", str(path)])
-    root = logging.getLogger()
-    before = root.level
-    try:
-        daemon._reload(options, Settings())
-        assert root.level == logging.ERROR
-        path.write_text("{")
-        daemon._reload(options, Settings())
-        assert root.level == logging.ERROR
-    finally:
-        root.setLevel(before)
+    path.write_text("{}")
+    options = daemon._parser().parse_args(["--config-file", str(path), "--label", "a=1"])
+    settings, told = Settings(), list[dict[str, str]]()
+    config = daemon._configure(options)
+    reloads = daemon.Reloads(options, config, settings, told.append)
+    path.write_text(
+        json.dumps(
+            {
+                "debug": True,
+                "data-root": "/elsewhere",
+                "default-shm-size": "1m",
+                "registry-mirrors": ["https://m/"],
+                "max-concurrent-downloads": 7,
+                "log-opts": {"max-size": "1m"},
+            }
+        )
+    )
+    with caplog.at_level(logging.INFO):
+        reloads.reload()
+        assert logging.getLogger().level == logging.DEBUG
+    assert (settings.debug, settings.labels, settings.defaults.shm_size) == (True, ("a=1",), 1 << 20)
+    assert settings.registries.mirrors == ("https://m/",)
+    assert settings.defaults.log_options == {"max-size": "1m"}
+    assert told[0]["max-concurrent-downloads"] == "7"
+    assert told[0]["labels"] == '["a=1"]'
+    assert "only a restart takes over: data-root" in caplog.text
+    assert (
+        "configuration reloaded: debug, default-shm-size, log-opts, registry-mirrors, max-concurrent-downloads"
+        in caplog.text
+    )
+    path.write_text("{")
+    reloads.reload()
+    assert "configuration not reloaded: " in caplog.text
+    assert settings.debug
+    path.write_text('{"max-concurrent-downloads": 0}')
+    reloads.reload()
+    assert settings.registries.max_concurrent_downloads == 7
+    assert len(told) == 1
+    path.write_text('{"data-root": "/elsewhere"}')
+    caplog.clear()
+    reloads.reload()
+    assert "only a restart takes over: data-root" in caplog.text  # it still does
+    assert not settings.debug
 
 
 def test_help_and_version_need_no_engine() -> None:

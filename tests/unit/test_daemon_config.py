@@ -1,12 +1,14 @@
 """Flags and file of the daemon."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from wherry.errors import InvalidParameter
-from wherry.model.daemon_config import DEFAULT_HOST, OPTIONS, DaemonConfig, merge
+from wherry.model.config import LogConfig, Ulimit
+from wherry.model.daemon_config import DEFAULT_HOST, OPTIONS, DaemonConfig, changed, live_parts, merge, tcp_address
 from wherry.model.registry_options import RegistryOptions
 
 
@@ -39,7 +41,27 @@ def test_flags_and_file_complete_each_other() -> None:
             "the following directives are specified both as a flag and in the configuration file: "
             "hosts: (from flag: [unix:///a], from file: [unix:///b]), group: (from flag: g, from file: h)",
         ),
-        ({"hosts": ["tcp://0.0.0.0:2375"]}, {}, "--host: 'tcp://0.0.0.0:2375' is not supported"),
+        ({"hosts": ["npipe:////./x"]}, {}, "--host: 'npipe:////./x' is not supported"),
+        ({"hosts": ["tcp://0.0.0.0:2375"]}, {}, "tcp:// makes whoever can reach it root on this host: use --tlsverify"),
+        ({"hosts": ["tcp://:2376"], "tls": True}, {}, "tcp:// makes whoever can reach it root on this host"),
+        ({"hosts": ["tcp://h:99999"], "unsafe-tcp": True}, {}, "tcp://h:99999 is not supported"),
+        ({"hosts": ["tcp://u@h:1"], "unsafe-tcp": True}, {}, "tcp://u@h:1 is not supported"),
+        ({"hosts": ["tcp://h:1/x"], "unsafe-tcp": True}, {}, "tcp://h:1/x is not supported"),
+        ({"tlsverify": True}, {"tlscert": "/c"}, "TLS needs --tlskey, --tlscacert as well"),
+        ({"tls": True}, {}, "TLS needs --tlscert, --tlskey as well"),
+        ({"labels": ["x"]}, {}, "--label: bad attribute format: x"),
+        ({}, {"labels": ["a=1", "a=2"]}, "labels: conflict labels for a=2 and a=1"),
+        ({"default-shm-size": "x"}, {}, "--default-shm-size: invalid size: 'x'"),
+        ({"default-shm-size": "0"}, {}, "--default-shm-size: must be greater than 0"),
+        ({"default-ulimits": ["nofile=2:1"]}, {}, "--default-ulimit: ulimit soft limit must be less than or equal"),
+        ({"default-ulimits": ["files=2"]}, {}, "--default-ulimit: invalid ulimit type: files"),
+        ({}, {"default-ulimits": {"nofile": {"Name": "core"}}}, "default-ulimits: ulimit nofile must be"),
+        ({}, {"default-ulimits": {"nofile": {"Soft": "1"}}}, "the limits of ulimit nofile must be numbers"),
+        ({}, {"default-ulimits": {"nofile": {"Soft": 2, "Hard": 1}}}, "ulimit soft limit must be less"),
+        ({"log-driver": "syslog"}, {}, 'error looking up logging plugin syslog: plugin "syslog" not found'),
+        ({"log-opts": ["x=1"]}, {}, "unknown log opt 'x' for json-file log driver"),
+        ({"log-opts": ["max-size=x"]}, {}, "invalid size: 'x'"),
+        ({"live-restore": False}, {}, "--live-restore: containers always run on while this daemon is stopped"),
         ({"data-root": "here"}, {}, "--data-root: must be an absolute path"),
         ({"log-level": "loud"}, {}, "--log-level: must be one of debug, info, warn, error, fatal, not 'loud'"),
         ({}, {"log-format": 5}, "f: log-format: must be one of text, json, not 5"),
@@ -74,3 +96,45 @@ def test_what_is_said_of_registries() -> None:
     assert config.registries == RegistryOptions(
         ("https://m.example/x/",), ("r.example:5000", "10.0.0.0/8", "[::1]:5000"), 3, 1, 5
     )
+
+
+def test_what_containers_get() -> None:
+    config = merge(
+        {"default-ulimits": ["nofile=64:128", "core=0"], "default-shm-size": "1g", "log-opts": ["max-size=1m"]},
+        {"labels": ["a=1", "b="], "live-restore": True},
+        "f",
+    )
+    defaults = config.defaults
+    assert (config.labels, defaults.shm_size) == (("a=1", "b="), 1 << 30)
+    assert defaults.limits([Ulimit("core", 5, 5)]) == [Ulimit("core", 5, 5), Ulimit("nofile", 128, 64)]
+    assert defaults.log_config(LogConfig()) == LogConfig("json-file", {"max-size": "1m"})
+    assert defaults.log_config(LogConfig(config={"max-size": "2m", "tag": "x"})).config == {
+        "max-size": "2m",
+        "tag": "x",
+    }
+    assert defaults.log_config(LogConfig("none")) == LogConfig("none", {})
+    file = merge({}, {"default-ulimits": {"nofile": {"Name": "nofile", "Soft": 64, "Hard": 128}}}, "f")
+    assert file.default_ulimits == {"nofile": Ulimit("nofile", 128, 64)}
+
+
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        ("0.0.0.0:2376", ("0.0.0.0", 2376)),
+        (":1", ("localhost", 1)),
+        ("", ("localhost", 7)),
+        ("[::1]:5", ("::1", 5)),
+        ("h", ("h", 7)),
+        ("h:0/", ("h", 0)),
+    ],
+)
+def test_addresses_of_tcp(written: str, address: tuple[str, int]) -> None:
+    assert tcp_address(written, 7) == address
+
+
+def test_what_a_reload_takes_over() -> None:
+    before = merge({}, {"debug": True, "bip": "10.0.0.1/8"}, "f")
+    after = merge({}, {"labels": ["a=1"], "bip": "10.0.0.2/8"}, "f")
+    assert changed(before, after, live=True) == ["debug", "labels"]
+    assert changed(before, after, live=False) == ["bip"]
+    assert live_parts(before, after) == replace(before, debug=False, labels=("a=1",))

@@ -69,6 +69,7 @@ def made(config: Config | None = None, host: Host | None = None, inputs: dict[st
         "netns": "/ns",
         "etc": EtcFiles("/f/hosts", "/f/hostname", "/f/resolv.conf"),
         "mounts": container.mounts,
+        "ulimits": host_config.ulimits or (),
         **(inputs or {}),
     }
     return spec.build(container, SpecInputs(**given))
@@ -408,4 +409,5 @@ def test_no_quota_is_no_quota() -> None:
     ],
 )
 def test_limits_too_low_for_the_runtime_come_late(limit: Ulimit, late: bool) -> None:
-    assert spec.late_limits(HostConfig(ulimits=[limit])) == ([limit] if late else [])
+    assert spec.late_limits([limit]) == ([limit] if late else [])
+    assert spec.early_limits([limit]) == ([] if late else [limit])

@@ -249,7 +249,6 @@ def test_adapting_shows_what_inspect_shows() -> None:
     adapt(settings, a_host(), "crun")
     assert (settings.network_mode, settings.ipc_mode, settings.cgroupns_mode) == ("bridge", "private", "host")
     assert (settings.shm_size, settings.memory_swap, settings.runtime) == (64 * MB, 128 * MB, "crun")
-    assert settings.log_config == LogConfig("json-file", {})
     assert settings.oom_kill_disable is False
     assert settings.masked_paths == list(MASKED_PATHS)
     assert settings.security_opt is None

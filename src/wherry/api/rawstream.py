@@ -30,7 +30,7 @@ class RawStream(asyncio.Protocol):
         transport: asyncio.Transport,
         ahead: bytes,
         ended: bool,
-        lost: Callable[[BaseException | None], None],
+        lost: Callable[[Exception | None], None],
     ) -> None:
         self._loop = loop
         self._transport = transport
@@ -70,7 +70,7 @@ class RawStream(asyncio.Protocol):
             self._news.set()
         return True
 
-    def connection_lost(self, exc: BaseException | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
         if self._hang_up is not None:
             self._hang_up.close()

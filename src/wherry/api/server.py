@@ -20,8 +20,10 @@ import contextlib
 import logging
 import os
 import socket
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from wherry.api import http1
@@ -29,6 +31,7 @@ from wherry.api.http1 import Chunked, Head, Malformed, Measured
 from wherry.api.lending import LentBody
 from wherry.api.rawstream import HELD, ClientGone, HangUp, RawStream, hung_up
 from wherry.api.sockets import BACKLOG
+from wherry.api.tls import Tls
 from wherry.errors import InvalidParameter
 
 T = TypeVar("T")
@@ -295,7 +298,7 @@ class Connection(asyncio.Protocol):
         self._hang_up = HangUp(self._transport, self.loop, self._transport.abort)
         return True
 
-    def connection_lost(self, exc: BaseException | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
         self._owner.connections.discard(self)
         if self._hang_up is not None:
@@ -550,22 +553,38 @@ class Connection(asyncio.Protocol):
 
 
 class Listener:
-    """Serves a handler on sockets until closed."""
+    """Serves a handler on sockets until closed; with `tls`, those that are not unix sockets speak it."""
 
-    def __init__(self, handler: RequestHandler, sockets: Sequence[socket.socket], grace: float = 10.0) -> None:
+    def __init__(
+        self,
+        handler: RequestHandler,
+        sockets: Sequence[socket.socket],
+        grace: float = 10.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.handler = handler
         self.closing = False
         self.connections: set[Connection] = set()
         self._sockets = sockets
+        self._tls = tls
         self._grace = grace  # seconds that requests under way get to finish
         self._servers: list[asyncio.AbstractServer] = []
 
     async def __aenter__(self) -> Listener:
         loop = asyncio.get_running_loop()
+        tls = self._tls
+
+        def plain() -> Connection:
+            return Connection(self, loop)
+
         for listening in self._sockets:
-            self._servers.append(
-                await loop.create_unix_server(lambda: Connection(self, loop), sock=listening, backlog=BACKLOG)
-            )
+            if listening.family == socket.AF_UNIX:
+                server = await loop.create_unix_server(plain, sock=listening, backlog=BACKLOG)
+            elif tls is None:
+                server = await loop.create_server(plain, sock=listening, backlog=BACKLOG)
+            else:
+                server = await loop.create_server(partial(Tls, plain, tls, loop), sock=listening, backlog=BACKLOG)
+            self._servers.append(server)
         return self
 
     async def __aexit__(self, *exc: object) -> None:

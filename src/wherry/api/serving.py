@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
@@ -70,7 +71,9 @@ def routes(engine: Engine) -> list[Route]:
 
 
 @asynccontextmanager
-async def open_api(engine: Engine, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
-    """Serve the engine on listening sockets until the block ends."""
-    async with Listener(App(routes(engine)), sockets):
+async def open_api(
+    engine: Engine, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
+    """Serve the engine on listening sockets until the block ends; with `tls`, those of TCP speak it."""
+    async with Listener(App(routes(engine)), sockets, tls=tls):
         yield

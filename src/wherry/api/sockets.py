@@ -38,6 +38,28 @@ def bind_unix(path: Path, group: int | None) -> socket.socket:
     return listening
 
 
+def bind_tcp(host: str, port: int) -> socket.socket:
+    """A listening socket at the first address of `host`, the IPv4 one where it has both. Raises SystemFailure."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+        listening = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise SystemFailure(f"cannot listen on tcp://{host}:{port}: {error.strerror}") from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for option, value in ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 15), (socket.TCP_NODELAY, 1)):
+            listening.setsockopt(socket.IPPROTO_TCP, option, value)  # accepted sockets inherit them
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise SystemFailure(f"cannot listen on tcp://{host}:{port}: {error.strerror}") from None
+    return listening
+
+
 def _make_room(path: Path) -> None:
     try:
         mode = path.lstat().st_mode

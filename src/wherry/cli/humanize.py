@@ -1,4 +1,4 @@
-"""Sizes and durations for people, in and out, as Docker's go-units writes and reads them."""
+"""Sizes and durations for people, as Docker's go-units writes them."""
 
 from __future__ import annotations
 

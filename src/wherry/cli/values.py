@@ -221,39 +221,11 @@ def _device_rule(text: str) -> str:
     return text
 
 
-_LIMITS = frozenset(
-    "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()
-) - {"as"}
-
-
 def _ulimit(text: str) -> dict[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"invalid ulimit argument: {text}")
-    if name not in _LIMITS:
-        raise ValueError(f"invalid ulimit type: {name}")
-    parts = value.split(":")
-    if len(parts) > 2:
-        raise ValueError(f"too many limit value arguments - {value}, can only have up to two, `soft[:hard]`")
-    soft = _decimal(parts[0])
-    hard = _decimal(parts[1]) if len(parts) > 1 else soft
-    if hard != -1:
-        if soft == -1:
-            raise ValueError(
-                f"ulimit soft limit must be less than or equal to hard limit: soft: -1 (unlimited), hard: {hard}"
-            )
-        if soft > hard:
-            raise ValueError(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
+    from wherry.model.ulimits import parse
+
+    name, soft, hard = parse(text)
     return {"Name": name, "Hard": hard, "Soft": soft}
-
-
-def _decimal(text: str) -> int:
-    try:
-        return int(text) if text.isascii() and text == text.strip() and "_" not in text else int("")
-    except ValueError:
-        from wherry.model.gotext import quote
-
-        raise ValueError(f"strconv.ParseInt: parsing {quote(text)}: invalid syntax") from None
 
 
 def csv_fields(text: str) -> list[str]:
@@ -406,7 +378,9 @@ def network(text: str) -> dict[str, Any]:
                 raise ValueError("invalid key value pair format in driver options")
             found["DriverOpts"][option.strip().lower()] = chosen.strip()
         elif key == "gw-priority":
-            found["GwPriority"] = _decimal(value)
+            from wherry.model.ulimits import decimal
+
+            found["GwPriority"] = decimal(value)
         else:
             raise ValueError(f"invalid field key {key}")
     if not found["Target"]:
@@ -417,8 +391,10 @@ def network(text: str) -> dict[str, Any]:
 def _gpu_count(text: str) -> int:
     if text == "all":
         return -1
+    from wherry.model.ulimits import decimal
+
     try:
-        return _decimal(text)
+        return decimal(text)
     except ValueError:
         raise ValueError(f'invalid count ({text}): value must be either "all" or an integer: invalid syntax') from None
 

@@ -22,7 +22,7 @@ from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure, W
 from wherry.linux import cdi as cdi_files
 from wherry.linux import devices, mounts, propagation, seccomp, users
 from wherry.model import cdi, links, security
-from wherry.model.config import ExecConfig, HostConfig
+from wherry.model.config import ExecConfig, HostConfig, Ulimit
 from wherry.model.container import Container, MountPoint
 from wherry.model.devices import Device
 from wherry.model.host import Host
@@ -39,7 +39,8 @@ _DEFAULT_NETWORK = "bridge"
 class Bundles:
     """Writes bundles. `find` looks a container up by ID, `host_gateway` is what `host-gateway` stands for.
 
-    `takes_bpf` tells whether a container's runtime is one that takes compiled seccomp filters (crun).
+    `takes_bpf` tells whether a container's runtime is one that takes compiled seccomp filters (crun); `ulimits` are the
+    limits of a container's processes.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class Bundles:
         *,
         host_gateway: Callable[[], str],
         takes_bpf: Callable[[Container], bool],
+        ulimits: Callable[[Container], list[Ulimit]],
     ) -> None:
         self._host = host
         self._profiles = profiles
         self._find = find
         self._host_gateway = host_gateway
         self._takes_bpf = takes_bpf
+        self._ulimits = ulimits
 
     def warm_up(self) -> None:
         """Compile the filter that most containers take, so that the first one does not wait for it (blocking)."""
@@ -106,6 +109,7 @@ class Bundles:
                 if point.type in ("bind", "volume")
             },
             etc=self._etc_files(container, layout, hostname, linked),
+            ulimits=self._ulimits(container),
             netns=netns or "",
             pid_ns=self._joined(settings.pid_mode, "pid", "PID"),
             ipc_ns=self._joined(settings.ipc_mode, "ipc", "IPC"),
@@ -138,6 +142,7 @@ class Bundles:
             terminal=config.tty,
             console_size=config.console_size,
             privileged=config.privileged,
+            ulimits=self._ulimits(container),
         )
         path.write_bytes(_encode(process))
 

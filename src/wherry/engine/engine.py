@@ -128,7 +128,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         await pulls.recover()
         neighbours = Neighbours(images, snapshots, volumes, networks, events)
         containers, execs, resources, files = await stack.enter_async_context(
-            open_containers(host, index, runtimes, neighbours, watcher)
+            open_containers(host, index, runtimes, neighbours, watcher, lambda: settings.defaults)
         )
         commits = Commits(containers, images, snapshots, announcer(events))
         facts = await asyncio.to_thread(_facts, settings, host, runtimes, index, images, networks, events)
@@ -251,7 +251,7 @@ def _facts(
         image_count=lambda: len(images.all()),
         listeners=lambda: events.listeners,
         tasks=lambda: len(asyncio.all_tasks()),
-        warnings=lambda: [*host.warnings, *networks.warnings],
+        warnings=lambda: [*settings.warnings, *host.warnings, *networks.warnings],
     )
 
 

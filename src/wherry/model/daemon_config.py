@@ -6,20 +6,26 @@ flag and in the file, as in Docker.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from wherry.errors import InvalidParameter
-from wherry.model import registry_options
+from wherry.model import logging_options, registry_options, ulimits
+from wherry.model.config import LogConfig, Ulimit
+from wherry.model.container_defaults import SHM_SIZE, ContainerDefaults
 from wherry.model.host import Host
 from wherry.model.registry_options import RegistryOptions
+from wherry.model.sizes import ram_in_bytes
 
 DEFAULT_HOST = "unix:///run/wherry/wherry.sock"
 DEFAULT_FILE = Path("/etc/wherry/daemon.json")
 DEFAULT_GROUP = "wherry"
+TLS_PORT, PLAIN_PORT = 2376, 2375  # of tcp:// that names none
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 LOG_FORMATS = ("text", "json")
 
@@ -45,6 +51,27 @@ class DaemonConfig:
     max_concurrent_downloads: int = RegistryOptions.max_concurrent_downloads
     max_concurrent_uploads: int = RegistryOptions.max_concurrent_uploads
     max_download_attempts: int = RegistryOptions.max_download_attempts
+    tls: bool = False
+    tls_verify: bool = False
+    tls_ca_cert: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    unsafe_tcp: bool = False
+    labels: tuple[str, ...] = ()
+    default_shm_size: int = SHM_SIZE  # bytes
+    default_ulimits: Mapping[str, Ulimit] = field(default_factory=dict)
+    log_driver: str = "json-file"
+    log_options: Mapping[str, str] = field(default_factory=dict)
+    live_restore: bool = True
+
+    @property
+    def encrypted(self) -> bool:
+        """tcp:// speaks TLS."""
+        return self.tls or self.tls_verify
+
+    @property
+    def defaults(self) -> ContainerDefaults:
+        return ContainerDefaults(self.default_shm_size, self.default_ulimits, self.log_driver, self.log_options)
 
     @property
     def registries(self) -> RegistryOptions:
@@ -113,9 +140,89 @@ def _at_least_one(value: Any) -> int:
 def _hosts(value: Any) -> tuple[str, ...]:
     for host in _texts(value):
         scheme, separator, rest = host.partition("://")
-        if not separator or scheme not in ("unix", "fd") or (scheme == "unix" and not rest.startswith("/")):
-            raise InvalidParameter(f"{host!r} is not supported: use unix:///path/of.sock or fd://")
+        if not separator or scheme not in ("unix", "fd", "tcp") or (scheme == "unix" and not rest.startswith("/")):
+            raise InvalidParameter(
+                f"{host!r} is not supported: use unix:///path/of.sock, fd:// or tcp://ADDRESS:PORT with --tlsverify"
+            )
+        if scheme == "tcp":
+            tcp_address(rest, 0)
     return tuple(value)
+
+
+def tcp_address(written: str, port: int) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`, `[::1]:PORT` or `HOST`; without a host localhost. Raises InvalidParameter."""
+    wrong = InvalidParameter(f"tcp://{written} is not supported: use tcp://ADDRESS:PORT, such as tcp://0.0.0.0:2376")
+    try:
+        url = urlsplit(f"//{written}")
+        found = url.port
+    except ValueError:
+        raise wrong from None
+    if url.path.rstrip("/") or url.query or url.fragment or url.username is not None:
+        raise wrong
+    return url.hostname or "localhost", port if found is None else found
+
+
+def _labels(value: Any) -> tuple[str, ...]:
+    for label in _texts(value):
+        key, equals, _ = label.partition("=")
+        if not equals or not key.strip():
+            raise InvalidParameter(f"bad attribute format: {label}: use KEY=VALUE")
+    found: dict[str, str] = {}
+    for label in value:
+        key, _, content = label.partition("=")
+        if found.setdefault(key, content) != content:
+            raise InvalidParameter(f"conflict labels for {key}={content} and {key}={found[key]}")
+    return tuple(value)
+
+
+def _size(value: Any) -> int:
+    try:
+        size = value if isinstance(value, int) and not isinstance(value, bool) else ram_in_bytes(_text(value))
+    except ValueError as error:
+        raise InvalidParameter(str(error)) from None
+    if size <= 0:
+        raise InvalidParameter(f"must be greater than 0, not {value!r}")
+    return size
+
+
+def _ulimits(value: Any) -> dict[str, Ulimit]:
+    """`["nofile=64:128"]` of flags, `{"nofile": {"Name": "nofile", "Soft": 64, "Hard": 128}}` of the file."""
+    found: dict[str, Ulimit] = {}
+    try:
+        if isinstance(value, list | tuple):
+            for written in value:
+                name, soft, hard = ulimits.parse(_text(written))
+                found[name] = Ulimit(name, hard, soft)
+            return found
+        if not isinstance(value, dict):
+            raise InvalidParameter(f"must be an object, not {value!r}")
+        for name, given in value.items():
+            if not isinstance(given, dict) or set(given) - {"Name", "Soft", "Hard"} or given.get("Name", name) != name:
+                raise InvalidParameter(f'ulimit {name} must be {{"Name": "{name}", "Soft": 64, "Hard": 128}}')
+            soft, hard = given.get("Soft", 0), given.get("Hard", 0)
+            if type(soft) is not int or type(hard) is not int:
+                raise InvalidParameter(f"the limits of ulimit {name} must be numbers")
+            if name not in ulimits.NAMES:
+                raise InvalidParameter(f"invalid ulimit type: {name}")
+            ulimits.check(soft, hard)
+            found[name] = Ulimit(name, hard, soft)
+    except ValueError as error:
+        raise InvalidParameter(str(error)) from None
+    return found
+
+
+def _log_options(value: Any) -> dict[str, str]:
+    if isinstance(value, list | tuple):
+        value = dict(_text(written).partition("=")[::2] for written in value)
+    if not isinstance(value, dict) or not all(isinstance(entry, str) for entry in value.values()):
+        raise InvalidParameter(f"must be an object of strings, not {value!r}")
+    return value
+
+
+def _always(value: Any) -> bool:
+    if not _flag(value):
+        raise InvalidParameter("containers always run on while this daemon is stopped: it cannot be turned off")
+    return True
 
 
 def _bip(value: Any) -> str:
@@ -147,6 +254,7 @@ class Option:
     attribute: str
     read: Callable[[Any], Any]
     flag: str = ""  # "" is the key
+    live: bool = False  # a reload takes it over
 
 
 OPTIONS = (
@@ -155,20 +263,36 @@ OPTIONS = (
     Option("exec-root", "exec_root", _path),
     Option("pidfile", "pidfile", _path),
     Option("group", "group", _text),
-    Option("log-level", "log_level", _one_of(*LOG_LEVELS)),
+    Option("log-level", "log_level", _one_of(*LOG_LEVELS), live=True),
     Option("log-format", "log_format", _one_of(*LOG_FORMATS)),
-    Option("debug", "debug", _flag),
+    Option("debug", "debug", _flag, live=True),
     Option("bip", "bip", _bip),
     Option("default-runtime", "default_runtime", _text),
     Option("runtimes", "runtimes", _runtimes),
-    Option("registry-mirrors", "registry_mirrors", _each(registry_options.mirror), "registry-mirror"),
+    Option("tls", "tls", _flag),
+    Option("tlsverify", "tls_verify", _flag),
+    Option("tlscacert", "tls_ca_cert", _text),
+    Option("tlscert", "tls_cert", _text),
+    Option("tlskey", "tls_key", _text),
+    Option("unsafe-tcp", "unsafe_tcp", _flag),
+    Option("labels", "labels", _labels, "label", live=True),
+    Option("default-shm-size", "default_shm_size", _size, live=True),
+    Option("default-ulimits", "default_ulimits", _ulimits, "default-ulimit", live=True),
+    Option("log-driver", "log_driver", _text, live=True),
+    Option("log-opts", "log_options", _log_options, "log-opt", live=True),
+    Option("live-restore", "live_restore", _always, live=True),
+    Option("registry-mirrors", "registry_mirrors", _each(registry_options.mirror), "registry-mirror", live=True),
     Option(
-        "insecure-registries", "insecure_registries", _each(registry_options.insecure_registry), "insecure-registry"
+        "insecure-registries",
+        "insecure_registries",
+        _each(registry_options.insecure_registry),
+        "insecure-registry",
+        live=True,
     ),
     Option("cdi-spec-dirs", "cdi_spec_dirs", _paths, "cdi-spec-dir"),
-    Option("max-concurrent-downloads", "max_concurrent_downloads", _at_least_one),
-    Option("max-concurrent-uploads", "max_concurrent_uploads", _at_least_one),
-    Option("max-download-attempts", "max_download_attempts", _at_least_one),
+    Option("max-concurrent-downloads", "max_concurrent_downloads", _at_least_one, live=True),
+    Option("max-concurrent-uploads", "max_concurrent_uploads", _at_least_one, live=True),
+    Option("max-download-attempts", "max_download_attempts", _at_least_one, live=True),
 )
 
 
@@ -198,11 +322,60 @@ def merge(flags: Mapping[str, Any], file: Any, source: str) -> DaemonConfig:
                     given[option.attribute] = option.read(values[option.key])
                 except InvalidParameter as error:
                     raise InvalidParameter(f"{prefix}: {error}") from None
-    return DaemonConfig(**given)
+    config = DaemonConfig(**given)
+    _check(config)
+    return config
+
+
+def _check(config: DaemonConfig) -> None:
+    """What options mean together. Raises InvalidParameter."""
+    if any(host.startswith("tcp://") for host in config.hosts) and not (config.tls_verify or config.unsafe_tcp):
+        raise InvalidParameter(
+            "tcp:// makes whoever can reach it root on this host: use --tlsverify with --tlscacert, --tlscert and"
+            " --tlskey, so that only clients with a certificate of yours are served, or say --unsafe-tcp"
+        )
+    if config.encrypted:
+        needed = {"tlscert": config.tls_cert, "tlskey": config.tls_key}
+        if config.tls_verify:
+            needed["tlscacert"] = config.tls_ca_cert
+        if missing := [f"--{name}" for name, path in needed.items() if not path]:
+            raise InvalidParameter(f"TLS needs {', '.join(missing)} as well")
+    log = config.defaults.log_config(LogConfig())
+    logging_options.validate(log)
+    logging_options.limits(log)
+
+
+def changed(before: DaemonConfig, after: DaemonConfig, *, live: bool) -> list[str]:
+    """The keys whose values differ, of those that a reload takes over or of the others."""
+    return [
+        option.key
+        for option in OPTIONS
+        if option.live is live and getattr(before, option.attribute) != getattr(after, option.attribute)
+    ]
 
 
 def _show(value: Any) -> str:
     return f"[{' '.join(value)}]" if isinstance(value, list | tuple) else str(value)
+
+
+def live_parts(running: DaemonConfig, given: DaemonConfig) -> DaemonConfig:
+    """The running configuration with what a reload takes over of the given one."""
+    return replace(running, **{option.attribute: getattr(given, option.attribute) for option in OPTIONS if option.live})
+
+
+def shown(config: DaemonConfig) -> dict[str, str]:
+    """What a reload may change, as the attributes of Docker's event of it."""
+    return {
+        "debug": str(config.debug).lower(),
+        "default-shm-size": str(config.default_shm_size),
+        "insecure-registries": json.dumps(list(config.insecure_registries)),
+        "labels": json.dumps(list(config.labels)),
+        "live-restore": "true",
+        "max-concurrent-downloads": str(config.max_concurrent_downloads),
+        "max-concurrent-uploads": str(config.max_concurrent_uploads),
+        "max-download-attempts": str(config.max_download_attempts),
+        "registry-mirrors": json.dumps(list(config.registry_mirrors)),
+    }
 
 
 assert {option.attribute for option in OPTIONS} == {entry.name for entry in fields(DaemonConfig)}

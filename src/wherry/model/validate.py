@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Iterator
 from wherry.errors import InvalidParameter, NotSupported, SystemFailure
 from wherry.model import capabilities, cpusets, logging_options, mounts, security, signals
 from wherry.model.config import Config, Healthcheck, HostConfig, NetworkingConfig, RestartPolicy
+from wherry.model.container_defaults import SHM_SIZE
 from wherry.model.host import CgroupLayout, Host
 from wherry.model.mounts import parse_volumes_from
 
 MINIMUM_MEMORY = 6 * 1024 * 1024
 MINIMUM_NANO_CPUS = 10**7  # less is no quota that the kernel takes
-DEFAULT_SHM_SIZE = 64 * 1024 * 1024
 
 # What Docker hides from a container, and what it shows without letting it be written.
 MASKED_PATHS = (
@@ -390,13 +390,13 @@ def _refuse_what_is_not_done(config: Config, host: HostConfig, networking: Netwo
         parse_volumes_from(spec)
 
 
-def adapt(host_config: HostConfig, host: Host, default_runtime: str) -> None:
+def adapt(host_config: HostConfig, host: Host, default_runtime: str, shm_size: int = SHM_SIZE) -> None:
     """Fill in what was left open, in place, as inspect shows it. Call after `validate`."""
     if host_config.network_mode in ("", "default"):
         host_config.network_mode = "bridge"
     if host_config.memory > 0 and host_config.memory_swap == 0:
         host_config.memory_swap = 2 * host_config.memory
-    host_config.shm_size = host_config.shm_size or DEFAULT_SHM_SIZE
+    host_config.shm_size = host_config.shm_size or shm_size
     host_config.ipc_mode = host_config.ipc_mode or "private"
     if not host_config.cgroupns_mode:
         private = host.cgroups is CgroupLayout.V2 and not host_config.privileged
@@ -405,9 +405,6 @@ def adapt(host_config: HostConfig, host: Host, default_runtime: str) -> None:
         host_config.oom_kill_disable = False
     host_config.runtime = host_config.runtime or default_runtime
     host_config.restart_policy.name = host_config.restart_policy.name or "no"
-    host_config.log_config.type = host_config.log_config.type or "json-file"
-    if host_config.log_config.config is None:
-        host_config.log_config.config = {}
     if not host_config.privileged:
         if host_config.masked_paths is None:
             host_config.masked_paths = list(MASKED_PATHS)

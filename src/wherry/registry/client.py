@@ -88,6 +88,10 @@ class RegistryClient:
         """
         return Repository(self, reference, credentials or Credentials(), insecure)
 
+    def download_retries(self) -> Retries:
+        """How often a blob is asked for, as the administrator says now."""
+        return replace(self.settings.retries, most=self._options().max_download_attempts)
+
     async def sessions(self, domain: str, credentials: Credentials, *, insecure: bool = False) -> list[Session]:
         """Sessions with a registry's endpoints, in the order in which they are to be asked. Raises InvalidParameter."""
         options = self._options()
@@ -143,9 +147,8 @@ class Repository:
         """
         with self._told():
             sessions = await self._sessions("pull")
-            pieces = read_blob(
-                sessions, self._reference.path, descriptor, offset, self._pull, self._client.settings.retries
-            )
+            retries = self._client.download_retries()
+            pieces = read_blob(sessions, self._reference.path, descriptor, offset, self._pull, retries)
             async with aclosing(pieces):
                 async for piece in pieces:
                     yield piece

@@ -59,6 +59,12 @@ def network_error(method: str, url: str, reason: str, *, retryable: bool = True)
     )
 
 
+def untrusted(method: str, url: str, reason: str) -> Untrusted:
+    """What came is not what it has to be."""
+    shown = redacted(url)
+    return Untrusted(f'{method.capitalize()} "{shown}": {reason}', request=f"{method} {shown}", detail=reason)
+
+
 def answer_error(
     method: str, url: str, status: int, told: Sequence[Problem], retry_after: float | None = None
 ) -> RegistryError:

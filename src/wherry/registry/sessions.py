@@ -15,7 +15,7 @@ from wherry.model.challenges import Challenge, parse
 from wherry.model.credentials import Credentials
 from wherry.model.registry_hosts import Endpoint
 from wherry.registry.authorization import Authorizer, failure
-from wherry.registry.errors import RegistryError, network_error
+from wherry.registry.errors import RegistryError, Untrusted, network_error
 from wherry.registry.transport import Answer, Body, Target, Transport
 
 KEPT_SECONDS = 300.0
@@ -82,8 +82,8 @@ class Session:
             try:
                 async with self._transport.send("GET", f"{base}/", self.target) as answer:
                     challenges = parse(answer.headers("WWW-Authenticate")) if answer.status == 401 else []
-            except RegistryError:
-                if base == bases[-1]:
+            except RegistryError as error:
+                if base == bases[-1] or isinstance(error, Untrusted):  # TLS was spoken there: no plain HTTP then
                     raise
             else:
                 return self._greetings.keep(self.endpoint, base, challenges)

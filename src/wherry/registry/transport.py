@@ -7,6 +7,7 @@ headers of `hosts.toml`, and without client certificates.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -21,14 +22,17 @@ from yarl import URL
 
 from wherry.model.proxies import Proxies, proxy_for
 from wherry.model.registry_hosts import TlsFiles
-from wherry.registry.errors import RegistryError, Untrusted, network_error, redacted
+from wherry.registry.errors import RegistryError, Untrusted, network_error, redacted, untrusted
 from wherry.registry.tls import TlsContexts
 
 CONNECT_SECONDS = 30.0
 SILENCE_SECONDS = 60.0
+IDLE_SECONDS = 2.0  # that a connection is kept for the next request: no longer than one pull or push needs it
 LEAST_BYTES = 16 * 1024  # as many at least in so many seconds of waiting, or the other side is as good as gone
 READ_BUFFER = 1 << 20
 MAX_REDIRECTS = 10
+NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
+"""OpenSSL's reasons for an answer that is no TLS."""
 REDIRECTS = (301, 302, 303, 307, 308)
 
 Body = bytes | Callable[[], AsyncIterator[bytes]] | None
@@ -56,7 +60,7 @@ class Transport:
 
     async def __aenter__(self) -> Transport:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, ttl_dns_cache=30),
+            connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, ttl_dns_cache=30, keepalive_timeout=IDLE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
@@ -230,22 +234,20 @@ class Answer:
         return bytes(found[:most])
 
     def untrusted(self, reason: str) -> Untrusted:
-        return Untrusted(
-            f'{self.method.capitalize()} "{redacted(self.url)}": {reason}',
-            request=f"{self.method} {redacted(self.url)}",
-        )
+        return untrusted(self.method, self.url, reason)
 
 
 def _redirected(method: str, url: str, location: str, target: Target) -> str:
     """Where a redirect leads. Raises RegistryError where it must not be followed."""
-    new = urljoin(url, location).partition("#")[0]
+    new = location
     try:
+        new = urljoin(url, location).partition("#")[0]
         parts = urlsplit(new)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         valid = False
     if not valid:
-        raise network_error(method, url, f"redirected to an address that is none: {redacted(new)}", retryable=False)
+        raise network_error(method, url, f"redirected to an address that is none: {location[:200]!r}", retryable=False)
     if urlsplit(url).scheme == "https" and parts.scheme == "http" and not target.plain_allowed:
         raise network_error(
             method, url, f"redirected from HTTPS to plain HTTP, which is not followed: {redacted(new)}", retryable=False
@@ -261,17 +263,12 @@ def _failure(method: str, url: str, error: BaseException) -> RegistryError:
     cause: Any = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
     match error:
         case aiohttp.ClientConnectorCertificateError():
-            return Untrusted(
-                f'{method.capitalize()} "{redacted(url)}": {_certificate_words(error.certificate_error)}',
-                request=f"{method} {redacted(url)}",
-                detail=_certificate_words(error.certificate_error),
-            )
+            return untrusted(method, url, _certificate_words(error.certificate_error))
         case aiohttp.ClientConnectorDNSError():
             return network_error(method, url, f"dial tcp: lookup {where}: no such host", retryable=False)
         case aiohttp.ClientProxyConnectionError():
-            return network_error(
-                method, url, f"proxyconnect tcp: {_connect_words(where or '', cause)}", retryable=False
-            )
+            words = _connect_words(f"{error.host}:{error.port}", cause)
+            return network_error(method, url, f"proxyconnect tcp: {words}", retryable=False)
         case aiohttp.ClientHttpProxyError():
             return network_error(method, url, f"proxy: {error.status} {error.message}", retryable=error.status >= 500)
         case aiohttp.ConnectionTimeoutError() | aiohttp.ServerTimeoutError() | TimeoutError():
@@ -286,8 +283,9 @@ def _failure(method: str, url: str, error: BaseException) -> RegistryError:
             return network_error(method, url, f"invalid address: {error}", retryable=False)
         case aiohttp.ClientResponseError():
             return network_error(method, url, f"malformed HTTP response: {error.message[:200]!r}", retryable=False)
-    if isinstance(cause, ssl.SSLError):
-        return _tls_failure(method, url, cause)
+    for each in (cause, error.__cause__):
+        if isinstance(each, ssl.SSLError):
+            return _tls_failure(method, url, each)
     if isinstance(error, aiohttp.ClientConnectorError):
         return network_error(method, url, _connect_words(place, cause), retryable=False)
     if isinstance(cause, ConnectionResetError | BrokenPipeError):
@@ -303,20 +301,14 @@ def _connect_words(place: str, cause: OSError) -> str:
 
 
 def _tls_failure(method: str, url: str, cause: ssl.SSLError) -> RegistryError:
+    """Untrusted where TLS was spoken and failed; otherwise nobody spoke it."""
     reason = cause.reason or str(cause)
+    if reason in NOT_TLS:
+        return network_error(method, url, "http: server gave HTTP response to HTTPS client", retryable=False)
     if isinstance(cause, ssl.SSLCertVerificationError):
-        words = _certificate_words(cause)
-    elif reason in (
-        "WRONG_VERSION_NUMBER",
-        "HTTP_REQUEST",
-        "UNKNOWN_PROTOCOL",
-        "PACKET_LENGTH_TOO_LONG",
-        "RECORD_LAYER_FAILURE",
-    ):
-        words = "http: server gave HTTP response to HTTPS client"
-    else:
-        words = f"remote error: tls: {reason.lower().replace('_', ' ')}"
-    return network_error(method, url, words, retryable=False)
+        return untrusted(method, url, _certificate_words(cause))
+    alert = re.sub(r"^(SSL|TLS)V\d+_ALERT_", "", reason).lower().replace("_", " ")
+    return untrusted(method, url, f"remote error: tls: {alert}")
 
 
 def _certificate_words(error: BaseException) -> str:

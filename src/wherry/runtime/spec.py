@@ -70,8 +70,8 @@ class SpecInputs:
     always made beforehand, so "" there means the host's. `mounts` are the record's, their sources there; `restrictions`
     are, by destination, the words for what the mounts of their sources forbid. `shm` is what /dev/shm shows when it is
     not the container's own. `seccomp` and `annotations` come from `wherry.linux.seccomp.as_spec`. `block_devices`
-    numbers the devices that limits name. `linked` are the variables that links give, `edits`
-    what devices add, their nodes numbered.
+    numbers the devices that limits name. `linked` are the variables that links give, `ulimits` the limits of the
+    container and the defaults, `edits` what devices add, their nodes numbered.
     """
 
     host: Host
@@ -83,6 +83,7 @@ class SpecInputs:
     mounts: Sequence[MountPoint] = ()
     restrictions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     etc: EtcFiles = field(default_factory=EtcFiles)
+    ulimits: Sequence[Ulimit] = ()
     netns: str = ""
     pid_ns: str = ""
     ipc_ns: str = ""
@@ -122,7 +123,7 @@ def build(container: Container, inputs: SpecInputs) -> Json:
             cwd=container.config.working_dir,
             terminal=container.config.tty,
             console_size=host.console_size,
-            late=late_limits(host),
+            ulimits=early_limits(inputs.ulimits),
         ),
         "root": {"path": inputs.rootfs, **({"readonly": True} if host.readonly_rootfs else {})},
         "mounts": _mounts(container, inputs),
@@ -166,12 +167,9 @@ def process(
     terminal: bool,
     console_size: tuple[int, int] | None = None,
     privileged: bool = False,
-    late: Collection[Ulimit] = (),
+    ulimits: Sequence[Ulimit] = (),
 ) -> Json:
-    """The spec's `process`, of a container or of an exec in it. Limits in `late` are left out.
-
-    `console_size` is height and width.
-    """
+    """The spec's `process`, of a container or of an exec in it. `console_size` is height and width."""
     settings = container.host
     options = security.parse(settings.security_opt)
     held = capability_set(settings, host, privileged=privileged or settings.privileged)
@@ -188,24 +186,33 @@ def process(
         made["terminal"] = True
         if console_size and console_size != (0, 0):
             made["consoleSize"] = {"height": console_size[0], "width": console_size[1]}
-    if limits := [_rlimit(limit) for limit in settings.ulimits or () if limit not in late]:
-        made["rlimits"] = limits
+    if ulimits:
+        made["rlimits"] = [_rlimit(limit) for limit in ulimits]
     if host.apparmor and options.apparmor and not settings.privileged:
         made["apparmorProfile"] = options.apparmor
     return made
 
 
-def late_limits(settings: HostConfig) -> list[Ulimit]:
+def early_limits(ulimits: Sequence[Ulimit]) -> list[Ulimit]:
+    """Those that the runtime sets."""
+    return [limit for limit in ulimits if not _is_late(limit)]
+
+
+def late_limits(ulimits: Sequence[Ulimit]) -> list[Ulimit]:
     """Limits too low for the runtime itself, which sets them before its own work is done (crun 1.8.1: some 30 files).
 
     Whoever starts the container sets them on its first process before that runs.
     """
-    return [limit for limit in settings.ulimits or () if limit.name.upper() == "NOFILE" and _too_low(limit)]
+    return [limit for limit in ulimits if _is_late(limit)]
 
 
-def _too_low(limit: Ulimit) -> bool:
+def _is_late(limit: Ulimit) -> bool:
     """One that cannot be at all, soft above hard, is left to the runtime to refuse."""
-    return 0 <= limit.soft < RUNTIME_FILES and (limit.hard < 0 or limit.soft <= limit.hard)
+    return (
+        limit.name.upper() == "NOFILE"
+        and 0 <= limit.soft < RUNTIME_FILES
+        and (limit.hard < 0 or limit.soft <= limit.hard)
+    )
 
 
 def capability_set(settings: HostConfig, host: Host, *, privileged: bool) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from wherry.engine.bundles import Bundles
@@ -31,7 +31,9 @@ from wherry.engine.health import HealthChecks
 from wherry.linux import cgroups
 from wherry.linux.inotify import Watcher
 from wherry.linux.seccomp import Profiles
+from wherry.model.config import Ulimit
 from wherry.model.container import Container
+from wherry.model.container_defaults import ContainerDefaults
 from wherry.model.host import Host
 from wherry.runtime.attach import Hub
 
@@ -58,7 +60,12 @@ class Resources:
 
 @contextlib.asynccontextmanager
 async def open_containers(
-    host: Host, index: Index, runtimes: Runtimes, neighbours: Neighbours, watcher: Watcher
+    host: Host,
+    index: Index,
+    runtimes: Runtimes,
+    neighbours: Neighbours,
+    watcher: Watcher,
+    defaults: Callable[[], ContainerDefaults],
 ) -> AsyncIterator[tuple[Containers, Execs, Resources, Files]]:
     """Recover what a predecessor left, then serve; leaving stops watching, containers run on."""
     announce = announcer(neighbours.events)
@@ -68,6 +75,9 @@ async def open_containers(
         config = container.config
         return Hub(host.roots.data, tty=config.tty, stdin_once=config.stdin_once and not config.tty)
 
+    def ulimits(container: Container) -> list[Ulimit]:
+        return defaults().limits(container.host.ulimits)
+
     lives = Lives(make_hub)
     bundles = Bundles(
         host,
@@ -75,9 +85,10 @@ async def open_containers(
         index.seek,
         host_gateway=networks.host_gateway,
         takes_bpf=lambda container: runtimes.of(container).takes_bpf,
+        ulimits=ulimits,
     )
     views = Views(host, index, lives, snapshots)
-    starter = Starter(host, runtimes, snapshots, networks, volumes, index.save, bundles.write, views.held)
+    starter = Starter(host, runtimes, snapshots, networks, volumes, index.save, bundles.write, views.held, ulimits)
     execs = Execs(host, index, runtimes, bundles.write_process, announce)
     trimmer = Trimmer(host, watcher)
     health = HealthChecks(index, execs, announce)
@@ -86,7 +97,7 @@ async def open_containers(
     supervisor.auto_remove = remover.remove_ended
     views.settled = supervisor.settled
     creator = Creator(
-        host, index, neighbours.images, snapshots, neighbours.volumes, runtimes, networks, remover, announce
+        host, index, neighbours.images, snapshots, neighbours.volumes, runtimes, networks, remover, announce, defaults
     )
     connector = Connector(host, index, lives, networks)
     supervisor.started = connector.tell_linked

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from wherry.linux import mounts, safepath
 from wherry.model import links, platforms, validate
 from wherry.model.config import Config, HostConfig, NetworkingConfig
 from wherry.model.container import Container, MountPoint, Sandbox, State
+from wherry.model.container_defaults import ContainerDefaults
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
 from wherry.model.ids import new_id
@@ -54,6 +56,7 @@ class Creator:
         networks: NetworkPlane,
         remover: Remover,
         announce: Announcer,
+        defaults: Callable[[], ContainerDefaults],
     ) -> None:
         self._host = host
         self._index = index
@@ -64,6 +67,7 @@ class Creator:
         self._runtimes = runtimes
         self._remover = remover
         self._announce = announce
+        self._defaults = defaults
 
     async def create(
         self, name: str, config: Config, host: HostConfig, networking: NetworkingConfig, platform: str
@@ -88,6 +92,8 @@ class Creator:
         self, name: str, config: Config, host: HostConfig, networking: NetworkingConfig, platform: str
     ) -> tuple[Container, list[str]]:
         """The record of a container that could be made, and warnings. Changes nothing."""
+        defaults = self._defaults()
+        host.log_config = defaults.log_config(host.log_config)
         warnings = validate.validate(
             config, host, networking, self._host, exists=os.path.exists, runtimes=self._runtimes.by_name
         )
@@ -96,7 +102,7 @@ class Creator:
         _check_platform(platform, image, config.image)
         name = self._index.choose_name(name)
         merged = merge(config, image.config)
-        validate.adapt(host, self._host, self._runtimes.default)
+        validate.adapt(host, self._host, self._runtimes.default, defaults.shm_size)
         self._name_others_by_id(host)
         linked = self._links(host)
         container_id = new_id()

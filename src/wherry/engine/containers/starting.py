@@ -53,6 +53,7 @@ class Starter:
         save: Callable[[Container], None],
         write_bundle: WriteBundle,
         held_view: HeldView,
+        ulimits: Callable[[Container], list[Ulimit]],
     ) -> None:
         self._host = host
         self._runtimes = runtimes
@@ -62,6 +63,7 @@ class Starter:
         self._save = save
         self._write_bundle = write_bundle
         self._held_view = held_view
+        self._ulimits = ulimits
 
     async def start(self, container: Container, hub: Hub) -> None:
         """Bring the process of a STARTING container up and fill in its state's identities and start time.
@@ -180,7 +182,7 @@ class Starter:
         """Connect who is attached, then let the process run."""
         state = container.state
         assert state.process is not None
-        if late := late_limits(container.host):
+        if late := late_limits(self._ulimits(container)):
             await asyncio.to_thread(_set_late_limits, late, state.process.pid)
         if hub.wanted:
             hub.connect(launch.attach_socket)
