@@ -93,10 +93,12 @@ Naming = Callable[[Found], bytes | None]
 """The name of a member without a directory's slash, None to leave it out."""
 
 
-def pack(found: Iterable[Found], naming: Naming) -> Iterator[bytes]:
+def pack(found: Iterable[Found], naming: Naming, *, newest_ns: int | None = None) -> Iterator[bytes]:
     """The archive of these objects, without the end mark: links to one file as hard links, sockets left out.
 
-    A file that shrinks meanwhile is filled with zeros. Raises OSError.
+    What is younger than `newest_ns` is as old as that. A file that shrinks meanwhile is filled with zeros.
+
+    Raises OSError.
     """
     links: dict[tuple[int, int], bytes] = {}
     waiting = bytearray()
@@ -108,7 +110,7 @@ def pack(found: Iterable[Found], naming: Naming) -> Iterator[bytes]:
         if kind == REGULAR and item.stat.st_size:
             reading = os.open(b"/proc/self/fd/%d" % item.fd, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
             try:
-                entry = _entry(item, name, kind, links, reading)
+                entry = _entry(item, name, kind, links, newest_ns, reading)
                 waiting += header(entry)
                 if entry.size and entry.size <= PIECE - len(waiting) % PIECE:
                     waiting += _exactly(reading, entry.size)
@@ -120,7 +122,7 @@ def pack(found: Iterable[Found], naming: Naming) -> Iterator[bytes]:
             finally:
                 os.close(reading)
         else:
-            waiting += header(_entry(item, name, kind, links))
+            waiting += header(_entry(item, name, kind, links, newest_ns))
         if len(waiting) >= PIECE // 2:
             yield bytes(waiting)
             waiting.clear()
@@ -135,13 +137,22 @@ def empty_file(name: bytes) -> bytes:
     return header(entry)
 
 
-def _entry(item: Found, name: bytes, kind: bytes, links: dict[tuple[int, int], bytes], reading: int = -1) -> Entry:
+def _entry(
+    item: Found,
+    name: bytes,
+    kind: bytes,
+    links: dict[tuple[int, int], bytes],
+    newest_ns: int | None,
+    reading: int = -1,
+) -> Entry:
     found, entry = item.stat, Entry()
     entry.kind = kind
     entry.name = name + b"/" if kind == DIRECTORY else name
     entry.mode = stat.S_IMODE(found.st_mode)
     entry.uid, entry.gid = found.st_uid, found.st_gid
     entry.mtime_ns = found.st_mtime_ns // 1_000_000_000 * 1_000_000_000  # whole seconds, as other engines write
+    if newest_ns is not None:
+        entry.mtime_ns = min(entry.mtime_ns, newest_ns)
     if found.st_nlink > 1 and kind != DIRECTORY:
         first = links.setdefault((found.st_dev, found.st_ino), name)
         if first != name:
