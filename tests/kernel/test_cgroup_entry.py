@@ -47,7 +47,7 @@ class Made:
         if enters:
             self.runtime = with_script(self.runtime, cgroups.v1_hierarchies(), host.roots.run / "enter")
         self.entry = CgroupEntry(host, self.layout, self.runtime)
-        self.spec = engine.write_bundle(container, self.layout)
+        self.spec = engine.bundles().write(container, self.layout, None)
 
     def make(self) -> None:
         self.entry.prepare()

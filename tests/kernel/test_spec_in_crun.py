@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from wherry.engine.bundles import Bundles, encode
+from wherry.engine.bundles import Bundles
 from wherry.engine.containers.layout import Layout
 from wherry.errors import InvalidParameter, NotFound, SystemFailure
 from wherry.linux.host import probe
@@ -81,11 +81,6 @@ class Engine:
             ulimits=lambda container: container.host.ulimits or [],
         )
 
-    def write_bundle(self, container: Container, layout: Layout, netns: str | None = None) -> dict[str, Any]:
-        made = self.bundles().make(container, layout, netns, {})
-        (layout.bundle / "config.json").write_bytes(encode(made))
-        return made
-
     def run(
         self, script: str, *, netns: str | None = None, config: dict[str, Any] | None = None, **settings: Any
     ) -> str:
@@ -94,7 +89,7 @@ class Engine:
         layout = Layout(self.host.roots, container.id)
         layout.durable.mkdir(parents=True)
         make_root(layout.rootfs)
-        self.write_bundle(container, layout, netns)
+        self.bundles().write(container, layout, netns)
         crun = [str(self.host.binaries.crun), "--root", str(self.host.roots.runtime_state), "run"]
         finished = subprocess.run(
             [*crun, "--bundle", str(layout.bundle), container.id],
@@ -400,4 +395,4 @@ def test_an_images_passwd_is_not_trusted(engine: Engine, tmp_path: Path, trap: T
     (layout.rootfs / "etc").mkdir(parents=True)
     trap(layout.rootfs / "etc")
     with pytest.raises(SystemFailure, match=message):
-        engine.write_bundle(container, layout)
+        engine.bundles().write(container, layout, None)

@@ -67,6 +67,16 @@ class Bundles:
             with contextlib.suppress(WherryError):  # the container that needs it will say what is missing
                 self._profiles.filter(security.DEFAULT_PROFILE, held)
 
+    def write(
+        self, container: Container, layout: Layout, netns: str | None, sources: Mapping[str, str] | None = None
+    ) -> spec.Json:
+        """What `make` returns, in config.json."""
+        made = self.make(container, layout, netns, sources or {})
+        descriptor = os.open(layout.bundle / "config.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(encode(made))
+        return made
+
     def make(self, container: Container, layout: Layout, netns: str | None, sources: Mapping[str, str]) -> spec.Json:
         """The spec of a container whose root is mounted. `netns` None: the host's network.
 
