@@ -200,7 +200,7 @@ async def test_by_digest(registry: FakeRegistry, store: Store) -> None:
     document = registry.put_image("team/app", "1", [BASE])
     pulls, _ = store.transfers(registry)
     lines = await told(pulls.pull(parse(f"{REPOSITORY}@{document.digest}")))
-    assert lines[0] == f"{document.digest} Pulling from team/app"
+    assert lines[0] == f"{REPOSITORY}@{document.digest} Pulling from team/app"
     image = store.images.resolve(f"{REPOSITORY}@{document.digest}")
     assert (image.repo_tags, image.repo_digests) == ([], [f"{REPOSITORY}@{document.digest}"])
 
@@ -382,6 +382,17 @@ async def test_records_outlive_the_process(registry: FakeRegistry, store: Store,
     await told(pushes.push(parse(f"{REPOSITORY}:1")))
     assert registry.manifests["team/app"]["1"] == document
     again.database.close()
+
+
+async def test_a_manifest_whose_blobs_are_lost_is_forgotten(registry: FakeRegistry, store: Store) -> None:
+    document = registry.put_image("team/app", "1", [BASE, TOP])
+    pulls, _ = store.transfers(registry)
+    await told(pulls.pull(parse(f"{REPOSITORY}:1")))
+    await asyncio.to_thread(store.blobs.remove, digest(packed(TOP)))
+    await store.images.recover()
+    assert store.images.resolve(f"{REPOSITORY}:1").diff_ids == [digest(BASE), digest(TOP)], "it still runs"
+    with pytest.raises(NotFound):
+        store.images.resolve(document.digest)
 
 
 # --- pushing

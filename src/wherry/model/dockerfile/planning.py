@@ -12,8 +12,9 @@ make it reach more; then each stage is carried out in its order. Only the base i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol, TypeVar
+
+from msgspec import Struct, field
 
 from wherry.errors import InvalidParameter
 from wherry.model import platforms, reference
@@ -22,25 +23,12 @@ from wherry.model.dockerfile import checks, copying, image_config, running, sett
 from wherry.model.dockerfile.checks import Checks, Finding, read_settings
 from wherry.model.dockerfile.expansion import Expansion, Lexer
 from wherry.model.dockerfile.instructions import (
-    Arg,
-    Cmd,
     CopyFiles,
-    Entrypoint,
-    Env,
-    Expose,
     From,
-    Healthcheck,
     Instruction,
-    Label,
-    Maintainer,
     OnBuild,
     Origin,
     Run,
-    Shell,
-    StopSignal,
-    User,
-    Volume,
-    Workdir,
     expanded,
     parse,
 )
@@ -63,14 +51,15 @@ from wherry.model.dockerfile.syntax import parse_trigger
 from wherry.model.gotext import quote
 from wherry.model.platforms import Platform
 
+_T = TypeVar("_T")
+
 NOTHING = "scratch"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CHECK_ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
 _PLAIN_QUOTES = Lexer(plain_quotes=True)
 
 
-@dataclass(frozen=True)
-class Needs:
+class Needs(Struct, frozen=True):
     """Which paths of each local source a target uses, absolute within it, wildcards as written; "/" is all of it.
 
     Where a path is a symlink, what it points to inside the source is needed too.
@@ -87,30 +76,52 @@ class Needs:
         return source in self.paths
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Struct, frozen=True):
     target: Target
     needs: Needs
     findings: tuple[Finding, ...] = ()
 
 
-async def plan_dockerfile(data: bytes, options: PlanOptions, images: BaseImages) -> Plan:
+class Elsewhere(Protocol):
+    """How the parts that compute, some milliseconds of it, are run: asyncio.to_thread keeps them off an event loop."""
+
+    async def __call__(self, work: Callable[[], _T], /) -> _T: ...
+
+
+async def here(work: Callable[[], _T], /) -> _T:
+    """At once."""
+    return work()
+
+
+async def plan_dockerfile(
+    data: bytes, options: PlanOptions, images: BaseImages, *, elsewhere: Elsewhere = here
+) -> Plan:
     """Raises DockerfileError, and what `images` raises."""
-    return await _Planner(data, options).plan(images)
+    planner = await elsewhere(lambda: _Planner(data, options))
+    return await planner.plan(images, elsewhere)
 
 
-async def check_dockerfile(data: bytes, options: PlanOptions, images: BaseImages) -> list[Finding]:
-    """What the build checks say of all stages, or of those that the target needs if one is given.
+class Checked(Struct, frozen=True):
+    """What the build checks found, by place, and why the file cannot be built at all, if so."""
 
-    Raises DockerfileError where the file could not be built at all, and if its findings are to be errors.
-    """
-    planner = _Planner(data, options, every_stage=not options.target)
-    await planner.plan(images)
-    return planner.checks.sorted()
+    findings: tuple[Finding, ...]
+    error: DockerfileError | None = None
 
 
-@dataclass(eq=False)
-class _Node:
+async def check_dockerfile(data: bytes, options: PlanOptions, images: BaseImages) -> Checked:
+    """All stages are looked at, or those that the target needs if one is given. Raises what `images` raises."""
+    try:
+        planner = _Planner(data, options, every_stage=not options.target)
+    except DockerfileError as error:
+        return Checked((), error)
+    try:
+        await planner.plan(images, here)
+    except DockerfileError as error:
+        return Checked(tuple(planner.checks.sorted()), error)
+    return Checked(tuple(planner.checks.sorted()))
+
+
+class _Node(Struct, eq=False):
     """A stage, or an image that only files are taken from (`registered` False)."""
 
     source: From
@@ -147,7 +158,13 @@ class _Planner:
         self._foreign: dict[str, _Node] = {}  # images and contexts that only files are taken from
         self._target_platform = options.platform or options.host
 
-    async def plan(self, images: BaseImages) -> Plan:
+    async def plan(self, images: BaseImages, elsewhere: Elsewhere) -> Plan:
+        target = await elsewhere(self._prepare)
+        await self._resolve(target, images)
+        return await elsewhere(lambda: self._finish(target))
+
+    def _prepare(self) -> _Node:
+        """All that can be said before base images are known; the target."""
         self._global_args = self._read_global_args()
         for index, stage in enumerate(self._stages.stages):
             self._add_stage(index, stage)
@@ -157,7 +174,9 @@ class _Planner:
         self._refuse_circles()
         if len(self._nodes) == 1:
             self._nodes[0].name = ""
-        await self._resolve(target, images)
+        return target
+
+    def _finish(self, target: _Node) -> Plan:
         _, paths = self._carry_out(target, {})
         states, paths = self._carry_out(target, paths)
         self.checks.demand()
@@ -522,7 +541,7 @@ class _Planner:
                     source = self._taken_from(node, instruction.source_from, instruction, states)
                 copying.copy(scope, state, instruction, source)
             case _:
-                _SETTINGS[type(instruction)](scope, state, instruction)
+                settings.APPLIED[type(instruction)](scope, state, instruction)
 
     def _mount_source(
         self, scope: Scope, node: _Node, mount: RunMount, instruction: Run, states: Mapping[_Node, State]
@@ -568,24 +587,6 @@ class _Planner:
                 for finding in self.checks.sorted()
             ),
         )
-
-
-_SETTINGS: dict[type, Callable[[Scope, State, Any], None]] = {
-    Arg: settings.arg,
-    Cmd: settings.cmd,
-    Entrypoint: settings.entrypoint,
-    Env: settings.env,
-    Expose: settings.expose,
-    Healthcheck: settings.healthcheck,
-    Label: settings.label,
-    Maintainer: settings.maintainer,
-    OnBuild: settings.on_build,
-    Shell: settings.shell,
-    StopSignal: settings.stop_signal,
-    User: settings.user,
-    Volume: settings.volume,
-    Workdir: settings.workdir,
-}
 
 
 def _local_name(context: Context) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from wherry.model.dockerfile.expansion import Lexer
 from wherry.model.dockerfile.source import BLANK, BLANKS, DockerfileError, Lines, left_trimmed, trimmed
@@ -25,8 +26,7 @@ _LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
 _WITH_HEREDOCS = frozenset({"add", "copy", "run"})
 
 
-@dataclass(frozen=True)
-class Heredoc:
+class Heredoc(Struct, frozen=True):
     """A here-document. `expand`: its word was not quoted; `chomp`: written `<<-`. `content` as it stands."""
 
     name: str
@@ -41,8 +41,7 @@ class Heredoc:
         return _LEADING_TABS.sub("", self.content) if self.chomp else self.content
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(Struct, frozen=True):
     """`key=value`; `legacy` if a blank stood for the `=`."""
 
     key: str
@@ -50,8 +49,7 @@ class Pair:
     legacy: bool = False
 
 
-@dataclass(frozen=True)
-class Arguments:
+class Arguments(Struct, frozen=True):
     """What follows an instruction's name and flags. Only one of the shapes is filled, by the instruction."""
 
     words: tuple[str, ...] = ()
@@ -60,8 +58,7 @@ class Arguments:
     trigger: Node | None = None  # of ONBUILD
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(Struct, frozen=True):
     """One instruction. `name` as written, `original` the line with its continuations joined, `comments` those right
     before it."""
 
@@ -78,8 +75,7 @@ class Node:
         return self.name.lower()
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(Struct, frozen=True):
     """A Dockerfile as read. `directives` by name; `empty_continuations` are instructions with blank lines inside."""
 
     nodes: tuple[Node, ...]
@@ -136,8 +132,6 @@ class _Parser:
         self._lines = text.split("\n")
         if self._lines[-1] == "":
             self._lines.pop()
-        else:
-            self._unended = True
         self._current = 0  # how many lines have been read
         self._escape = "\\"
         self._continued = _continuation(self._escape)
@@ -157,7 +151,8 @@ class _Parser:
             raw = self._lines[self._current]
             self._current += 1
             line = left_trimmed(_without_return(raw))
-            self._directive(line)
+            if self._directive(line):
+                continue
             if line.startswith("#"):
                 comment = trimmed(line[1:])
                 comments = [*comments, comment] if comment else []
@@ -172,14 +167,15 @@ class _Parser:
             yield self._node(line, first, tuple(comments))
             comments = []
 
-    def _directive(self, line: str) -> None:
+    def _directive(self, line: str) -> bool:
+        """Whether the line is one, which it is then no comment."""
         if self._directives_over:
-            return
+            return False
         match = _DIRECTIVE.match(line)
         name = match[1].lower() if match else ""
         if match is None or name not in DIRECTIVES:
             self._directives_over = True
-            return
+            return False
         here = Lines(self._current, self._current)
         if name in self._directives:
             raise DockerfileError(f"only one {name} parser directive can be used", here)
@@ -189,6 +185,7 @@ class _Parser:
                 raise DockerfileError(f"invalid escape token '{match[2]}' does not match ` or \\", here)
             self._escape = match[2]
             self._continued = _continuation(match[2])
+        return True
 
     def _joined(self, line: str) -> tuple[str, bool]:
         """The line without the sign that it goes on, and whether it ends here."""
