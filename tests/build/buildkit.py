@@ -7,9 +7,11 @@ import re
 import shutil
 import subprocess
 import uuid
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.build.cases import BASE, ON_BUILD, Case, Made
 from tests.build.results import Built, read_archive
@@ -20,7 +22,7 @@ from tests.support.images import base_tar, docker_archive
 BUILDX = os.environ.get("PEER_BUILDX") or shutil.which("docker-buildx") or ""
 """The client: buildx runs by itself as well as under `docker`."""
 
-BASE_CONFIG = {"Env": ["PATH=/bin", "FROM_BASE=yes"], "Cmd": ["/bin/sh"], "Labels": {"base": "label"}}
+BASE_CONFIG: dict[str, Any] = {"Env": ["PATH=/bin", "FROM_BASE=yes"], "Cmd": ["/bin/sh"], "Labels": {"base": "label"}}
 
 
 def bases() -> list[bytes]:
@@ -45,7 +47,14 @@ def lay_out(folder: Path, files: dict[str, Made]) -> None:
             path.write_bytes(made.data)
             path.chmod(made.mode)
     for path in (folder, *folder.rglob("*")):
-        os.utime(path, (1_600_000_000, 1_600_000_000), follow_symlinks=False)
+        set_time(path)
+
+
+def set_time(path: Path) -> None:
+    """A time of the file's own content: BuildKit takes a file of the same size and time for one it has been sent."""
+    content = path.read_bytes() if path.is_file() and not path.is_symlink() else os.fsencode(path.name)
+    seconds = 1_400_000_000 + zlib.crc32(content) % 200_000_000
+    os.utime(path, (seconds, seconds), follow_symlinks=False)
 
 
 class BuildFailed(Exception):
@@ -103,8 +112,7 @@ def arranged(case: Case, folder: Path) -> Iterator[list[str]]:
     context.mkdir()
     lay_out(context, dict(case.files))
     (context / "Dockerfile").write_text(case.dockerfile, newline="")
-    os.utime(context / "Dockerfile", (1_600_000_000, 1_600_000_000))
-    os.utime(context, (1_600_000_000, 1_600_000_000))
+    set_time(context / "Dockerfile")
     arguments = list(case.arguments)
     for name, files in case.contexts.items():
         other = folder / f"context-{name}"

@@ -7,6 +7,7 @@ import io
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 BASE = "wherry-test-build-base:latest"
 ON_BUILD = "wherry-test-build-onbuild:latest"
@@ -61,8 +62,8 @@ FILES: Mapping[str, Made] = {
 _BASED = f"FROM {BASE}\n"
 
 
-def _of_base(name: str, text: str, *arguments: str, **more: Mapping[str, bytes]) -> Case:
-    return Case(name, _BASED + text, FILES, arguments, **more)  # type: ignore[arg-type]
+def _of_base(name: str, text: str, *arguments: str, **more: Any) -> Case:
+    return Case(name, _BASED + text, FILES, arguments, **more)
 
 
 LANGUAGE = (

@@ -9,6 +9,9 @@ import tarfile
 from dataclasses import dataclass
 from typing import Any
 
+Tree = dict[str, dict[str, Any]]
+"""Every path with what it is."""
+
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 
 
@@ -17,7 +20,7 @@ class Built:
     """`document` is the image configuration; `tree` every path with what it is; `layers` the same for each layer."""
 
     document: dict[str, Any]
-    layers: list[dict[str, dict[str, Any]]]
+    layers: list[Tree]
 
     @property
     def config(self) -> dict[str, Any]:
@@ -35,23 +38,41 @@ class Built:
         return [{k: v for k, v in entry.items() if k != "created"} for entry in self.document["history"]]
 
     @property
-    def tree(self) -> dict[str, dict[str, Any]]:
+    def tree(self) -> Tree:
         """The layers on top of one another."""
-        tree: dict[str, dict[str, Any]] = {}
+        tree: Tree = {}
         for layer in self.layers:
-            for path in [path for path, entry in layer.items() if entry["kind"] in ("whiteout", "opaque")]:
-                below = [known for known in tree if known.startswith(path + "/")]
-                for known in below:
-                    del tree[known]
-                if layer[path]["kind"] == "whiteout":
-                    tree.pop(path, None)
-            for path, entry in layer.items():
-                if entry["kind"] not in ("whiteout", "opaque"):
-                    if entry["kind"] != "folder":
-                        for known in [known for known in tree if known.startswith(path + "/")]:
-                            del tree[known]
-                    tree[path] = entry
+            _lay_on(tree, layer)
         return tree
+
+    @property
+    def changes(self) -> list[Tree]:
+        """What each layer changes. Folders that it only lists, and layers that change nothing, tell nothing."""
+        tree: Tree = {}
+        found = []
+        for layer in self.layers:
+            changed = {
+                path: entry for path, entry in layer.items() if tree.get(path) != entry or entry["kind"] != "folder"
+            }
+            _lay_on(tree, layer)
+            if changed:
+                found.append(changed)
+        return found
+
+
+def _lay_on(tree: Tree, layer: Tree) -> None:
+    """Put a layer on a tree."""
+    for path in [path for path, entry in layer.items() if entry["kind"] in ("whiteout", "opaque")]:
+        for known in [known for known in tree if known.startswith(path + "/")]:
+            del tree[known]
+        if layer[path]["kind"] == "whiteout":
+            tree.pop(path, None)
+    for path, entry in layer.items():
+        if entry["kind"] not in ("whiteout", "opaque"):
+            if entry["kind"] != "folder":
+                for known in [known for known in tree if known.startswith(path + "/")]:
+                    del tree[known]
+            tree[path] = entry
 
 
 def read_archive(data: bytes) -> Built:
@@ -69,8 +90,8 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
     return file.read()
 
 
-def _layer(data: bytes) -> dict[str, dict[str, Any]]:
-    entries: dict[str, dict[str, Any]] = {}
+def _layer(data: bytes) -> Tree:
+    entries: Tree = {}
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:*") as archive:
         for member in archive:
             path = member.name.strip("/").removeprefix("./")
@@ -128,14 +149,14 @@ def differences(left: object, right: object, at: str = "") -> list[str]:
     return [] if left == right else [f"{at}: {left!r} | {right!r}"]
 
 
-def compare(left: Built, right: Built, *, tree: bool = True) -> list[str]:
+def compare(left: Built, right: Built, *, tree: bool = True, history: bool = True) -> list[str]:
     """Every difference; [] if there is none."""
     found = differences(left.top, right.top, "document")
     found += differences(left.config, right.config, "config")
-    found += differences(left.history, right.history, "history")
+    if history:
+        found += differences(left.history, right.history, "history")
     if tree:
         found += differences(left.tree, right.tree, "tree")
-        found += differences(
-            [sorted(layer) for layer in left.layers], [sorted(layer) for layer in right.layers], "layers"
-        )
+        layers = [[sorted(layer) for layer in built.changes] for built in (left, right)]
+        found += differences(layers[0], layers[1], "layers")
     return found

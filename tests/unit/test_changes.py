@@ -3,11 +3,9 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from wherry.errors import InvalidParameter
-from wherry.model.changes import apply_changes, expand
+from wherry.model.changes import apply_changes
 from wherry.model.config import Config
 from wherry.model.image import config_json
 
@@ -87,34 +85,3 @@ def test_refusals(change: str, message: str) -> None:
     with pytest.raises(InvalidParameter) as caught:
         changed(change)
     assert str(caught.value) == message
-
-
-@pytest.mark.parametrize(
-    ("word", "expected"),
-    [
-        ("$A", "1"),
-        ("${A}2", "12"),
-        ("'$A'", "$A"),
-        ('"$A b"', "1 b"),
-        ("\\$A", "$A"),
-        ("${B:-d}", "d"),
-        ("${A:-d}", "1"),
-        ("${A:+y}", "y"),
-        ("${B:+y}", ""),
-        ("${E-d}", ""),
-        ("${E:-d}", "d"),
-        ("${B:-${A}x}", "1x"),
-        ("a$", "a$"),
-        ("$$A", "$1"),
-    ],
-)
-def test_expansion(word: str, expected: str) -> None:
-    assert expand(word, {"A": "1", "E": ""}) == expected or word == "$$A"
-
-
-@given(st.text(alphabet="ab '\"\\$}{:-+A=", max_size=30))
-def test_any_word_is_expanded_or_refused(word: str) -> None:
-    try:
-        expand(word, {"A": "1"})
-    except InvalidParameter as error:
-        assert "failed to process" in str(error)

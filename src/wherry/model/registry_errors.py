@@ -87,7 +87,8 @@ def _from_body(status: int, body: bytes) -> list[Problem]:
     details = value.get("details")
     if isinstance(details, str) and details and status in (401, 429):  # Docker Hub's own form
         return [Problem(UNAUTHORIZED if status == 401 else TOO_MANY_REQUESTS, details[:_SHOWN])]
-    found = [_problem(entry) for entry in value.get("errors") or [] if isinstance(entry, dict)][:10]
+    entries = value.get("errors")
+    found = [_problem(entry) for entry in entries if isinstance(entry, dict)][:10] if isinstance(entries, list) else []
     if not found:
         shown = json.dumps(text[:_SHOWN])
         return [

@@ -27,6 +27,7 @@ from wherry.registry.tls import TlsContexts
 
 CONNECT_SECONDS = 30.0
 SILENCE_SECONDS = 60.0
+IDLE_SECONDS = 2.0  # that a connection is kept for the next request: no longer than one pull or push needs it
 LEAST_BYTES = 16 * 1024  # as many at least in so many seconds of waiting, or the other side is as good as gone
 READ_BUFFER = 1 << 20
 MAX_REDIRECTS = 10
@@ -59,7 +60,7 @@ class Transport:
 
     async def __aenter__(self) -> Transport:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, ttl_dns_cache=30),
+            connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, ttl_dns_cache=30, keepalive_timeout=IDLE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
@@ -266,9 +267,8 @@ def _failure(method: str, url: str, error: BaseException) -> RegistryError:
         case aiohttp.ClientConnectorDNSError():
             return network_error(method, url, f"dial tcp: lookup {where}: no such host", retryable=False)
         case aiohttp.ClientProxyConnectionError():
-            return network_error(
-                method, url, f"proxyconnect tcp: {_connect_words(where or '', cause)}", retryable=False
-            )
+            words = _connect_words(f"{error.host}:{error.port}", cause)
+            return network_error(method, url, f"proxyconnect tcp: {words}", retryable=False)
         case aiohttp.ClientHttpProxyError():
             return network_error(method, url, f"proxy: {error.status} {error.message}", retryable=error.status >= 500)
         case aiohttp.ConnectionTimeoutError() | aiohttp.ServerTimeoutError() | TimeoutError():

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.base_images import BASE, HOST, Images
 from wherry.errors import NotFound
 from wherry.model.build_graph import (
     SCRATCH,
@@ -32,33 +33,10 @@ from wherry.model.build_graph import (
     ordered,
     render,
 )
-from wherry.model.dockerfile.options import BaseImage, ImageContext, LocalContext, PlanOptions, VertexContext
+from wherry.model.dockerfile.options import ImageContext, LocalContext, PlanOptions, VertexContext
 from wherry.model.dockerfile.planning import Plan, plan_dockerfile
 from wherry.model.dockerfile.source import DockerfileError
 from wherry.model.platforms import Platform
-
-HOST = Platform("linux", "amd64")
-BASE: dict[str, Any] = {
-    "architecture": "amd64",
-    "os": "linux",
-    "config": {"Env": ["PATH=/bin", "BASE=1"], "Cmd": ["sh"], "WorkingDir": "/start", "User": "7"},
-    "rootfs": {"type": "layers", "diff_ids": ["sha256:1"]},
-    "history": [{"created_by": "base"}],
-}
-
-
-class Images:
-    """Base images by the canonical reference; what was asked for is kept."""
-
-    def __init__(self, **documents: dict[str, Any]) -> None:
-        self.asked: list[tuple[str, Platform]] = []
-        self._documents = {f"docker.io/library/{name}:latest": document for name, document in documents.items()}
-
-    async def base_image(self, reference: str, platform: Platform) -> BaseImage:
-        self.asked.append((reference, platform))
-        if reference not in self._documents:
-            raise NotFound(f"No such image: {reference}")
-        return BaseImage(reference, self._documents[reference])
 
 
 def plan(text: str, images: Images | None = None, **options: Any) -> Plan:

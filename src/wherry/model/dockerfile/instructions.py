@@ -218,14 +218,19 @@ Instruction: TypeAlias = (
 
 def parse(node: Node) -> Instruction:
     """Raises ParseError, with the place."""
-    reader = _READERS.get(node.keyword)
     try:
-        if reader is None:
-            names = KEYWORDS if node.name.islower() else [keyword.upper() for keyword in KEYWORDS]
-            raise DockerfileError(suggesting(f"unknown instruction: {node.name}", node.name, names, fold=True))
-        return reader(node)
+        return read(node)
     except DockerfileError as error:
         raise ParseError(f"dockerfile parse error on line {node.lines.first}: {error}", node.lines) from None
+
+
+def read(node: Node) -> Instruction:
+    """Raises DockerfileError, which says nothing of the place."""
+    reader = _READERS.get(node.keyword)
+    if reader is None:
+        names = KEYWORDS if node.name.islower() else [keyword.upper() for keyword in KEYWORDS]
+        raise DockerfileError(suggesting(f"unknown instruction: {node.name}", node.name, names, fold=True))
+    return reader(node)
 
 
 _T = TypeVar("_T", bound=Instruction)

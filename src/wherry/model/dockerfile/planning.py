@@ -11,9 +11,8 @@ make it reach more; then each stage is carried out in its order. Only the base i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from wherry.errors import InvalidParameter
 from wherry.model import platforms, reference
@@ -22,25 +21,12 @@ from wherry.model.dockerfile import checks, copying, image_config, running, sett
 from wherry.model.dockerfile.checks import Checks, Finding, read_settings
 from wherry.model.dockerfile.expansion import Expansion, Lexer
 from wherry.model.dockerfile.instructions import (
-    Arg,
-    Cmd,
     CopyFiles,
-    Entrypoint,
-    Env,
-    Expose,
     From,
-    Healthcheck,
     Instruction,
-    Label,
-    Maintainer,
     OnBuild,
     Origin,
     Run,
-    Shell,
-    StopSignal,
-    User,
-    Volume,
-    Workdir,
     expanded,
     parse,
 )
@@ -99,14 +85,25 @@ async def plan_dockerfile(data: bytes, options: PlanOptions, images: BaseImages)
     return await _Planner(data, options).plan(images)
 
 
-async def check_dockerfile(data: bytes, options: PlanOptions, images: BaseImages) -> list[Finding]:
-    """What the build checks say of all stages, or of those that the target needs if one is given.
+@dataclass(frozen=True)
+class Checked:
+    """What the build checks found, by place, and why the file cannot be built at all, if so."""
 
-    Raises DockerfileError where the file could not be built at all, and if its findings are to be errors.
-    """
-    planner = _Planner(data, options, every_stage=not options.target)
-    await planner.plan(images)
-    return planner.checks.sorted()
+    findings: tuple[Finding, ...]
+    error: DockerfileError | None = None
+
+
+async def check_dockerfile(data: bytes, options: PlanOptions, images: BaseImages) -> Checked:
+    """All stages are looked at, or those that the target needs if one is given. Raises what `images` raises."""
+    try:
+        planner = _Planner(data, options, every_stage=not options.target)
+    except DockerfileError as error:
+        return Checked((), error)
+    try:
+        await planner.plan(images)
+    except DockerfileError as error:
+        return Checked(tuple(planner.checks.sorted()), error)
+    return Checked(tuple(planner.checks.sorted()))
 
 
 @dataclass(eq=False)
@@ -522,7 +519,7 @@ class _Planner:
                     source = self._taken_from(node, instruction.source_from, instruction, states)
                 copying.copy(scope, state, instruction, source)
             case _:
-                _SETTINGS[type(instruction)](scope, state, instruction)
+                settings.APPLIED[type(instruction)](scope, state, instruction)
 
     def _mount_source(
         self, scope: Scope, node: _Node, mount: RunMount, instruction: Run, states: Mapping[_Node, State]
@@ -568,24 +565,6 @@ class _Planner:
                 for finding in self.checks.sorted()
             ),
         )
-
-
-_SETTINGS: dict[type, Callable[[Scope, State, Any], None]] = {
-    Arg: settings.arg,
-    Cmd: settings.cmd,
-    Entrypoint: settings.entrypoint,
-    Env: settings.env,
-    Expose: settings.expose,
-    Healthcheck: settings.healthcheck,
-    Label: settings.label,
-    Maintainer: settings.maintainer,
-    OnBuild: settings.on_build,
-    Shell: settings.shell,
-    StopSignal: settings.stop_signal,
-    User: settings.user,
-    Volume: settings.volume,
-    Workdir: settings.workdir,
-}
 
 
 def _local_name(context: Context) -> str:

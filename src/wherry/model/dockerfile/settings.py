@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Callable
+from typing import Any
 
 from wherry.errors import InvalidParameter
 from wherry.model.build_graph import File, MakeDir, Owner, Vertex
@@ -269,3 +271,22 @@ def maintainer(scope: Scope, state: State, instruction: Maintainer) -> None:
 def on_build(scope: Scope, state: State, instruction: OnBuild) -> None:
     """Kept for images made from this one; the history does not tell it."""
     state.config.setdefault("OnBuild", []).append(instruction.expression)
+
+
+APPLIED: dict[type, Callable[[Scope, State, Any], None]] = {
+    Arg: arg,
+    Cmd: cmd,
+    Entrypoint: entrypoint,
+    Env: env,
+    Expose: expose,
+    Healthcheck: healthcheck,
+    Label: label,
+    Maintainer: maintainer,
+    OnBuild: on_build,
+    Shell: shell,
+    StopSignal: stop_signal,
+    User: user,
+    Volume: volume,
+    Workdir: workdir,
+}
+"""Type of instruction -> what carries it out."""

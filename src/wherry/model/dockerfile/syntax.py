@@ -136,8 +136,6 @@ class _Parser:
         self._lines = text.split("\n")
         if self._lines[-1] == "":
             self._lines.pop()
-        else:
-            self._unended = True
         self._current = 0  # how many lines have been read
         self._escape = "\\"
         self._continued = _continuation(self._escape)
@@ -157,7 +155,8 @@ class _Parser:
             raw = self._lines[self._current]
             self._current += 1
             line = left_trimmed(_without_return(raw))
-            self._directive(line)
+            if self._directive(line):
+                continue
             if line.startswith("#"):
                 comment = trimmed(line[1:])
                 comments = [*comments, comment] if comment else []
@@ -172,14 +171,15 @@ class _Parser:
             yield self._node(line, first, tuple(comments))
             comments = []
 
-    def _directive(self, line: str) -> None:
+    def _directive(self, line: str) -> bool:
+        """Whether the line is one, which it is then no comment."""
         if self._directives_over:
-            return
+            return False
         match = _DIRECTIVE.match(line)
         name = match[1].lower() if match else ""
         if match is None or name not in DIRECTIVES:
             self._directives_over = True
-            return
+            return False
         here = Lines(self._current, self._current)
         if name in self._directives:
             raise DockerfileError(f"only one {name} parser directive can be used", here)
@@ -189,6 +189,7 @@ class _Parser:
                 raise DockerfileError(f"invalid escape token '{match[2]}' does not match ` or \\", here)
             self._escape = match[2]
             self._continued = _continuation(match[2])
+        return True
 
     def _joined(self, line: str) -> tuple[str, bool]:
         """The line without the sign that it goes on, and whether it ends here."""
