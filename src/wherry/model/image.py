@@ -81,6 +81,12 @@ class _Document(Struct, kw_only=True):
     history: list[History] | None = None
 
 
+MAX_LAYERS = 180
+"""As many as one mount takes: a page of options, each layer named through a descriptor."""
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
 def digest_of(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
@@ -103,11 +109,16 @@ def parse_image(document: bytes) -> Image:
     try:
         parsed = msgspec.json.decode(document, type=_Document)
         config = decode_config(parsed.config or {})
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidParameter(f"invalid image configuration: {error}") from None
     if parsed.rootfs is None:
         raise InvalidParameter("invalid image JSON, no RootFS key")
     diff_ids = parsed.rootfs.diff_ids or []
+    if len(diff_ids) > MAX_LAYERS:
+        raise InvalidParameter(f"max depth exceeded: an image of {len(diff_ids)} layers, at most {MAX_LAYERS} work")
+    for diff_id in diff_ids:
+        if not _DIGEST.fullmatch(diff_id):
+            raise InvalidParameter(f"invalid image configuration: invalid layer digest {diff_id[:100]!r}")
     chain = chain_ids(diff_ids)
     created = parsed.created or ""
     return Image(

@@ -10,6 +10,7 @@ import posixpath
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeVar
 
 import msgspec
@@ -36,6 +37,9 @@ from wherry.storage.tar import BadArchive, Source, TarReader
 
 _MEMBERS_MAX = 20_000
 _DOCUMENT_MAX = 16 << 20  # bytes of one JSON document
+_DOCUMENTS_MAX = 10_000  # read of one archive
+_DOCUMENTS_SIZE = 64 << 20  # bytes of them all
+_IMAGES_MAX = 1_000  # in one archive
 _LINKS_MAX = 8
 
 T = TypeVar("T")
@@ -66,6 +70,7 @@ class Received:
     def __init__(self) -> None:
         self._files: dict[str, Ingest] = {}
         self._links: dict[str, str] = {}
+        self._documents = self._read = 0  # documents, bytes of them
 
     def __enter__(self) -> Received:
         return self
@@ -126,16 +131,22 @@ class Received:
         found = self.required(name)
         if found.size > _DOCUMENT_MAX:
             raise InvalidParameter(f"invalid archive: {name} has {found.size} bytes, at most {_DOCUMENT_MAX} are read")
+        self._documents += 1
+        self._read += found.size
+        if self._documents > _DOCUMENTS_MAX or self._read > _DOCUMENTS_SIZE:
+            raise InvalidParameter(
+                f"invalid archive: more than {_DOCUMENTS_MAX} JSON documents or {_DOCUMENTS_SIZE} bytes of them"
+            )
         return found.path.read_bytes()
 
     def images(self, host: Platform) -> list[ArchivedImage]:
         """What the archive offers; of a multi-platform image, the part for the host. Raises InvalidParameter."""
         if self.file("manifest.json") is not None:
             items = _decode(self.document("manifest.json"), list[ArchiveItem], "manifest.json")
-            return [self._docker_image(item) for item in items]
+            return _bounded(self._docker_image(item) for item in items)
         if self.file("index.json") is not None:
             index = _decode(self.document("index.json"), Index, "index.json")
-            return list(self._index_images(index, host))
+            return _bounded(self._index_images(index, host))
         raise InvalidParameter("not an image archive: it has neither manifest.json nor index.json")
 
     def _docker_image(self, item: ArchiveItem) -> ArchivedImage:
@@ -178,6 +189,14 @@ def _for_host(descriptors: Iterable[Descriptor], host: Platform) -> Iterator[Des
     return (descriptor for descriptor, platform in described if platform is None or platform == best)
 
 
+def _bounded(images: Iterable[ArchivedImage]) -> list[ArchivedImage]:
+    """Raises InvalidParameter for more images than anybody saves."""
+    found = list(islice(images, _IMAGES_MAX + 1))
+    if len(found) > _IMAGES_MAX:
+        raise InvalidParameter(f"invalid archive: more than {_IMAGES_MAX} images")
+    return found
+
+
 def _image_name(annotations: dict[str, str]) -> str:
     """containerd writes the full name; others a reference, or just a tag, which names nothing."""
     name = annotations.get("io.containerd.image.name", "")
@@ -196,7 +215,7 @@ def _text(name: bytes) -> str:
 def _decode(document: bytes, kind: type[T], name: str) -> T:
     try:
         return msgspec.json.decode(document, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidParameter(f"invalid archive: {name}: {error}") from None
 
 

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from wherry.errors import InvalidParameter, NotFound
 from wherry.model.failpoints import failpoint
 from wherry.storage.following import Follower
+from wherry.storage.room import Room
 from wherry.storage.usage import BLOCK, disk_usage
 
 
@@ -104,6 +105,7 @@ class Ingest:
         self._blobs = blobs
         self._hash = hashlib.sha256() if hashed else None
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._room = Room(path.parent)
         self._changed = threading.Condition()
         self._complete = self._failed = False
         self.committed = False
@@ -111,6 +113,8 @@ class Ingest:
         self.size = 0
 
     def write(self, data: bytes) -> None:
+        """Append. Raises SystemFailure when the disk is full."""
+        self._room.take(len(data))
         if self._hash is not None:
             self._hash.update(data)
         view = memoryview(data)

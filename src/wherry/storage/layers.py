@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import stat
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import IO
 
 from wherry.errors import InvalidParameter, SystemFailure
 from wherry.linux.safepath import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_in_root, openat2
@@ -35,6 +39,8 @@ _WHITEOUT_META = b".wh..wh."
 _OPAQUE = b".wh..wh..opq"
 _WHITEOUT_DEVICE = os.makedev(0, 0)
 _OPAQUE_XATTR = b"trusted.overlay.opaque"
+_MARKS_MAX = 200_000
+_RECENT_MAX = 20_000
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ def unpack(source: Source, target: str) -> Unpacked:
             layer.finish()
         finally:
             layer.close()
+            layer.attributes.close()
         return Unpacked(layer.size, tuple(layer.implied))
     finally:
         os.close(root)
@@ -120,8 +127,8 @@ def _open_beneath(root: int, path: bytes) -> int | None:
 class _Layer(TreeWriter):
     def __init__(self, root: int) -> None:
         super().__init__(root)
-        self.implied: list[bytes] = []
-        self.attributes: dict[bytes, Entry | None] = {}  # of directories, set last; None: implied, not in the tar
+        self.implied: set[bytes] = set()
+        self.attributes = _Postponed(root)
         self.opaque: set[bytes] = set()
 
     def apply(self, entry: Entry, reader: TarReader) -> None:
@@ -136,7 +143,7 @@ class _Layer(TreeWriter):
             raise InvalidParameter(f"{show(entry.name)}: owner {entry.uid}:{entry.gid} is out of range")
         if not parts:
             if entry.kind == tar.DIRECTORY:
-                self.attributes[b""] = entry
+                self.attributes.put(b"", entry)
             return
         name = parts.pop()
         parent_path = b"/".join(parts)
@@ -192,9 +199,9 @@ class _Layer(TreeWriter):
         """A directory that the tar does not mention (yet). A whiteout there means: a new directory replaces the old."""
         if _is_whiteout(parent, name):
             os.unlink(name, dir_fd=parent)
-            self.opaque.add(path)
+            self._mark(self.opaque, path)
         os.mkdir(name, 0o700, dir_fd=parent)
-        self.attributes.setdefault(path, None)
+        self.attributes.imply(path)
 
     # entries
 
@@ -205,14 +212,14 @@ class _Layer(TreeWriter):
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
             if not stat.S_ISDIR(found.st_mode):
                 if stat.S_ISCHR(found.st_mode) and found.st_rdev == _WHITEOUT_DEVICE:
-                    self.opaque.add(path)
+                    self._mark(self.opaque, path)
                 self._remove(parent, name)
                 os.mkdir(name, 0o700, dir_fd=parent)
-        self.attributes[path] = entry
+        self.attributes.put(path, entry)
 
     def _whiteout(self, parent: int, parent_path: bytes, name: bytes, entry: Entry) -> None:
         if name == _OPAQUE:
-            self.opaque.add(parent_path)
+            self._mark(self.opaque, parent_path)
             return
         if name.startswith(_WHITEOUT_META):
             return  # aufs's own bookkeeping (.wh..wh.aufs, .wh..wh.plnk, .wh..wh.orph)
@@ -225,30 +232,81 @@ class _Layer(TreeWriter):
             # a whiteout hides lower layers only; what this layer itself brings stays
             found = os.stat(hidden, dir_fd=parent, follow_symlinks=False)
             if stat.S_ISDIR(found.st_mode):
-                self.opaque.add(parent_path + b"/" + hidden if parent_path else hidden)
+                self._mark(self.opaque, parent_path + b"/" + hidden if parent_path else hidden)
 
     # the end
 
     def finish(self) -> None:
         """Owners, modes, xattrs and times of directories: last, so that filling them does not change them."""
-        for path in self.opaque - self.attributes.keys():
-            self.attributes[path] = None
-        self.attributes.setdefault(b"", None)
-        for path, entry in self.attributes.items():
-            fd = _open_beneath(self.root, path)
-            if fd is None:
-                continue
-            try:
-                if entry is not None:
-                    finish_directory(fd, entry)
-                else:
-                    self.implied.append(path)
-                if path in self.opaque:
-                    os.setxattr(fd, _OPAQUE_XATTR, b"y")
-            except OSError as error:
-                raise SystemFailure(f"unpacking {show(path)}: {error.strerror}") from error
-            finally:
-                os.close(fd)
+        self.attributes.imply(b"")
+        for path, entry in self.attributes.all():
+            if entry is not None:
+                self._settle(path, lambda fd, entry=entry: finish_directory(fd, entry))  # type: ignore[misc]
+            else:
+                self._mark(self.implied, path)
+        for path in self.opaque:
+            self._settle(path, lambda fd: os.setxattr(fd, _OPAQUE_XATTR, b"y"))
+
+    def _settle(self, path: bytes, change: Callable[[int], None]) -> None:
+        fd = _open_beneath(self.root, path)
+        if fd is None:
+            return
+        try:
+            change(fd)
+        except OSError as error:
+            raise SystemFailure(f"unpacking {show(path)}: {error.strerror}") from error
+        finally:
+            os.close(fd)
+
+    def _mark(self, marked: set[bytes], path: bytes) -> None:
+        """Raises InvalidParameter for more than anybody has, before they fill the memory."""
+        marked.add(path)
+        if len(marked) > _MARKS_MAX:
+            raise InvalidParameter(f"a layer with more than {_MARKS_MAX} directories that are opaque or not in the tar")
+
+
+class _Postponed:
+    """What directories of the layer are to become, by path, in order; None: implied, not in the tar.
+
+    Hostile tars have millions: most of them wait in a file without a name.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._recent: dict[bytes, Entry | None] = {}
+        self._rest: IO[bytes] | None = None
+        self._seen_root = False
+
+    def put(self, path: bytes, entry: Entry) -> None:
+        self._seen_root = self._seen_root or not path
+        self._recent[path] = entry
+        self._spill()
+
+    def imply(self, path: bytes) -> None:
+        """Unless the tar said something of it."""
+        if path or not self._seen_root:
+            self._recent.setdefault(path, None)
+            self._spill()
+
+    def all(self) -> Iterator[tuple[bytes, Entry | None]]:
+        if self._rest is not None:
+            self._rest.seek(0)
+            with suppress(EOFError):
+                while True:
+                    yield from pickle.load(self._rest)
+        yield from self._recent.items()
+
+    def close(self) -> None:
+        if self._rest is not None:
+            self._rest.close()
+
+    def _spill(self) -> None:
+        if len(self._recent) < _RECENT_MAX:
+            return
+        if self._rest is None:
+            self._rest = tempfile.TemporaryFile(dir=f"/proc/self/fd/{self._root}")
+        pickle.dump(list(self._recent.items()), self._rest)
+        self._recent.clear()
 
 
 def _is_whiteout(parent: int, name: bytes) -> bool:

@@ -14,19 +14,16 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 
 from wherry.errors import InvalidParameter, SystemFailure
 from wherry.model.failpoints import failpoint
 from wherry.storage.blobs import Blobs
+from wherry.storage.following import Follower
 
 _CHUNK = 1 << 20
-
-
-class Interrupted(Exception):
-    """The blob that is followed will not be completed, or nobody wants it any more."""
 
 
 class Partials:
@@ -151,41 +148,3 @@ class Partial:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class Follower:
-    """See Partial.follow. Reads block until there is something to read, the end, or a failure (Interrupted)."""
-
-    def __init__(self, fd: int, changed: threading.Condition, state: Callable[[], tuple[int, bool, bool]]) -> None:
-        self._fd = fd
-        self._changed = changed
-        self._state = state
-        self._stopped = False
-        self.position = 0  # bytes read
-
-    def read(self, size: int, /) -> bytes:
-        with self._changed:
-            while True:
-                there, verified, failed = self._state()
-                if self._stopped or (failed and not verified):
-                    raise Interrupted
-                if there > self.position:
-                    break
-                if verified:
-                    return b""
-                self._changed.wait()
-        piece = os.pread(self._fd, min(size, there - self.position), self.position)
-        self.position += len(piece)
-        return piece
-
-    def stop(self) -> None:
-        """Let the reader, in its thread, give up."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """By who reads, at the end."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1

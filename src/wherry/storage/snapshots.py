@@ -26,6 +26,7 @@ from wherry.model.mount_plans import OverlayPlan
 from wherry.storage import overlay
 from wherry.storage.layers import Unpacked, inherit, unpack
 from wherry.storage.mountpoints import make_mount_points
+from wherry.storage.room import Guarded, Room
 from wherry.storage.tar import Source
 from wherry.storage.usage import disk_usage
 
@@ -217,7 +218,7 @@ class OverlaySnapshots:
         try:
             target = making / "fs"
             target.mkdir(mode=0o700)
-            counted = Counted(stream, hashed=hashed)
+            counted = Counted(Guarded(stream, Room(making)), hashed=hashed)
             unpacked = unpack(counted, str(target))
             return OverlayStaged(making, unpacked, counted.digest, counted.size)
         except BaseException:

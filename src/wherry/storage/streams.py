@@ -11,7 +11,7 @@ import threading
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterator
 from queue import SimpleQueue
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, Protocol, TypeVar, cast
 
 import zstandard
 from isal import igzip, isal_zlib
@@ -213,12 +213,18 @@ _MAGIC = (
 )
 
 
+_SKIPPABLE = b"\x2a\x4d\x18"  # the end of a skippable frame's magic
+_RUN_LENGTH = 1  # a block of one byte repeated
+_ZSTD_WINDOW_MAX = 1 << 27  # bytes of memory, as the zstd command takes without being asked
+_XZ_MEMORY_MAX = 1 << 28
+
+
 def compression_of(head: bytes) -> str:
     """gzip, zstd, bzip2, xz, or "" for none of them, by the first six bytes."""
     for name, magic in _MAGIC:
         if head.startswith(magic):
             return name
-    if len(head) >= 4 and 0x50 <= head[0] <= 0x5F and head[1:4] == b"\x2a\x4d\x18":
+    if len(head) >= 4 and 0x50 <= head[0] <= 0x5F and head[1:4] == _SKIPPABLE:
         return "zstd"  # a skippable frame comes first (RFC 8878, 3.1.2)
     return ""
 
@@ -243,22 +249,23 @@ class Decompressed:
 
 
 def _decoder(compression: str, source: Peekable) -> Source:
-    file = cast(IO[bytes], source)
     if compression == "gzip":
         return cast(Source, cast(Any, igzip.IGzipFile)(fileobj=_AsFile(source), mode="rb"))
     if compression == "zstd":
-        return _Zstd(source)
+        decoder = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_MAX)
+        whole = cast(IO[bytes], _AsFile(WholeFrames(source)))
+        return cast(Source, decoder.stream_reader(whole, read_size=1 << 18, read_across_frames=True))
     if compression == "bzip2":
-        return cast(Source, bz2.BZ2File(file, "rb"))
+        return _Streams(source, bz2.BZ2Decompressor)
     if compression == "xz":
-        return cast(Source, lzma.LZMAFile(file, "rb"))
+        return _Streams(source, lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY_MAX))
     return source
 
 
 class _AsFile(io.RawIOBase):
     """A source as the file object that the gzip reader expects."""
 
-    def __init__(self, source: Peekable) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
 
     def readable(self) -> bool:
@@ -273,29 +280,95 @@ class _AsFile(io.RawIOBase):
         return len(piece)
 
 
-class _Zstd:
-    """Frames one after another; unlike the library's own reader it notices a frame cut short."""
+class _Decompressor(Protocol):
+    """What bz2 and lzma have in common."""
 
-    def __init__(self, source: Peekable) -> None:
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
+class _Streams:
+    """Streams of xz or bzip2 one after another, with a bound on memory, which the library's readers lack."""
+
+    def __init__(self, source: Source, make: Callable[[], _Decompressor]) -> None:
         self._source = source
-        self._decoder = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj(read_across_frames=False)
-        self._pending = b""
+        self._make = make
+        self._decoder: _Decompressor | None = None
         self._input = b""
-        self._in_frame = False
 
     def read(self, size: int, /) -> bytes:
-        while not self._pending:
-            data = self._input or self._source.read(1 << 18)
+        while True:
+            if not self._input and (self._decoder is None or self._decoder.needs_input):
+                self._input = self._source.read(1 << 18)
+                if not self._input:
+                    if self._decoder is not None:
+                        raise EOFError("the last stream is incomplete")
+                    return b""
+            if self._decoder is None:
+                self._input = self._input.lstrip(b"\0")  # xz pads its streams
+                if not self._input:
+                    continue
+                self._decoder = self._make()
+            piece = self._decoder.decompress(self._input, size)
             self._input = b""
-            if not data:
-                if self._in_frame:
-                    raise EOFError("the last frame is incomplete")
-                return b""
-            self._in_frame = True
-            self._pending = self._decoder.decompress(data)
             if self._decoder.eof:
-                self._input = self._decoder.unused_data
-                self._decoder = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
-                self._in_frame = False
-        piece, self._pending = self._pending[:size], self._pending[size:]
-        return piece
+                self._input, self._decoder = self._decoder.unused_data, None
+            if piece:
+                return piece
+
+
+class WholeFrames:
+    """A source of zstd frames that raises EOFError where it ends inside one; the library's own reader does not.
+
+    It follows the frames' structure alone (RFC 8878, 3.1); what is wrong otherwise the decoder finds.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._between = True
+        self._structure = self._frames()
+        self._wanted, self._skip = next(self._structure)  # bytes to look at, after so many that are of no interest
+        self._have = b""
+
+    def read(self, size: int, /) -> bytes:
+        data = self._source.read(size)
+        if not data and not (self._between and not self._skip and not self._have):
+            raise EOFError("the last frame is incomplete")
+        position = 0
+        while position < len(data):
+            if self._skip:
+                step = min(self._skip, len(data) - position)
+                self._skip -= step
+            else:
+                step = min(self._wanted - len(self._have), len(data) - position)
+                self._have += data[position : position + step]
+                if len(self._have) == self._wanted:
+                    self._wanted, self._skip = self._structure.send(self._have)
+                    self._have = b""
+            position += step
+        return data
+
+    def _frames(self) -> Generator[tuple[int, int], bytes, None]:
+        skip = 0
+        while True:
+            self._between = True
+            magic = yield 4, skip
+            self._between = False
+            if 0x50 <= magic[0] <= 0x5F and magic[1:] == _SKIPPABLE:
+                skip = int.from_bytes((yield 4, 0), "little")
+                continue
+            (descriptor,) = yield 1, 0
+            single_segment = descriptor & 0x20
+            content_size = (1 if single_segment else 0, 2, 4, 8)[descriptor >> 6]
+            skip = (0 if single_segment else 1) + (0, 1, 2, 4)[descriptor & 3] + content_size
+            last = 0
+            while not last:
+                block = int.from_bytes((yield 3, skip), "little")
+                last = block & 1
+                skip = 1 if block >> 1 & 3 == _RUN_LENGTH else block >> 3
+            skip += 4 if descriptor & 4 else 0  # checksum

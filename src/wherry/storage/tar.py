@@ -29,6 +29,7 @@ REGULAR, LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"0", b"1", b
 _HEADER_ONLY = frozenset((LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO))
 _REGULAR_KINDS = frozenset((b"0", b"\0", b"7"))
 
+_PAX_TEXTS = frozenset((b"path", b"linkpath", b"uname", b"gname", b"GNU.sparse.name"))
 _XATTR_PREFIX = b"SCHILY.xattr."
 _XATTR_PREFIX_BASE64 = b"LIBARCHIVE.xattr."
 
@@ -91,6 +92,7 @@ class TarReader:
         self._remaining = 0  # content bytes of the entry at hand that were not read
         self._padding = 0
         self._globals: dict[bytes, bytes] = {}
+        self._global_size = 0
 
     def __iter__(self) -> Iterator[Entry]:
         while True:
@@ -157,6 +159,9 @@ class TarReader:
                 if kind == b"x":
                     records = _pax(data)
                 elif kind == b"g":
+                    self._global_size += size
+                    if self._global_size > _SPECIAL_MAX:
+                        raise BadArchive("archive/tar: header field too long")
                     self._globals.update(_pax(data))
                 elif kind == b"L":
                     long_name = data.split(b"\0", 1)[0]
@@ -398,6 +403,8 @@ def _pax(data: bytes) -> dict[bytes, bytes]:
         if end > len(data) or not record.endswith(b"\n") or b"=" not in record:
             raise BadArchive("archive/tar: invalid tar header")
         key, _, value = record[:-1].partition(b"=")
+        if b"\0" in key or (b"\0" in value and key in _PAX_TEXTS):
+            raise BadArchive("archive/tar: invalid tar header")
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):  # format 0.0 repeats its keys
             sparse_map.append(value)
         else:

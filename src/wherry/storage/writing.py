@@ -180,7 +180,17 @@ def no_target(entry: Entry) -> InvalidParameter:
     )
 
 
-_TAR_FAULTS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EINVAL, errno.EEXIST, errno.EISDIR, errno.E2BIG)
+_TAR_FAULTS = (
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.ENOTDIR,
+    errno.EINVAL,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.E2BIG,
+    errno.EFBIG,
+    errno.ERANGE,
+)
 
 
 def explained(error: OSError, entry: Entry) -> InvalidParameter | SystemFailure:

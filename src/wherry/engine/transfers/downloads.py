@@ -14,8 +14,9 @@ from wherry.engine.transfers.shared import Limit, Running, Shared
 from wherry.errors import InvalidParameter
 from wherry.model.manifests import Descriptor
 from wherry.storage.blobs import Blobs
+from wherry.storage.following import Follower, Interrupted
 from wherry.storage.image_records import FetchedBlob
-from wherry.storage.partials import Follower, Interrupted, Partial, Partials
+from wherry.storage.partials import Partial, Partials
 from wherry.storage.streams import consume
 from wherry.storage.tar import Source
 

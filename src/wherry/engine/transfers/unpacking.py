@@ -10,8 +10,8 @@ from wherry.engine.transfers.downloads import Download, Kept
 from wherry.engine.transfers.shared import Running, Shared
 from wherry.errors import NotFound
 from wherry.model.image import next_chain_id
+from wherry.storage.following import Follower, Interrupted
 from wherry.storage.image_records import LayerBlob
-from wherry.storage.partials import Follower, Interrupted
 from wherry.storage.snapshots import Snapshots
 from wherry.storage.streams import Decompressed, in_thread
 from wherry.storage.tar import Source
