@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from bench import transfers
 from bench.arithmetic import Item, turns
 from bench.engine import IMAGE, LABEL, Engine, milliseconds
 from bench.http import Connection
@@ -40,7 +41,7 @@ class Plan:
 
 
 Report = Callable[[Item, str, float], None]
-ALL = ("run", "alone", "exec", "many", "rate", "stats", "idle", "client")
+ALL = ("run", "alone", "exec", "many", "rate", "stats", "idle", "client", "registry")
 
 
 class Work:
@@ -159,6 +160,14 @@ class Work:
             )
         for engine in self.engines.values():
             engine.remove_all()
+
+    def registry(self) -> None:
+        """Pull and push; only where docker-registry is installed."""
+        if not transfers.available():
+            return
+        engines = list(self.engines.values())
+        transfers.measure(engines, self.plan.many_rounds, self.report)
+        transfers.pushes_of_loaded(engines, self.plan.many_rounds, self.report)
 
     def client(self) -> None:
         """`wherry ps` beside `python3 -c pass`; only where the command is installed."""

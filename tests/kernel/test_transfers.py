@@ -200,7 +200,7 @@ async def test_by_digest(registry: FakeRegistry, store: Store) -> None:
     document = registry.put_image("team/app", "1", [BASE])
     pulls, _ = store.transfers(registry)
     lines = await told(pulls.pull(parse(f"{REPOSITORY}@{document.digest}")))
-    assert lines[0] == f"{document.digest} Pulling from team/app"
+    assert lines[0] == f"{REPOSITORY}@{document.digest} Pulling from team/app"
     image = store.images.resolve(f"{REPOSITORY}@{document.digest}")
     assert (image.repo_tags, image.repo_digests) == ([], [f"{REPOSITORY}@{document.digest}"])
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
+import signal
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -37,6 +39,7 @@ class FakeRegistry:
     gates: dict[str, asyncio.Event] = field(default_factory=dict)  # a blob waits in its middle for this
     cut: dict[str, int] = field(default_factory=dict)  # a blob breaks off after so many bytes
     lies: dict[str, bytes] = field(default_factory=dict)  # a blob is served as this
+    kill_after: int = -1  # so many bytes of blobs, and this process is killed
     at_once: int = 0
     most_at_once: int = 0
 
@@ -133,6 +136,8 @@ class FakeRepository:
                 await asyncio.sleep(0)
                 piece = data[start : start + PIECE]
                 registry.sent[descriptor.digest] += len(piece)
+                if 0 <= registry.kill_after <= registry.sent.total():
+                    os.kill(os.getpid(), signal.SIGKILL)
                 yield piece
         finally:
             registry.at_once -= 1
@@ -157,6 +162,8 @@ class FakeRepository:
         async for piece in read(0):
             data += piece
             progress(len(data))
+            if 0 <= self._registry.kill_after <= len(data):
+                os.kill(os.getpid(), signal.SIGKILL)
         assert (digest(data), len(data)) == (descriptor.digest, descriptor.size)
         self._registry.put_blob(self._path, data)
 

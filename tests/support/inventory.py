@@ -159,8 +159,12 @@ def _device(path: Path) -> int:
         return -1
 
 
+_CONNECTED = ("01", "08")  # established, and closed by the other side
+
+
 def _ports(daemon: Wherryd) -> Iterator[str]:
-    """Local addresses of the daemon's TCP and UDP sockets (proc(5), /proc/net/tcp)."""
+    """Local addresses of the daemon's TCP and UDP sockets (proc(5), /proc/net/tcp), but of connections that it made:
+    those to registries are kept for a while."""
     if not daemon.process:
         return
     folder = Path(f"/proc/{daemon.process.pid}/fd")
@@ -174,7 +178,8 @@ def _ports(daemon: Wherryd) -> Iterator[str]:
         table = Path("/proc/net") / protocol
         for line in table.read_text().splitlines()[1:] if table.exists() else ():
             columns = line.split()
-            if f"socket:[{columns[9]}]" in mine:
+            connected = protocol.startswith("tcp") and columns[3] in _CONNECTED
+            if f"socket:[{columns[9]}]" in mine and not connected:
                 yield f"{protocol} {columns[1]}"
 
 

@@ -129,7 +129,7 @@ class Pulls:
     ) -> AsyncGenerator[Message, None]:
         async with self._images.admission.holding():
             top = await self._look(repository, target, platform)
-            yield said(f"Pulling from {target.path}", target.digest or target.tag)
+            yield said(f"Pulling from {target.path}", target.familiar if target.digest else target.tag)
             found = top if isinstance(top, _Found) else await self._resolve(repository, top, platform)
             image = self._records.images.get(found.manifest.config.digest) if found.known is None else None
             if found.known is not None:
@@ -171,9 +171,10 @@ class Pulls:
             if not any(digest in manifest.indexes for manifest in self._records.manifests.values()):
                 return None
             index = await _parse("", await asyncio.to_thread(self._blobs.read, digest))
-            if not isinstance(index, Index):
-                return None
-            digest = choose(index, platform).digest
+            try:
+                digest = choose(index, platform).digest if isinstance(index, Index) else ""
+            except NotFound:
+                return None  # told when the index has been fetched: the pull has begun then
         return None
 
     async def _resolve(self, repository: Repository, document: Document, platform: Platform) -> _Found:

@@ -27,6 +27,7 @@ from wherry.model.image import Image
 from wherry.model.manifests import Descriptor, Index, platform_of
 from wherry.model.reference import Reference, short_id
 from wherry.model.registry_options import ReadOptions
+from wherry.registry.authorization import NOT_BASIC
 from wherry.registry.errors import RegistryError
 from wherry.storage.blobs import Blobs
 
@@ -346,7 +347,7 @@ async def _reach(repository: Repository, digest: str) -> Exception | None:
     try:
         await repository.has_blob(digest)
     except RegistryError as error:
-        if not error.status:
+        if not error.status and error.detail != NOT_BASIC:
             raise
         return error
     return None
