@@ -1,4 +1,4 @@
-"""GET /system/df, and the prune of a build cache that is always empty."""
+"""GET /system/df."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ from typing import Any
 
 from wherry.api import encode
 from wherry.api.app import Call, Route
+from wherry.api.build_cache import shown as cache_shown
 from wherry.api.images import summary as image_summary
 from wherry.api.server import Answer
 from wherry.api.volumes import shown as volume_shown
+from wherry.engine.builds.service import CacheUse
 from wherry.engine.disk_usage import DiskUsage
-from wherry.errors import InvalidParameter, WherryError
-from wherry.model.filters import Filters
-from wherry.model.timestamps import parse_when
+from wherry.errors import InvalidParameter
 
 KINDS = ("container", "image", "volume", "build-cache")
-CACHE_FILTERS = frozenset(
-    ("until", "id", "parent", "type", "description", "inuse", "shared", "private", "label", "label!", "unused-for")
-)
 
 
-def routes(usage: DiskUsage, image_id: Callable[[str], str | None]) -> list[Route]:
-    """The routes of this file. `image_id` tells what a reference means now."""
+def routes(usage: DiskUsage, image_id: Callable[[str], str | None], cache: Callable[[], list[CacheUse]]) -> list[Route]:
+    """The routes of this file. `image_id` tells what a reference means now, `cache` what is in the build cache."""
 
     async def disk_usage(call: Call) -> Answer:
         kinds = call.query.all("type") if call.version >= (1, 42) else []
@@ -35,7 +32,7 @@ def routes(usage: DiskUsage, image_id: Callable[[str], str | None]) -> list[Rout
             "Images": None,
             "Containers": None,
             "Volumes": None,
-            "BuildCache": [] if "build-cache" in wanted else None,
+            "BuildCache": [cache_shown(use) for use in cache()] if "build-cache" in wanted else None,
         }
         if "image" in wanted:
             shown["LayersSize"], images = await call.while_connected(usage.images())
@@ -60,32 +57,4 @@ def routes(usage: DiskUsage, image_id: Callable[[str], str | None]) -> list[Rout
             shown["BuilderSize"] = sum(entry["Size"] for entry in shown["BuildCache"])
         return call.json(shown)
 
-    async def prune_cache(call: Call) -> Answer:
-        filters = Filters.decode(call.query.text("filters"))
-        try:
-            filters.validate(CACHE_FILTERS)
-        except InvalidParameter as error:
-            raise InvalidParameter(f"failed to prune build cache: {error}") from None
-        for moment in filters.get("until"):
-            _check_moment(moment)
-        kept = call.query.text("keep-storage")
-        try:
-            call.query.integer("keep-storage")
-        except InvalidParameter as error:
-            raise InvalidParameter(f"keep-storage is in bytes and expects an integer, got {kept}: {error}") from None
-        return call.json({"CachesDeleted": None, "SpaceReclaimed": 0})
-
-    return [
-        Route("GET", "/system/df", disk_usage),
-        Route("POST", "/build/prune", prune_cache),
-    ]
-
-
-def _check_moment(text: str) -> None:
-    try:
-        parse_when(text)
-    except WherryError:
-        raise InvalidParameter(
-            "failed to prune build cache: \"until\" filter expects a duration (e.g., '24h') or a timestamp: "
-            f'failed to parse value as time or duration: "{text}"'
-        ) from None
+    return [Route("GET", "/system/df", disk_usage)]

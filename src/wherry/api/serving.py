@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from wherry.api import (
+    build_cache,
+    builds,
     containers,
     disk_usage,
     events,
@@ -63,9 +65,11 @@ def routes(engine: Engine) -> list[Route]:
         *registries.routes(Registries(engine.registries)),
         *images.routes(engine.images, engine.pulls, engine.pushes),
         *volumes.routes(engine.volumes),
-        *disk_usage.routes(engine.disk_usage, ImageNames(engine.images).id_of),
+        *disk_usage.routes(engine.disk_usage, ImageNames(engine.images).id_of, engine.builds.uses),
         *networks.routes(engine.networks, engine.containers.all, engine.containers.connector),
         *events.routes(engine.events),
+        *build_cache.routes(engine.builds),
+        *builds.routes(engine.builds, engine.builds.platform),
         *unsupported.routes(engine.containers.get),
     ]
 

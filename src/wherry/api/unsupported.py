@@ -22,8 +22,6 @@ OPERATIONS: tuple[tuple[str, str, str], ...] = (
     ("GET", "/containers/{container:.*}/checkpoints", "checkpoints"),
     ("POST", "/containers/{container:.*}/checkpoints", "checkpoints"),
     ("DELETE", "/containers/{container:.*}/checkpoints/{checkpoint}", "checkpoints"),
-    ("POST", "/build", "building images (build)"),
-    ("POST", "/build/cancel", "cancelling a build"),
     ("POST", "/session", "build sessions (BuildKit)"),
     ("POST", "/grpc", "build sessions (BuildKit)"),
     ("PUT", "/volumes/{volume:.*}", "updating cluster volumes"),

@@ -18,6 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from wherry.engine.builds.assembly import make_builds
+from wherry.engine.builds.cache import Cache
+from wherry.engine.builds.service import Builds
 from wherry.engine.commits import Commits
 from wherry.engine.containers.announce import announcer
 from wherry.engine.containers.assembly import Neighbours, Resources, open_containers
@@ -64,6 +67,7 @@ class EngineConfig:
     default_runtime: str = ""
     runtimes: Mapping[str, Path] = field(default_factory=dict)
     cdi_directories: tuple[Path, ...] = Host.cdi_directories
+    build_cache_limit: int = 0  # bytes; 0 is a tenth of the disk
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class Engine:
     registries: RegistryClient
     pulls: Pulls
     pushes: Pushes
+    builds: Builds
 
 
 @contextlib.asynccontextmanager
@@ -115,6 +120,8 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         snapshots = OverlaySnapshots(roots.data / "snapshots")
         blobs = Blobs(roots.data / "blobs")
         images = Images(database, blobs, snapshots, events.emit, _made_from(index))
+        build_cache = Cache(database)
+        images.keeper.owner(build_cache.needed)
         registries = await stack.enter_async_context(RegistryClient(lambda: settings.registries))
         partials = Partials(roots.data / "blobs" / "partial", blobs)
         pulls = Pulls(registries, images, blobs, partials, snapshots, events.emit, lambda: settings.registries)
@@ -130,6 +137,20 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         containers, execs, resources, files = await stack.enter_async_context(
             open_containers(host, index, runtimes, neighbours, watcher, lambda: settings.defaults)
         )
+        builds = make_builds(
+            host,
+            database,
+            build_cache,
+            runtimes,
+            images,
+            pulls,
+            snapshots,
+            blobs,
+            networks,
+            defaults=lambda: settings.defaults,
+            limit=config.build_cache_limit,
+        )
+        await builds.recover()
         commits = Commits(containers, images, snapshots, announcer(events))
         facts = await asyncio.to_thread(_facts, settings, host, runtimes, index, images, networks, events)
         usage = DiskUsage(images, volumes, snapshots, containers.all)
@@ -149,6 +170,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
             registries,
             pulls,
             pushes,
+            builds,
         )
 
 

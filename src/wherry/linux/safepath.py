@@ -57,10 +57,12 @@ def open_in_root(root_fd: int, path: str | bytes, flags: int, *, mode: int = 0) 
     return openat2(root_fd, path, flags, mode=mode, resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 
 
-def make_dirs_in_root(root_fd: int, path: str, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> int:
+def make_dirs_in_root(
+    root_fd: int, path: str, *, mode: int = 0o755, uid: int = 0, gid: int = 0, time_ns: int | None = None
+) -> int:
     """`mkdir -p` inside the root, symlinks followed inside; returns an O_PATH descriptor of the directory.
 
-    Only directories made here get the mode and owner. Raises OSError (ENOTDIR where a component is something else).
+    Only directories made here get the mode, owner and time. Raises OSError (ENOTDIR where a component is none).
     """
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
@@ -73,7 +75,7 @@ def make_dirs_in_root(root_fd: int, path: str, *, mode: int = 0o755, uid: int = 
             following = open_in_root(root_fd, prefix, flags)
         except FileNotFoundError:
             try:
-                _make_dir(current, part, mode, uid, gid)
+                _make_dir(current, part, mode, uid, gid, time_ns)
                 following = open_in_root(root_fd, prefix, flags)
             except BaseException:
                 os.close(current)
@@ -86,7 +88,7 @@ def make_dirs_in_root(root_fd: int, path: str, *, mode: int = 0o755, uid: int = 
     return current
 
 
-def _make_dir(parent: int, name: str, mode: int, uid: int, gid: int) -> None:
+def _make_dir(parent: int, name: str, mode: int, uid: int, gid: int, time_ns: int | None) -> None:
     try:
         os.mkdir(name, 0o700, dir_fd=parent)
     except FileExistsError:
@@ -95,6 +97,8 @@ def _make_dir(parent: int, name: str, mode: int, uid: int, gid: int) -> None:
     try:
         os.fchown(fd, uid, gid)
         os.fchmod(fd, mode)
+        if time_ns is not None:
+            os.utime(fd, ns=(time_ns, time_ns))
     finally:
         os.close(fd)
 

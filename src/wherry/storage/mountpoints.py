@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
+from wherry.errors import SystemFailure
 from wherry.storage.overlay import Merged
 from wherry.storage.trees import copy_attributes
 
@@ -20,14 +22,25 @@ _LINKS = (("etc/mtab", "/proc/mounts"),)
 
 def make_mount_points(target: Path, below: Merged) -> None:
     """Fill the empty directory `target`; directories that the layers below have keep what those say. Blocking."""
+    make_places(target, below, _DIRECTORIES, _FILES, _LINKS)
+
+
+def make_places(
+    target: Path,
+    below: Merged,
+    directories: Sequence[str],
+    files: Sequence[str],
+    links: Sequence[tuple[str, str]] = (),
+) -> None:
+    """The same with other places: paths relative to the root, without symlinks on their way. Blocking."""
     kept: dict[Path, bytes] = {}
-    for path in _DIRECTORIES:
+    for path in directories:
         _directory(target, path, below, kept)
-    for path in _FILES:
+    for path in files:
         _directory(target, os.path.dirname(path), below, kept)
         os.close(os.open(target / path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o755))
         os.chmod(target / path, 0o755)
-    for path, link in _LINKS:
+    for path, link in links:
         _directory(target, os.path.dirname(path), below, kept)
         os.symlink(link, target / path)
     for directory, source in kept.items():  # last: filling a directory changes its time
@@ -47,3 +60,44 @@ def _directory(target: Path, path: str, below: Merged, kept: dict[Path, bytes]) 
         place.chmod(0o755)
         if found is not None and stat.S_ISDIR(found[0].st_mode):
             kept[place] = found[1]
+
+
+def missing_places(below: Merged, wanted: Sequence[tuple[str, bool]]) -> tuple[list[str], list[str]]:
+    """Which of the places, each with whether it is a directory, are not there, as `make_places` takes them.
+
+    Symlinks on the way are followed inside the root. Raises SystemFailure where they lead in a circle.
+    """
+    missing: tuple[list[str], list[str]] = ([], [])
+    for path, directory in wanted:
+        real = _real(below, path)
+        if below.find(os.fsencode(real)) is None and real not in missing[0] + missing[1]:
+            missing[0 if directory else 1].append(real)
+    return missing
+
+
+_LINKS_FOLLOWED = 40  # path_resolution(7)
+
+
+def _real(below: Merged, path: str) -> str:
+    pending = path.split("/")[::-1]
+    done: list[str] = []
+    followed = 0
+    while pending:
+        part = pending.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            done = done[:-1]
+            continue
+        found = below.find(os.fsencode("/".join([*done, part])))
+        if found is None or not stat.S_ISLNK(found[0].st_mode):
+            done.append(part)
+            continue
+        followed += 1
+        if followed > _LINKS_FOLLOWED:
+            raise SystemFailure(f"{path}: too many levels of symbolic links")
+        link = os.fsdecode(os.readlink(found[1]))
+        if link.startswith("/"):
+            done = []
+        pending.extend(link.split("/")[::-1])
+    return "/".join(done)

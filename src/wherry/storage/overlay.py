@@ -50,6 +50,14 @@ class Merged:
             return None if is_whiteout(found) else (found, path)
         return None
 
+    def find(self, path: bytes) -> tuple[os.stat_result, bytes] | None:
+        """As `look`, for a path; it is followed through directories alone."""
+        folder, _, name = path.rpartition(b"/")
+        here = self
+        for part in folder.split(b"/") if folder else ():
+            here = here.below(part)
+        return here.look(name)
+
     def below(self, name: bytes) -> Merged:
         """The directory of that name; empty where it is none."""
         directories = []
@@ -140,20 +148,21 @@ def _capability(path: bytes) -> bytes:
         return b""
 
 
-def diff(upper: str) -> Generator[bytes, None, None]:
+def diff(upper: str, newest_ns: int | None = None) -> Generator[bytes, None, None]:
     """The upper directory as an OCI layer (image-spec layer.md, "Representing Changes"), a stream of pieces.
 
+    No time in it is after `newest_ns`.
     Empty but for the end mark when nothing was written. Blocking. Raises OSError.
     """
     root = os.open(upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield from _as_layer(walk(root))
+        yield from _as_layer(walk(root), newest_ns)
     finally:
         os.close(root)
     yield END
 
 
-def _as_layer(found: Iterator[Found]) -> Iterator[bytes]:
+def _as_layer(found: Iterator[Found], newest_ns: int | None) -> Iterator[bytes]:
     """Ordinary members between the ones that stand for what is hidden."""
     marks: list[bytes] = []
 
@@ -168,5 +177,5 @@ def _as_layer(found: Iterator[Found]) -> Iterator[bytes]:
             marks.append(empty_file(item.path + b"/.wh..wh..opq"))
         return item.path
 
-    yield from pack(found, naming)
+    yield from pack(found, naming, newest_ns=newest_ns)
     yield b"".join(marks)

@@ -93,10 +93,12 @@ Naming = Callable[[Found], bytes | None]
 """The name of a member without a directory's slash, None to leave it out."""
 
 
-def pack(found: Iterable[Found], naming: Naming) -> Iterator[bytes]:
+def pack(found: Iterable[Found], naming: Naming, *, newest_ns: int | None = None) -> Iterator[bytes]:
     """The archive of these objects, without the end mark: links to one file as hard links, sockets left out.
 
-    A file that shrinks meanwhile is filled with zeros. Raises OSError.
+    What is younger than `newest_ns` is as old as that. A file that shrinks meanwhile is filled with zeros.
+
+    Raises OSError.
     """
     links: dict[tuple[int, int], bytes] = {}
     waiting = bytearray()
@@ -106,6 +108,8 @@ def pack(found: Iterable[Found], naming: Naming) -> Iterator[bytes]:
         if name is None or kind is None:
             continue
         entry = _entry(item, name, kind, links)
+        if newest_ns is not None:
+            entry.mtime_ns = min(entry.mtime_ns, newest_ns)
         waiting += header(entry)
         if entry.kind == REGULAR and entry.size:
             if entry.size <= PIECE - len(waiting) % PIECE:

@@ -59,4 +59,20 @@ MIGRATIONS: tuple[str, ...] = (
     );
     ALTER TABLE image_names ADD COLUMN target TEXT NOT NULL DEFAULT '';  -- digest of the index or manifest, if known
     """,
+    """
+    CREATE TABLE build_results (
+        id TEXT PRIMARY KEY,
+        record BLOB NOT NULL             -- msgspec JSON of engine.builds.cache.Cached
+    );
+    CREATE TABLE build_keys (
+        key TEXT PRIMARY KEY,            -- hash of what was asked and of what it was done to
+        result TEXT NOT NULL REFERENCES build_results (id) ON DELETE CASCADE
+    );
+    CREATE INDEX build_keys_of_result ON build_keys (result);
+    CREATE TABLE build_lists (
+        context TEXT PRIMARY KEY,        -- which of a client's directories
+        used_ns INTEGER NOT NULL,
+        digests BLOB NOT NULL            -- of the contents, 32 bytes each
+    );
+    """,
 )

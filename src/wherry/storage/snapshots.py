@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from wherry.model.image import next_chain_id
 from wherry.model.mount_plans import OverlayPlan
 from wherry.storage import overlay
 from wherry.storage.layers import Unpacked, inherit, unpack
-from wherry.storage.mountpoints import make_mount_points
+from wherry.storage.mountpoints import make_mount_points, make_places, missing_places
 from wherry.storage.room import Guarded, Room
 from wherry.storage.tar import Source
 from wherry.storage.usage import disk_usage
@@ -107,8 +107,15 @@ class Snapshots(Protocol):
     def chains(self) -> set[str]:
         """All layers there are."""
 
-    def prepare(self, key: str, chain_id: str) -> None:
-        """Make a writable snapshot on a chain ("" for an empty root). Raises NotFound, Conflict (key taken)."""
+    def prepare(
+        self, key: str, chain_id: str, places: Sequence[tuple[str, bool]] = (), *, container: bool = True
+    ) -> None:
+        """Make a writable snapshot on a chain ("" for an empty root). Raises NotFound, Conflict (key taken).
+
+        One for a `container` shows the places of the engine's own mounts. `places` are more paths where something is
+        mounted later, each with whether that is a directory: those that the chain has not are there in the mounted
+        snapshot, and are none of its changes.
+        """
 
     def mount_plan(self, key: str, *, volatile: bool) -> OverlayPlan:
         """How to mount a snapshot. Raises NotFound."""
@@ -125,9 +132,10 @@ class Snapshots(Protocol):
         Mount points of the engine's own are no changes. Works while it is mounted. Raises NotFound, OSError.
         """
 
-    def diff(self, key: str) -> Generator[bytes, None, None]:
+    def diff(self, key: str, newest_ns: int | None = None) -> Generator[bytes, None, None]:
         """The same as an uncompressed OCI layer, in pieces: unpacked on the chain it gives what the snapshot shows.
 
+        With `newest_ns` no file is younger than that, so that the layer does not tell when it was made.
         Blocking at each step. Raises NotFound (at the first), OSError.
         """
 
@@ -192,7 +200,7 @@ class OverlaySnapshots:
     """Layers as unpacked directories for overlayfs.
 
     On disk: `layers/HEX/{fs,layer.json,mount-points}` (the last one once a container stands on it),
-    `active/KEY/{upper,work,chain}` where `chain` is a symlink whose target is the chain ID, `empty` and
+    `active/KEY/{upper,work,chain,places,bare}` where `chain` is a symlink whose target is the chain ID, `empty` and
     `empty-mount-points` for images without layers, `staging` and `tmp`, where layers and all else are made before they
     are renamed into place, and `trash`, where everything is moved to before it is deleted.
     """
@@ -262,9 +270,12 @@ class OverlaySnapshots:
     def chains(self) -> set[str]:
         return {f"sha256:{name}" for name in os.listdir(self._layers)}
 
-    def prepare(self, key: str, chain_id: str) -> None:
+    def prepare(
+        self, key: str, chain_id: str, places: Sequence[tuple[str, bool]] = (), *, container: bool = True
+    ) -> None:
         top = self._directories(chain_id)[0] if chain_id else str(self._empty)
-        self._make_mount_points(chain_id)
+        if container:
+            self._make_mount_points(chain_id)
         making = self._new(self._temporary)
         try:
             upper = making / "upper"
@@ -274,6 +285,10 @@ class OverlaySnapshots:
             os.chown(upper, like.st_uid, like.st_gid)
             os.chmod(upper, stat.S_IMODE(like.st_mode))
             os.symlink(chain_id or "none", making / "chain")
+            if places:
+                self._make_places(making / "places", chain_id, places)
+            if not container:
+                (making / "bare").touch()
             failpoint("snapshots.prepare.made")
             with self._lock:
                 if chain_id and not self._has(chain_id):
@@ -287,10 +302,12 @@ class OverlaySnapshots:
     def mount_plan(self, key: str, *, volatile: bool) -> OverlayPlan:
         chain_id = self.chain_of(key)
         lower = self._directories(chain_id) or (str(self._empty),)
-        mount_points = self._mount_points_path(chain_id)
-        if mount_points.exists():
-            lower = (str(mount_points), *lower)
         path = self._active_path(key)
+        mount_points = self._mount_points_path(chain_id)
+        if mount_points.exists() and not (path / "bare").exists():
+            lower = (str(mount_points), *lower)
+        if (path / "places").exists():
+            lower = (str(path / "places"), *lower)
         return OverlayPlan(lower, str(path / "upper"), str(path / "work"), volatile, _PLAIN)
 
     def view_plan(self, chain_id: str) -> OverlayPlan:
@@ -304,9 +321,9 @@ class OverlaySnapshots:
         lower = self.mount_plan(key, volatile=False).lower
         return overlay.changes(str(self._active_path(key) / "upper"), lower)
 
-    def diff(self, key: str) -> Generator[bytes, None, None]:
+    def diff(self, key: str, newest_ns: int | None = None) -> Generator[bytes, None, None]:
         self.chain_of(key)
-        yield from overlay.diff(str(self._active_path(key) / "upper"))
+        yield from overlay.diff(str(self._active_path(key) / "upper"), newest_ns)
 
     def occupied(self, key: str) -> int:
         self.chain_of(key)
@@ -385,6 +402,14 @@ class OverlaySnapshots:
                 _rename_new(making, place)
         finally:
             _remove_trees([making])
+
+    def _make_places(self, target: Path, chain_id: str, places: Sequence[tuple[str, bool]]) -> None:
+        below = [str(self._mount_points_path(chain_id)), *self._directories(chain_id)]
+        merged = overlay.Merged([os.fsencode(path) for path in below])
+        directories, files = missing_places(merged, places)
+        if directories or files:
+            target.mkdir(mode=0o755)
+            make_places(target, merged, directories, files)
 
     def _has(self, chain_id: str) -> bool:
         return self._layer_path(chain_id).exists()

@@ -82,11 +82,13 @@ class Entry:
 class TarReader:
     """Iterate over it; the content of the entry at hand is read with `read`, `chunks` or `write_to`, else skipped.
 
-    Raises BadArchive in the words of Go's archive/tar, which clients know.
+    Raises BadArchive in the words of Go's archive/tar, which clients know. Without `padded` the last file may end where
+    its content does: Docker's client sends such archives to builds.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, padded: bool = True) -> None:
         self._read = source.read
+        self._padded = padded
         self._buffer = b""
         self._position = 0
         self._remaining = 0  # content bytes of the entry at hand that were not read
@@ -285,6 +287,8 @@ class TarReader:
         left = self._remaining + self._padding
         self._remaining = self._padding = 0
         while left:
+            if not self._padded and left < BLOCK and not self._more():
+                return
             left -= len(self._some(min(left, _BUFFER)))
 
     def _block(self) -> bytes | None:
@@ -321,6 +325,11 @@ class TarReader:
         piece = self._buffer[self._position : self._position + limit]
         self._position += len(piece)
         return piece
+
+    def _more(self) -> bool:
+        if self._position == len(self._buffer):
+            self._buffer, self._position = self._read(_BUFFER), 0
+        return bool(self._buffer)
 
     def _at_most(self, size: int) -> bytes:
         end = self._position + size

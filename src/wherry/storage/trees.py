@@ -48,27 +48,31 @@ def _copy_other(source: str, target: str, links: dict[tuple[int, int], str]) -> 
 
 
 def _copy_content(source: str, target: str, size: int) -> None:
-    """The bytes, holes left as holes (lseek(2), SEEK_DATA)."""
     with open(source, "rb", buffering=0) as reading, open(target, "xb", buffering=0) as writing:
         os.fchmod(writing.fileno(), 0o600)
-        position = 0
-        while position < size:
-            try:
-                start = os.lseek(reading.fileno(), position, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno == errno.ENXIO:
-                    break  # only a hole is left
-                raise
-            end = os.lseek(reading.fileno(), start, os.SEEK_HOLE)
-            os.lseek(reading.fileno(), start, os.SEEK_SET)
-            os.lseek(writing.fileno(), start, os.SEEK_SET)
-            while start < end:
-                sent = os.sendfile(writing.fileno(), reading.fileno(), start, end - start)
-                if not sent:
-                    break
-                start += sent
-            position = end
-        os.ftruncate(writing.fileno(), size)
+        copy_content(reading.fileno(), writing.fileno(), size)
+
+
+def copy_content(reading: int, writing: int, size: int) -> None:
+    """The bytes of one file into an empty one, holes left as holes (lseek(2), SEEK_DATA). Blocking. Raises OSError."""
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(reading, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                break  # only a hole is left
+            raise
+        end = os.lseek(reading, start, os.SEEK_HOLE)
+        os.lseek(writing, start, os.SEEK_SET)
+        while start < end:
+            sent = os.sendfile(writing, reading, start, end - start)
+            if not sent:
+                break
+            start += sent
+        position = end
+    if position != os.lseek(writing, 0, os.SEEK_CUR) or position < size:
+        os.ftruncate(writing, size)
 
 
 def copy_attributes(source: str, target: str) -> None:

@@ -136,7 +136,7 @@ def finish_directory(fd: int, entry: Entry) -> None:
     os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
 
 
-def set_xattr(target: int | bytes, key: bytes, value: bytes) -> None:
+def set_xattr(target: int | bytes, key: bytes, value: bytes, *, follow_symlinks: bool = False) -> None:
     """As other engines: a file system that does not know the attribute does not spoil the image."""
     if key.startswith(_FORBIDDEN_XATTRS):
         return
@@ -144,7 +144,7 @@ def set_xattr(target: int | bytes, key: bytes, value: bytes) -> None:
         if isinstance(target, int):
             os.setxattr(target, key, value)
         else:
-            os.setxattr(target, key, value, follow_symlinks=False)
+            os.setxattr(target, key, value, follow_symlinks=follow_symlinks)
     except OSError as error:
         if error.errno not in (errno.ENOTSUP, errno.EPERM):
             raise

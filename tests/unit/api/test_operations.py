@@ -7,6 +7,8 @@ from typing import Any, cast
 import pytest
 
 from wherry.api import (
+    build_cache,
+    builds,
     containers,
     disk_usage,
     events,
@@ -44,7 +46,9 @@ def done() -> list[Route]:
         *volumes.routes(nothing),
         *networks.routes(nothing, nothing, nothing),
         *events.routes(nothing),
-        *disk_usage.routes(nothing, nothing),
+        *disk_usage.routes(nothing, nothing, nothing),
+        *builds.routes(nothing, nothing),
+        *build_cache.routes(nothing),
     ]
 
 

@@ -305,3 +305,13 @@ def test_planning_is_repeatable_or_refuses(lines: list[str]) -> None:
     assert first.target.vertex == second.target.vertex
     assert first.target.config == second.target.config
     assert [step.created_by for step in first.target.history] == [step.created_by for step in second.target.history]
+
+
+def test_what_computes_can_be_run_elsewhere() -> None:
+    async def both() -> tuple[Plan, Plan]:
+        data, options = b"FROM base\nCOPY a /\n", PlanOptions(HOST)
+        away = await plan_dockerfile(data, options, Images(base=BASE), elsewhere=asyncio.to_thread)
+        return away, await plan_dockerfile(data, options, Images(base=BASE))
+
+    away, at_once = asyncio.run(both())
+    assert away.target.vertex == at_once.target.vertex

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from wherry.model.dockerfile.instructions import From, Instruction
 from wherry.model.dockerfile.source import DockerfileError, Lines
@@ -16,8 +17,7 @@ from wherry.model.gotext import quote
 _RULE_PAGES = "https://docs.docker.com/go/dockerfile/rule/"
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """`experimental` ones are silent unless asked for. The page is named after the rule."""
 
     name: str
@@ -84,8 +84,7 @@ EXPOSE_INVALID_FORMAT = Rule(
 RULES = tuple(value for value in list(vars().values()) if isinstance(value, Rule))
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One thing found: the rule, a sentence with particulars, the place."""
 
     rule: Rule
@@ -93,8 +92,7 @@ class Finding:
     lines: Lines
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """What the `check` directive, or the build argument BUILDKIT_DOCKERFILE_CHECK, says."""
 
     skip: frozenset[str] = frozenset()
@@ -143,8 +141,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(name.strip().lower() for name in text.split(",") if name.strip())
 
 
-@dataclass
-class Checks:
+class Checks(Struct):
     """What has been found so far, in the order of its discovery. The same finding counts once."""
 
     settings: Settings = field(default_factory=Settings)

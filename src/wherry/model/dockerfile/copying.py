@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from msgspec import structs
+from msgspec import Struct, field, structs
 
 from wherry.model.build_graph import (
     SCRATCH,
@@ -34,8 +33,7 @@ _CHECKSUM = re.compile(r"(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f
 _UNNAMED = "__unnamed__"
 
 
-@dataclass
-class _Copying:
+class _Copying(Struct):
     """The actions of one instruction, and the inputs that they use."""
 
     defaults: Copy

@@ -7,7 +7,9 @@ reads, over a cursor.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wherry.model.dockerfile.patterns import InvalidPattern, replaced, without_prefix, without_suffix
 from wherry.model.dockerfile.source import BLANK, DockerfileError
@@ -18,8 +20,7 @@ _DEEPEST = 100
 """Levels of `${a:-${b:-...}}`; deeper is refused rather than exhausting the stack."""
 
 
-@dataclass
-class Expansion:
+class Expansion(Struct):
     """What became of a text: whole, split into words, and the variables that had a value and those that had none."""
 
     text: str = ""
@@ -28,8 +29,7 @@ class Expansion:
     unmatched: set[str] = field(default_factory=set)
 
 
-@dataclass(frozen=True)
-class Lexer:
+class Lexer(Struct, frozen=True):
     """How texts are read. `escape` is "\\\\" or "`".
 
     `keep_quotes` and `keep_escapes` leave those characters in; `plain_quotes` gives quotes no meaning; `keep_unset`

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+from msgspec import Struct
 
 from wherry.model.dockerfile.source import DockerfileError
 from wherry.model.gotext import quote
@@ -13,8 +14,7 @@ _SCP = re.compile(r"(?:[A-Za-z0-9_.-]+@)[A-Za-z0-9.-]+:(?!//).+")
 _QUERY = ("ref", "tag", "branch", "subdir", "checksum", "commit", "keep-git-dir", "submodules")
 
 
-@dataclass(frozen=True)
-class GitUrl:
+class GitUrl(Struct, frozen=True):
     """`remote` as Git takes it; `ref` "" is the remote's default; `subdir` "" is all of it."""
 
     remote: str

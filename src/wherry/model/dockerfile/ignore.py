@@ -14,8 +14,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 from wherry.errors import InvalidParameter
 from wherry.model.gotext import quote
@@ -114,16 +115,14 @@ class IgnoreRules:
         return any(pattern.negated and pattern.may_match_below(parts) for pattern in self._patterns)
 
 
-@dataclass(frozen=True)
-class Matched:
+class Matched(Struct, frozen=True):
     """What each pattern said of a path, and what follows."""
 
     hits: tuple[bool, ...]
     ignored: bool = False
 
 
-@dataclass(frozen=True)
-class _Pattern:
+class _Pattern(Struct, frozen=True):
     text: str
     negated: bool
     matches: Callable[[str], object]

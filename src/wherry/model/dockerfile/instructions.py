@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.model.dockerfile.flags import Flags
 from wherry.model.dockerfile.mounts import check_unexpanded
@@ -25,8 +27,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]+")
 _ONBUILD = re.compile(r"\A\s*ONBUILD\s*", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Where an instruction stands: its name as written, its text, the comments before it."""
 
     name: str = ""
@@ -35,8 +36,7 @@ class Origin:
     comments: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class From:
+class From(Struct, frozen=True):
     origin: Origin
     base: str
     alias: str = ""  # in lower case
@@ -44,34 +44,29 @@ class From:
     as_written: tuple[str, str] = ("", "")  # the word AS and the name, as they stand
 
 
-@dataclass(frozen=True)
-class ArgDefinition:
+class ArgDefinition(Struct, frozen=True):
     """`value` None: without a default."""
 
     key: str
     value: str | None = None
 
 
-@dataclass(frozen=True)
-class Arg:
+class Arg(Struct, frozen=True):
     origin: Origin
     definitions: tuple[ArgDefinition, ...]
 
 
-@dataclass(frozen=True)
-class Env:
+class Env(Struct, frozen=True):
     origin: Origin
     pairs: tuple[Pair, ...]
 
 
-@dataclass(frozen=True)
-class Label:
+class Label(Struct, frozen=True):
     origin: Origin
     pairs: tuple[Pair, ...]
 
 
-@dataclass(frozen=True)
-class CommandLine:
+class CommandLine(Struct, frozen=True):
     """`shell`: one text for the shell rather than arguments. Here-documents belong to the shell form."""
 
     args: tuple[str, ...] = ()
@@ -79,8 +74,7 @@ class CommandLine:
     heredocs: tuple[Heredoc, ...] = ()
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(Struct, frozen=True):
     origin: Origin
     command: CommandLine
     mounts: tuple[str, ...] = ()  # unexpanded
@@ -88,20 +82,17 @@ class Run:
     security: str = "sandbox"
 
 
-@dataclass(frozen=True)
-class Cmd:
+class Cmd(Struct, frozen=True):
     origin: Origin
     command: CommandLine
 
 
-@dataclass(frozen=True)
-class Entrypoint:
+class Entrypoint(Struct, frozen=True):
     origin: Origin
     command: CommandLine
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(Struct, frozen=True):
     """A here-document as a source of COPY: a file of this name."""
 
     name: str
@@ -109,8 +100,7 @@ class Document:
     expand: bool
 
 
-@dataclass(frozen=True)
-class CopyFiles:
+class CopyFiles(Struct, frozen=True):
     """COPY, and ADD if `add`. `keep_git_dir` and `unpack` None: not given."""
 
     origin: Origin
@@ -129,8 +119,7 @@ class CopyFiles:
     unpack: bool | None = None
 
 
-@dataclass(frozen=True)
-class Health:
+class Health(Struct, frozen=True):
     """Durations in nanoseconds, 0 inherits."""
 
     test: tuple[str, ...] = ()
@@ -141,56 +130,47 @@ class Health:
     retries: int = 0
 
 
-@dataclass(frozen=True)
-class Healthcheck:
+class Healthcheck(Struct, frozen=True):
     origin: Origin
     health: Health
 
 
-@dataclass(frozen=True)
-class Expose:
+class Expose(Struct, frozen=True):
     origin: Origin
     ports: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class User:
+class User(Struct, frozen=True):
     origin: Origin
     user: str
 
 
-@dataclass(frozen=True)
-class Workdir:
+class Workdir(Struct, frozen=True):
     origin: Origin
     path: str
 
 
-@dataclass(frozen=True)
-class Volume:
+class Volume(Struct, frozen=True):
     origin: Origin
     paths: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class StopSignal:
+class StopSignal(Struct, frozen=True):
     origin: Origin
     signal: str
 
 
-@dataclass(frozen=True)
-class Shell:
+class Shell(Struct, frozen=True):
     origin: Origin
     words: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class OnBuild:
+class OnBuild(Struct, frozen=True):
     origin: Origin
     expression: str
 
 
-@dataclass(frozen=True)
-class Maintainer:
+class Maintainer(Struct, frozen=True):
     origin: Origin
     name: str
 

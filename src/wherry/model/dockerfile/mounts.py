@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wherry.model.dockerfile.source import DockerfileError, suggesting
 from wherry.model.gotext import quote
@@ -20,8 +21,7 @@ _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
-@dataclass
-class RunMount:
+class RunMount(Struct):
     """One mount as asked for. `env` None: not given; mode, uid and gid likewise. `size` in bytes, 0 for no limit."""
 
     kind: str = "bind"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
+
+from msgspec import Struct, field
 
 from wherry.model.build_graph import LocalSource, Ulimit, Vertex
 from wherry.model.platforms import Platform
@@ -13,23 +14,20 @@ MAIN_CONTEXT = "context"
 """The name of the local source that is the build context."""
 
 
-@dataclass(frozen=True)
-class ImageContext:
+class ImageContext(Struct, frozen=True):
     """A named context that is an image."""
 
     reference: str
 
 
-@dataclass(frozen=True)
-class LocalContext:
+class LocalContext(Struct, frozen=True):
     """A directory of the client's: the name it offers it under, and the patterns of its ignore file."""
 
     name: str
     exclude: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class VertexContext:
+class VertexContext(Struct, frozen=True):
     """A tree that some vertex makes, such as one from Git or the web; `path` is what of it."""
 
     vertex: Vertex
@@ -38,8 +36,7 @@ class VertexContext:
 Context: TypeAlias = ImageContext | LocalContext | VertexContext
 
 
-@dataclass(frozen=True)
-class BaseImage:
+class BaseImage(Struct, frozen=True):
     """What the engine knows of an image that a stage begins with.
 
     `reference` is what `ImageSource` shall name, with its digest if it has one; `document` is the image configuration
@@ -57,8 +54,7 @@ class BaseImages(Protocol):
         """`reference` is canonical, with a tag or digest. Raises NotFound and what a registry says."""
 
 
-@dataclass(frozen=True)
-class PlanOptions:
+class PlanOptions(Struct, frozen=True):
     """All options are as on the command line of `build`, read and checked.
 
     `no_cache_stages` None: the cache serves all; empty: none; else those stages are built anew. `epoch` in seconds is

@@ -11,8 +11,10 @@ make it reach more; then each stage is carried out in its order. Only the base i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol, TypeVar
+
+from msgspec import Struct, field
 
 from wherry.errors import InvalidParameter
 from wherry.model import platforms, reference
@@ -49,14 +51,15 @@ from wherry.model.dockerfile.syntax import parse_trigger
 from wherry.model.gotext import quote
 from wherry.model.platforms import Platform
 
+_T = TypeVar("_T")
+
 NOTHING = "scratch"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CHECK_ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
 _PLAIN_QUOTES = Lexer(plain_quotes=True)
 
 
-@dataclass(frozen=True)
-class Needs:
+class Needs(Struct, frozen=True):
     """Which paths of each local source a target uses, absolute within it, wildcards as written; "/" is all of it.
 
     Where a path is a symlink, what it points to inside the source is needed too.
@@ -73,20 +76,32 @@ class Needs:
         return source in self.paths
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Struct, frozen=True):
     target: Target
     needs: Needs
     findings: tuple[Finding, ...] = ()
 
 
-async def plan_dockerfile(data: bytes, options: PlanOptions, images: BaseImages) -> Plan:
+class Elsewhere(Protocol):
+    """How the parts that compute, some milliseconds of it, are run: asyncio.to_thread keeps them off an event loop."""
+
+    async def __call__(self, work: Callable[[], _T], /) -> _T: ...
+
+
+async def here(work: Callable[[], _T], /) -> _T:
+    """At once."""
+    return work()
+
+
+async def plan_dockerfile(
+    data: bytes, options: PlanOptions, images: BaseImages, *, elsewhere: Elsewhere = here
+) -> Plan:
     """Raises DockerfileError, and what `images` raises."""
-    return await _Planner(data, options).plan(images)
+    planner = await elsewhere(lambda: _Planner(data, options))
+    return await planner.plan(images, elsewhere)
 
 
-@dataclass(frozen=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """What the build checks found, by place, and why the file cannot be built at all, if so."""
 
     findings: tuple[Finding, ...]
@@ -100,14 +115,13 @@ async def check_dockerfile(data: bytes, options: PlanOptions, images: BaseImages
     except DockerfileError as error:
         return Checked((), error)
     try:
-        await planner.plan(images)
+        await planner.plan(images, here)
     except DockerfileError as error:
         return Checked(tuple(planner.checks.sorted()), error)
     return Checked(tuple(planner.checks.sorted()))
 
 
-@dataclass(eq=False)
-class _Node:
+class _Node(Struct, eq=False):
     """A stage, or an image that only files are taken from (`registered` False)."""
 
     source: From
@@ -144,7 +158,13 @@ class _Planner:
         self._foreign: dict[str, _Node] = {}  # images and contexts that only files are taken from
         self._target_platform = options.platform or options.host
 
-    async def plan(self, images: BaseImages) -> Plan:
+    async def plan(self, images: BaseImages, elsewhere: Elsewhere) -> Plan:
+        target = await elsewhere(self._prepare)
+        await self._resolve(target, images)
+        return await elsewhere(lambda: self._finish(target))
+
+    def _prepare(self) -> _Node:
+        """All that can be said before base images are known; the target."""
         self._global_args = self._read_global_args()
         for index, stage in enumerate(self._stages.stages):
             self._add_stage(index, stage)
@@ -154,7 +174,9 @@ class _Planner:
         self._refuse_circles()
         if len(self._nodes) == 1:
             self._nodes[0].name = ""
-        await self._resolve(target, images)
+        return target
+
+    def _finish(self, target: _Node) -> Plan:
         _, paths = self._carry_out(target, {})
         states, paths = self._carry_out(target, paths)
         self.checks.demand()

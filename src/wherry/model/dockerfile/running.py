@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from wherry.model.build_graph import (
     SCRATCH,
@@ -31,8 +32,7 @@ _DOCUMENTS = "/dev/pipes/"
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 
 
-@dataclass
-class _Inputs:
+class _Inputs(Struct):
     """The inputs of the vertex as mounts come to need them; 0 is the tree it runs in."""
 
     vertices: list[Vertex]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wherry.errors import InvalidParameter
 
@@ -15,8 +16,7 @@ BLANKS = re.compile(f"[{_BLANKS}]+")
 _LEADING = re.compile(f"[{_BLANKS}]+")
 
 
-@dataclass(frozen=True, order=True)
-class Lines:
+class Lines(Struct, frozen=True, order=True):
     """Lines of the file, the first of the file being 1, both ends included."""
 
     first: int

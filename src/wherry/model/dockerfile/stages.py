@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from wherry.model.dockerfile import checks
 from wherry.model.dockerfile.checks import Checks
@@ -11,14 +11,12 @@ from wherry.model.dockerfile.source import DockerfileError
 from wherry.model.dockerfile.syntax import Document
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(Struct, frozen=True):
     source: From
     instructions: tuple[Instruction, ...] = ()
 
 
-@dataclass(frozen=True)
-class Stages:
+class Stages(Struct, frozen=True):
     """`global_args` come before the first FROM."""
 
     stages: tuple[Stage, ...]
@@ -26,8 +24,7 @@ class Stages:
     escape: str = "\\"
 
 
-@dataclass
-class _Growing:
+class _Growing(Struct):
     source: From
     instructions: list[Instruction] = field(default_factory=list)
 

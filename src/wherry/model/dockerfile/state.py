@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from wherry.model.build_graph import SCRATCH, HistoryStep, Step, Vertex
 from wherry.model.dockerfile.checks import Checks
@@ -19,8 +20,7 @@ from wherry.model.platforms import Platform
 COMMENT = "buildkit.dockerfile.v0"
 
 
-@dataclass
-class Source:
+class Source(Struct):
     """Where a COPY or a mount takes files from: another stage, an image or a named context; or the build context."""
 
     vertex: Vertex
@@ -28,8 +28,7 @@ class Source:
     local: str = ""  # the name of the local source, if it is one
 
 
-@dataclass
-class State:
+class State(Struct):
     """Of one stage. `variables` are what `$x` means and what RUN's processes get: ENV and ARG alike.
 
     `arguments` are the ARGs of this stage and those it comes from, in their order, for RUN's entry in the history.
@@ -98,8 +97,7 @@ class State:
         return f"[{stage}{place}] {'ONBUILD ' if self.triggered else ''}{text}"
 
 
-@dataclass
-class Scope:
+class Scope(Struct):
     """What all stages share while they are carried out.
 
     `paths` collects which paths of which local source are needed.

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from wherry.model.dockerfile.expansion import Lexer
 from wherry.model.dockerfile.source import BLANK, BLANKS, DockerfileError, Lines, left_trimmed, trimmed
@@ -25,8 +26,7 @@ _LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
 _WITH_HEREDOCS = frozenset({"add", "copy", "run"})
 
 
-@dataclass(frozen=True)
-class Heredoc:
+class Heredoc(Struct, frozen=True):
     """A here-document. `expand`: its word was not quoted; `chomp`: written `<<-`. `content` as it stands."""
 
     name: str
@@ -41,8 +41,7 @@ class Heredoc:
         return _LEADING_TABS.sub("", self.content) if self.chomp else self.content
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(Struct, frozen=True):
     """`key=value`; `legacy` if a blank stood for the `=`."""
 
     key: str
@@ -50,8 +49,7 @@ class Pair:
     legacy: bool = False
 
 
-@dataclass(frozen=True)
-class Arguments:
+class Arguments(Struct, frozen=True):
     """What follows an instruction's name and flags. Only one of the shapes is filled, by the instruction."""
 
     words: tuple[str, ...] = ()
@@ -60,8 +58,7 @@ class Arguments:
     trigger: Node | None = None  # of ONBUILD
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(Struct, frozen=True):
     """One instruction. `name` as written, `original` the line with its continuations joined, `comments` those right
     before it."""
 
@@ -78,8 +75,7 @@ class Node:
         return self.name.lower()
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(Struct, frozen=True):
     """A Dockerfile as read. `directives` by name; `empty_continuations` are instructions with blank lines inside."""
 
     nodes: tuple[Node, ...]

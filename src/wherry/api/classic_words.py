@@ -1,0 +1,175 @@
+"""What the classic builder says where BuildKit, whose rules builds follow here, says it otherwise: errors and history.
+
+Clients of the classic endpoint match on these.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from wherry.errors import InvalidParameter, NotFound, WherryError
+from wherry.model.build_graph import Copy, File, HistoryStep, LocalSource, Step, Target
+from wherry.model.dockerfile.checks import Checks, Settings
+from wherry.model.dockerfile.instructions import Arg
+from wherry.model.dockerfile.source import DockerfileError
+from wherry.model.dockerfile.stages import arrange
+from wherry.model.dockerfile.syntax import parse as parse_syntax
+from wherry.model.file_list import FileList
+from wherry.model.reference import parse as parse_reference
+
+_SUGGESTION = re.compile(r" \(did you mean .*\?\)\Z", re.DOTALL)
+_NOT_FOUND = re.compile(r'"/(.*)": not found', re.DOTALL)
+_FROM_FLAG = re.compile(rb"--from=(\S+)", re.IGNORECASE)
+_PROXIES = frozenset(("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"))
+_RUN = re.compile(r"RUN ((?:\|\d+ )?.*?)(?: # buildkit)?\Z", re.DOTALL)
+_ARGUMENTS = re.compile(r"\|(\d+) ")
+_NO_OPERATION = "#(nop) "
+
+
+# errors
+
+
+def planning_failed(error: DockerfileError) -> InvalidParameter:
+    text = _SUGGESTION.sub("", str(error))
+    return InvalidParameter(text.replace("invalid containerPort", "Invalid containerPort", 1))
+
+
+def base_failed(error: WherryError, reference: str, dockerfile: bytes) -> WherryError:
+    """An image that only files are taken from is named by its flag."""
+    for match in _FROM_FLAG.finditer(dockerfile):
+        name = match[1].decode(errors="replace")
+        try:
+            found = parse_reference(name).with_default_tag().canonical
+        except InvalidParameter:
+            continue
+        if found == reference:
+            return type(error)(f"invalid from flag value {name}: {error}")
+    return error
+
+
+def copy_failed(error: NotFound, target: Target, vertex: str) -> NotFound:
+    """A file that is not in the context, as far as it is that."""
+    match = _NOT_FOUND.fullmatch(str(error))
+    step = next((step for step in target.steps if step.vertex is not None and step.vertex.digest == vertex), None)
+    if match is None or step is None or step.vertex is None or not isinstance(step.vertex.operation, File):
+        return error
+    keyword = step.text.split(maxsplit=1)[0].upper()
+    written = next((word for word in step.text.split() if word.lstrip("./") == match[1]), match[1])
+    if written.startswith("../"):
+        return NotFound(f"{keyword} failed: forbidden path outside the build context: {written} ()")
+    of_context = any(isinstance(other.operation, LocalSource) for other in step.vertex.inputs)
+    where = "file not found in build context or excluded by .dockerignore: " if of_context else ""
+    return NotFound(f"{keyword} failed: {where}stat {match[1]}: file does not exist")
+
+
+def unused_arguments(dockerfile: bytes, given: Mapping[str, str]) -> list[str]:
+    """Build arguments that no ARG takes, sorted."""
+    stages = arrange(parse_syntax(dockerfile), Checks(Settings()))
+    instructions = [*stages.global_args, *(item for stage in stages.stages for item in stage.instructions)]
+    taken = {item.key for found in instructions if isinstance(found, Arg) for item in found.definitions}
+    return sorted(name for name in given if name not in taken and name.upper() not in _PROXIES)
+
+
+# history
+
+
+def with_classic_history(target: Target, files: FileList, labels: Mapping[str, str]) -> Target:
+    """The target with the entries that the classic builder would write, one for each step, in its words."""
+    if not _own_steps(target) and not labels and target.base is not None:
+        return msgspec.structs.replace(target, history=(), config={})  # the image itself
+    history = tuple(_entries(target, files, labels))
+    if labels:  # a step of its own, the last one
+        target = msgspec.structs.replace(target, steps=(*target.steps, Step(_label_step(labels), stage=_last(target))))
+    config = {key: value for key, value in target.config.get("config", {}).items() if key != "ArgsEscaped"}
+    return msgspec.structs.replace(target, history=history, config={**target.config, "config": config})
+
+
+def _entries(target: Target, files: FileList, labels: Mapping[str, str]) -> Iterator[HistoryStep]:
+    shell = "/bin/sh -c"
+    given = iter(target.history)
+    for step in _own_steps(target):
+        keyword, _, rest = step.text.partition(" ")
+        keyword = keyword.upper()
+        if keyword == "ONBUILD":
+            yield HistoryStep(f"{shell} {_NO_OPERATION} {keyword} {rest}")
+            continue
+        entry = next(given, None)
+        if entry is None:
+            return
+        text = _SAID.get(keyword, _as_given)(entry.created_by, rest, files, entry)
+        if keyword == "RUN":
+            yield HistoryStep(text, entry.vertex)
+            continue
+        blank = "" if keyword in ("COPY", "ADD", "WORKDIR") else " "
+        if keyword == "SHELL":
+            shell = " ".join(_words(entry.created_by))
+        yield HistoryStep(f"{shell} {_NO_OPERATION}{blank}{text}", entry.vertex)
+    if labels:
+        yield HistoryStep(f"{shell} {_NO_OPERATION} {_label_step(labels)}")
+
+
+def _label_step(labels: Mapping[str, str]) -> str:
+    return " ".join(["LABEL", *(f"{name}={value}" for name, value in sorted(labels.items()))])
+
+
+def _last(target: Target) -> int:
+    return max((step.stage for step in target.steps), default=0)
+
+
+def _own_steps(target: Target) -> list[Step]:
+    """The steps of the stages that the target's tree comes from, but for their FROM."""
+    vertices = {entry.vertex for entry in target.history if entry.vertex is not None}
+    stages = {step.stage for step in target.steps if step.vertex in vertices}
+    stages.add(_last(target))
+    return [step for step in target.steps if step.stage in stages and step.text.split(maxsplit=1)[0].upper() != "FROM"]
+
+
+def _as_given(created_by: str, rest: str, files: FileList, entry: HistoryStep) -> str:
+    return created_by
+
+
+def _run(created_by: str, rest: str, files: FileList, entry: HistoryStep) -> str:
+    match = _RUN.fullmatch(created_by)
+    text = match[1] if match is not None else created_by
+    counted = _ARGUMENTS.match(text)
+    if counted is None:
+        return text
+    words = text[counted.end() :].split(" ")
+    number = int(counted[1])
+    return " ".join([counted[0].strip(), *sorted(words[:number]), *words[number:]])
+
+
+def _copied(created_by: str, rest: str, files: FileList, entry: HistoryStep) -> str:
+    """`COPY dir:HASH in /place`: file, dir or multi by what the sources are."""
+    text = created_by.removesuffix(" # buildkit")
+    keyword, *words = text.split(" ")
+    flags = [word for word in words if word.startswith("--")]
+    *sources, destination = words[len(flags) :]
+    kind = "multi"
+    if entry.vertex is not None and isinstance(entry.vertex.operation, File) and len(sources) == 1:
+        copies = [action for action in entry.vertex.operation.actions if isinstance(action, Copy)]
+        path = os.fsencode(os.path.normpath("/" + (copies[0].source if copies else "")).lstrip("/"))
+        found = files.by_path.get(path)
+        kind = "dir" if not path or (found is not None and stat.S_ISDIR(found.mode)) else "file"
+    name = entry.vertex.digest.removeprefix("sha256:") if entry.vertex is not None else ""
+    return " ".join([keyword, *flags, f"{kind}:{name}", "in", destination])
+
+
+def _argument(created_by: str, rest: str, files: FileList, entry: HistoryStep) -> str:
+    return f"ARG {rest.strip()}"
+
+
+def _exposed(created_by: str, rest: str, files: FileList, entry: HistoryStep) -> str:
+    return " ".join(["EXPOSE", *sorted(rest.split())])
+
+
+def _words(created_by: str) -> list[str]:
+    return created_by.removeprefix("SHELL [").removesuffix("]").split(" ")
+
+
+_SAID = {"RUN": _run, "COPY": _copied, "ADD": _copied, "ARG": _argument, "EXPOSE": _exposed}

@@ -1,0 +1,84 @@
+"""The images that a build begins with: found here, or pulled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from wherry.engine.builds.progress import Progress, Pulled
+from wherry.engine.builds.trees import Settings
+from wherry.engine.images.service import Images
+from wherry.errors import NotFound
+from wherry.model.credentials import Credentials
+from wherry.model.image import Image
+from wherry.model.platforms import Platform
+from wherry.model.reference import Reference, parse_any
+from wherry.registry.logins import domain_of
+
+
+class Puller(Protocol):
+    def pull(
+        self, reference: Reference, *, platform: str = "", credentials: Credentials | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]: ...
+
+
+class BaseImages:
+    """Of one build: the same question has the same answer all along, whatever others pull meanwhile."""
+
+    def __init__(self, images: Images, puller: Puller, settings: Settings, progress: Progress) -> None:
+        self._images = images
+        self._puller = puller
+        self._settings = settings
+        self._progress = progress
+        self._found: dict[tuple[str, Platform | None], asyncio.Task[Image]] = {}
+
+    async def find(self, reference: str, platform: Platform | None, pull: str = "missing") -> Image:
+        """Raises NotFound and what a registry says."""
+        name = (reference, platform)
+        if name not in self._found:
+            self._found[name] = asyncio.create_task(self._find(reference, platform, pull))
+        return await asyncio.shield(self._found[name])
+
+    def known(self, reference: str, platform: Platform | None) -> Image | None:
+        """One that has been found already."""
+        task = self._found.get((reference, platform))
+        return task.result() if task is not None and task.done() and task.exception() is None else None
+
+    async def close(self) -> None:
+        """Give up what is still being pulled."""
+        for task in self._found.values():
+            task.cancel()
+        await asyncio.gather(*self._found.values(), return_exceptions=True)
+
+    async def _find(self, reference: str, platform: Platform | None, pull: str) -> Image:
+        if pull != "always" and not (self._settings.pull and _pullable(reference)):
+            try:
+                image = self._images.resolve(reference)
+            except NotFound:
+                if pull == "never" or not _pullable(reference):
+                    raise
+            else:
+                if platform is None or _fits(image, platform):
+                    return image
+        target = parse_any(reference)
+        assert isinstance(target, Reference)
+        asked = str(platform) if platform is not None else ""
+        credentials = next(
+            (held for server, held in self._settings.credentials.items() if domain_of(server) == target.domain), None
+        )
+        wanted = target.with_default_tag()
+        async with aclosing(self._puller.pull(wanted, platform=asked, credentials=credentials)) as messages:
+            async for message in messages:
+                self._progress.tell(Pulled(wanted.familiar, message))
+        return self._images.resolve(wanted.familiar)
+
+
+def _pullable(reference: str) -> bool:
+    """An ID is nothing that a registry knows."""
+    return isinstance(parse_any(reference), Reference)
+
+
+def _fits(image: Image, platform: Platform) -> bool:
+    return Platform(image.os, image.architecture, image.variant).normal() in platform.runs()

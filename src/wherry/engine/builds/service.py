@@ -1,0 +1,280 @@
+"""Builds: from a target to an image. What the rest of the engine knows of this package.
+
+    async with builds.open(client, settings, listener) as build:
+        plan = await plan_dockerfile(data, options, build)        # asks `build` for base images
+        image = await build.image(plan.target, names)
+
+Killed anywhere, what vertices have come to is kept, and nothing is half there: layers exist whole or not at all, and
+only a record makes one findable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import platform as machine
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from wherry.engine.builds.bases import BaseImages, Puller
+from wherry.engine.builds.cache import CACHE_MOUNT, STATES, Cache, Cached
+from wherry.engine.builds.contexts import Contexts
+from wherry.engine.builds.documents import document
+from wherry.engine.builds.operations import Operations, Outcome
+from wherry.engine.builds.progress import Listener, Progress
+from wherry.engine.builds.shop import Shop
+from wherry.engine.builds.solving import AT_ONCE, Known, Solve
+from wherry.engine.builds.sources import BuildSources
+from wherry.engine.builds.trees import Client, Settings, Tree
+from wherry.engine.images.service import Images
+from wherry.errors import NotFound
+from wherry.model import platforms
+from wherry.model.build_graph import ImageSource, Target, Vertex
+from wherry.model.dockerfile.options import BaseImage
+from wherry.model.image import Image, chain_ids
+from wherry.model.platforms import Platform
+from wherry.model.reference import Reference
+from wherry.storage.database import Database
+
+log = logging.getLogger(__name__)
+
+_LEAST_LIMIT = 2 * 10**9  # bytes
+
+
+@dataclass(frozen=True)
+class PrunedCache:
+    ids: list[str]
+    reclaimed: int  # bytes
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """One entry of the cache, as lists show it."""
+
+    cached: Cached
+    in_use: bool
+    shared: bool  # an image or container needs its layer too
+
+
+class Builds:
+    """See the module. `limit` is how many bytes the cache may keep; 0 is a tenth of the disk, at least 2 GB."""
+
+    def __init__(
+        self, shop: Shop, images: Images, puller: Puller, database: Database, cache: Cache, root: Path, *, limit: int
+    ) -> None:
+        self._shop = shop
+        self._images = images
+        self.puller = puller
+        self._database = database
+        self.platform = platforms.from_machine(machine.machine())
+        self.cache = cache
+        self.contents = shop.contents
+        self.contexts = Contexts(shop.contents, cache, root)
+        self.root = root
+        self._limit = limit or _default_limit(root)
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._running = 0
+        self._operations = Operations(shop)
+
+    async def recover(self) -> None:
+        """At start, after the images: forget results whose files are gone, and sweep files that no record names."""
+        chains = await asyncio.to_thread(self._shop.snapshots.chains)
+        mounts = await asyncio.to_thread(self._shop.cache_mounts.there)
+        gone = self.cache.forget(
+            lambda cached: cached.id in mounts if cached.kind == CACHE_MOUNT else cached.chain_id in chains | {""}
+        )
+        if gone:
+            log.warning("%d results of the build cache have lost their files and are forgotten", len(gone))
+        await asyncio.to_thread(self._shop.cache_mounts.sweep)
+
+    @contextlib.asynccontextmanager
+    async def using(self) -> AsyncIterator[None]:
+        """Contents that have been sent are not collected inside; around everything that a build is."""
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+            self.cache.save_uses()
+            await self._keep_to_limit()
+
+    @contextlib.asynccontextmanager
+    async def open(self, client: Client, settings: Settings, listener: Listener) -> AsyncIterator[Build]:
+        """One build. Nothing that it uses is collected meanwhile."""
+        async with self.using(), self._images.admission.holding():
+            build = Build(self, self._shop, self._operations, self._images, self._slots, client, settings, listener)
+            try:
+                yield build
+            finally:
+                await build.close()
+
+    def keep(self, cached: Cached, outcome: Outcome, keys: Sequence[str]) -> None:
+        """Record what a vertex came to, and the blobs of its layers."""
+        records = self._images.records
+        with records.transaction() as connection:
+            for layer in outcome.layers:
+                if layer.diff_id not in records.blobs:
+                    records.put_blob(connection, layer.diff_id, layer.blob)
+            self.cache.keep(connection, cached, keys)
+
+    # the cache's end
+
+    def uses(self) -> list[CacheUse]:
+        """Everything in the cache."""
+        needed = {chain for image in self._images.all() for chain in _lineage(image)}
+        users = self._shop.cache_mounts.users
+        return [
+            CacheUse(cached, bool(users[cached.id]), bool(cached.chain_id) and cached.chain_id in needed)
+            for cached in self.cache.results.values()
+            if cached.kind != STATES
+        ]
+
+    async def prune(
+        self,
+        *,
+        until_ns: int = 0,
+        keep_bytes: int = 0,
+        all: bool = False,
+        wanted: Callable[[CacheUse], bool] = lambda use: True,
+    ) -> PrunedCache:
+        """Remove what nobody uses, longest unused first, until `keep_bytes` are left.
+
+        `until_ns`: only what was last used before. Without `all`, what images need too stays. What has been sent to
+        builds goes too, unless one runs or only a part is asked for.
+        """
+        found = sorted(self.uses(), key=lambda use: use.cached.used_ns)
+        total = sum(use.cached.size for use in found if not use.shared)
+        victims: list[CacheUse] = []
+        for use in found:
+            if use.in_use or (until_ns and use.cached.used_ns >= until_ns) or (use.shared and not all):
+                continue
+            if not wanted(use):
+                continue
+            if keep_bytes and total <= keep_bytes:
+                break
+            victims.append(use)
+            total -= 0 if use.shared else use.cached.size
+        await self._remove([use.cached for use in victims])
+        if all:
+            self.cache.forget(lambda cached: cached.kind != STATES)
+        if not self._running and not keep_bytes and not until_ns:
+            await self._drop_contents([context for context, _, _ in self.cache.lists()])
+        return PrunedCache(
+            [use.cached.id for use in victims], sum(use.cached.size for use in victims if not use.shared)
+        )
+
+    async def _remove(self, results: list[Cached]) -> None:
+        if not results:
+            return
+        with self._images.records.transaction() as connection:
+            self.cache.drop(connection, results)
+            self._images.keeper.forget_blobs(connection)
+        await self._images.release()
+        await asyncio.to_thread(self._shop.cache_mounts.sweep)
+
+    async def _drop_contents(self, contexts: list[str]) -> None:
+        self.cache.drop_lists(contexts)
+        await asyncio.to_thread(self.contents.collect, self.cache.listed())
+
+    async def _keep_to_limit(self) -> None:
+        """Called after each build: what is longest unused goes once the cache is larger than it may be."""
+        if self._running:
+            return
+        total = sum(use.cached.size for use in self.uses() if not use.shared)
+        if total > self._limit:
+            await self.prune(keep_bytes=self._limit)
+        await self._forget_old_lists()
+
+    async def _forget_old_lists(self) -> None:
+        occupied = await asyncio.to_thread(self.contents.occupied)
+        lists = self.cache.lists()
+        while occupied > self._limit and len(lists) > 1:
+            context, _, _ = lists.pop(0)
+            await self._drop_contents([context])
+            occupied = await asyncio.to_thread(self.contents.occupied)
+
+
+class Build:
+    """One build while it runs; also where a plan gets its base images from."""
+
+    def __init__(
+        self,
+        builds: Builds,
+        shop: Shop,
+        operations: Operations,
+        images: Images,
+        slots: asyncio.Semaphore,
+        client: Client,
+        settings: Settings,
+        listener: Listener,
+    ) -> None:
+        self._builds = builds
+        self._images = images
+        self._blobs = shop.blobs
+        self._client = client
+        self._settings = settings
+        self._progress = Progress(listener)
+        self._bases = BaseImages(images, builds.puller, settings, self._progress)
+        self.close = self._bases.close
+        sources = BuildSources(self._bases.find, shop.contents, builds.root)
+        self._solve = Solve(operations, sources, builds.cache, builds.keep, settings, client, self._progress, slots)
+
+    def image_of(self, vertex: Vertex) -> Image | None:
+        """The image that a source vertex stands for, if it has been looked up."""
+        operation = vertex.operation
+        if not isinstance(operation, ImageSource):
+            return None
+        return self._bases.known(operation.reference, operation.platform)
+
+    async def base_image(self, reference: str, platform: Platform) -> BaseImage:
+        """See `wherry.model.dockerfile.options.BaseImages`."""
+        image = await self._bases.find(reference, platform)
+        text = await asyncio.to_thread(self._blobs.read, image.id)
+        return BaseImage(reference, msgspec.json.decode(text))
+
+    async def solve(self, target: Target) -> tuple[Tree, dict[Vertex, Known]]:
+        """Raises WherryError."""
+        states = [step.vertex for step in target.history if step.vertex is not None]
+        return await self._solve.solve(target.vertex, states)
+
+    async def image(self, target: Target, names: Iterable[Reference] = ()) -> Image:
+        """Build the target as an image with these names. Raises WherryError."""
+        tree, known = await self.solve(target)
+        base = None
+        if target.base is not None:
+            base = await self._bases.find(*_image_of(target.base))
+        if base is not None and not target.history and await self._says_the_same(target, base):
+            for name in names:
+                await self._images.tag(base.id, name.name, name.tag)
+            return base
+        text = document(target, tree, known, base, time.time_ns(), self._settings.epoch)
+        return await self._images.admission.admit(text, (), names=names)
+
+    async def _says_the_same(self, target: Target, base: Image) -> bool:
+        """A target that adds nothing to its image is that image."""
+        own = msgspec.json.decode(await asyncio.to_thread(self._blobs.read, base.id))
+        left_out = ("rootfs", "history", "created")
+        return all(value == own.get(key) for key, value in target.config.items() if key not in left_out)
+
+
+def _image_of(vertex: Vertex) -> tuple[str, Platform | None, str]:
+    operation = vertex.operation
+    if not isinstance(operation, ImageSource):
+        raise NotFound(f"{vertex.name} is no image")
+    return operation.reference, operation.platform, operation.pull
+
+
+def _lineage(image: Image) -> list[str]:
+    return chain_ids(image.diff_ids)
+
+
+def _default_limit(root: Path) -> int:
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = os.statvfs(root)
+    return max(_LEAST_LIMIT, found.f_blocks * found.f_frsize // 10)

@@ -1,0 +1,103 @@
+"""What every step of a build works with: the stores, the host, and looking into results."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from wherry.engine.builds.mounts import CacheMounts
+from wherry.engine.builds.processes import Tell
+from wherry.engine.builds.trees import Client, Files, Result, Settings, Tree
+from wherry.engine.bundles import Bundles
+from wherry.engine.containers.needs import NetworkPlane
+from wherry.engine.containers.runtimes import Runtimes
+from wherry.engine.images.admission import Admission, KeptLayer
+from wherry.linux.views import View, open_view
+from wherry.model import build_graph as graph
+from wherry.model.container_defaults import ContainerDefaults
+from wherry.model.host import Host
+from wherry.model.mount_plans import ViewPlan
+from wherry.storage.blobs import Blobs
+from wherry.storage.content import Contents
+from wherry.storage.image_records import LayerBlob
+from wherry.storage.snapshots import Snapshots
+from wherry.storage.source_trees import ListedTree, RootTree, SourceTree
+from wherry.storage.streams import in_thread
+
+T = TypeVar("T")
+
+
+class LayerBlobs(Protocol):
+    @property
+    def blobs(self) -> dict[str, LayerBlob]: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """One vertex to be executed. `inputs` are what its inputs came to, None for those it does not use."""
+
+    vertex: graph.Vertex
+    inputs: Sequence[Result | None]
+    settings: Settings
+    client: Client
+    tell: Tell
+
+    @property
+    def base(self) -> Tree:
+        """What input 0 came to; the solver makes a tree of it whatever it was."""
+        base = self.inputs[0]
+        assert isinstance(base, Tree)
+        return base
+
+
+@dataclass(frozen=True)
+class Shop:
+    """See the module. `scratch` is an empty directory where views are put together, `defaults` are containers'."""
+
+    host: Host
+    runtimes: Runtimes
+    bundles: Bundles
+    networks: NetworkPlane
+    snapshots: Snapshots
+    admission: Admission
+    records: LayerBlobs
+    blobs: Blobs
+    contents: Contents
+    cache_mounts: CacheMounts
+    scratch: Path
+    defaults: Callable[[], ContainerDefaults]
+
+    @contextlib.contextmanager
+    def view(self, tree: Tree) -> Iterator[View]:
+        """A tree to be looked at. Blocking."""
+        with open_view(ViewPlan(self.snapshots.view_plan(tree.chain_id)), self.scratch) as view:
+            yield view
+
+    @contextlib.contextmanager
+    def source(self, result: Result) -> Iterator[SourceTree]:
+        """A result to be copied from. Blocking."""
+        if isinstance(result, Files):
+            yield ListedTree(result.files, self.contents)
+            return
+        with self.view(result) as view:
+            yield RootTree(view.root)
+
+    def keep(self, key: str, base: Tree, settings: Settings) -> KeptLayer | None:
+        """What was written in a snapshot, as a layer; None if nothing was. Blocking."""
+        newest = None if settings.epoch is None else settings.epoch * 10**9
+        return self.admission.keep_diff(self.snapshots.diff(key, newest), base.chain_id)
+
+
+async def uninterrupted(work: Callable[[], T]) -> T:
+    """In a thread; cancelled, it still waits for the thread's end, which cannot be torn from under it."""
+    done = in_thread(work)
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        await asyncio.wait((done,))
+        done.exception()
+        raise
