@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from wherry.api import as_of, decode, encode, hijack
+from wherry.api import as_of, decode, encode, hijack, websocket
 from wherry.api.app import Call, Route
 from wherry.api.server import Answer, Response
 from wherry.api.services import ContainersService, ExecsService
@@ -179,6 +179,22 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
             return await hijack.refuse(call, error)
         return await hijack.serve(call, session, keys)
 
+    async def attach_websocket(call: Call) -> Answer:
+        query = call.query
+        keys = hijack.detach_keys(query.text("detachKeys"))
+        record = containers.get(call.path["name"])
+        if await websocket.refuse_handshake(call):
+            return None
+        session = await containers.attach(
+            record.id,
+            stdin=query.boolean("stdin"),
+            stdout=query.boolean("stdout"),
+            stderr=query.boolean("stderr"),
+            stream=query.boolean("stream"),
+            logs=query.boolean("logs"),
+        )
+        return await websocket.serve(call, session, keys)
+
     async def resize(call: Call) -> Answer:
         height, width = call.query.required_integer("h"), call.query.required_integer("w")
         await containers.resize(call.path["name"], height, width)
@@ -231,6 +247,7 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         Route("POST", f"{name}/rename", rename),
         Route("POST", f"{name}/wait", wait),
         Route("POST", f"{name}/attach", attach),
+        Route("GET", f"{name}/attach/ws", attach_websocket),
         Route("POST", f"{name}/resize", resize),
         Route("DELETE", "/containers/{name:(?!.*/checkpoints/).*}", remove),
     ]
