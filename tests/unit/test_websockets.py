@@ -11,8 +11,9 @@ from wherry.model.websockets import Broken, Decoder
 def masked(opcode: int, data: bytes, *, final: bool = True, mask: bytes = b"abcd") -> bytes:
     """A frame as a client sends it, written from the RFC's diagram."""
     size = len(data)
-    length = bytes([0x80 | size])
-    if size >= 126:
+    if size < 126:
+        length = bytes([0x80 | size])
+    else:
         length = b"\xfe" + size.to_bytes(2, "big") if size < 1 << 16 else b"\xff" + size.to_bytes(8, "big")
     body = bytes(byte ^ mask[index % 4] for index, byte in enumerate(data))
     return bytes([(0x80 if final else 0) | opcode]) + length + mask + body
