@@ -151,6 +151,17 @@ class Measured:
         self.complete = True
         return [body] if body else [], rest
 
+    def scan(self, data: bytes | bytearray, end: int) -> tuple[list[tuple[int, int]], int]:
+        """Where in the first `end` bytes the body's are, as starts and ends, and how many have been looked at."""
+        taken = min(self.left, end)
+        self.left -= taken
+        self.complete = not self.left
+        return [(0, taken)] if taken else [], taken
+
+    def take_pending(self) -> bytes:
+        """What was fed and is to be looked at again with what follows: nothing."""
+        return b""
+
 
 class Chunked:
     """Unframes a body in chunks (RFC 9112 section 7.1)."""
@@ -165,28 +176,44 @@ class Chunked:
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
         """The body's bytes among these, and what came after its end. Raises Malformed."""
         data = self._pending + data if self._pending else data
-        self._pending = b""
-        pieces: list[bytes] = []
+        ranges, position = self.scan(data, len(data))
+        pieces = [data[start:end] for start, end in ranges]
+        if self.complete:
+            return pieces, data[position:]
+        self._pending = data[position:]
+        return pieces, b""
+
+    def scan(self, data: bytes | bytearray, end: int) -> tuple[list[tuple[int, int]], int]:
+        """Where in the first `end` bytes the body's are, as starts and ends, and how many have been looked at.
+
+        What follows those is the beginning of a line, or after the body's end. Raises Malformed.
+        """
+        ranges: list[tuple[int, int]] = []
         position = 0
-        while position < len(data):
+        while position < end:
             if self.left:
-                piece = data[position : position + self.left]
-                pieces.append(piece)
-                position += len(piece)
-                self.left -= len(piece)
+                taken = min(self.left, end - position)
+                ranges.append((position, position + taken))
+                position += taken
+                self.left -= taken
                 self._between = not self.left
                 continue
-            end = data.find(b"\r\n", position)
-            if end < 0:
-                self._pending = data[position:]
-                if len(self._pending) > MAX_CHUNK_LINE or (self._between and self._pending != b"\r"):
+            line_end = data.find(b"\r\n", position, end)
+            if line_end < 0:
+                pending = end - position
+                if pending > MAX_CHUNK_LINE or (self._between and data[position:end] != b"\r"):
                     raise Malformed("malformed chunked encoding")
                 break
-            line, position = data[position:end], end + 2
+            line, position = bytes(data[position:line_end]), line_end + 2
             if self._line(line):
                 self.complete = True
-                return pieces, data[position:]
-        return pieces, b""
+                break
+        return ranges, position
+
+    def take_pending(self) -> bytes:
+        """What was fed and is to be looked at again with what follows: the beginning of a line."""
+        pending, self._pending = self._pending, b""
+        return pending
 
     def _line(self, line: bytes) -> bool:
         """Take one line between chunks; True for the body's last."""

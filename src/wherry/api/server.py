@@ -16,7 +16,9 @@ begins with a request of method PRI, by upgrade with a request that is taken ove
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import socket
 import ssl
 from collections import deque
@@ -26,6 +28,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from wherry.api import http1
 from wherry.api.http1 import Chunked, Head, Malformed, Measured
+from wherry.api.lending import LentBody
 from wherry.api.rawstream import HELD, ClientGone, HangUp, RawStream, hung_up
 from wherry.api.sockets import BACKLOG
 from wherry.api.tls import Tls
@@ -36,6 +39,7 @@ log = logging.getLogger(__name__)
 
 BODY_AHEAD = 512 << 10  # bytes of a body that are read ahead of the handler
 UNREAD_BODY = 256 << 10  # bytes of a body nobody asked for that are skipped to keep the connection, as in Go
+PATIENCE = 1_000_000.0  # seconds a thread waits for more of a body; without a bound a socket cannot be shared
 HEAD_SECONDS = 300.0  # for a head that has begun to come, as in Docker
 
 
@@ -182,6 +186,42 @@ class Body:
         self._pieces.clear()
         self.held = 0
 
+    @contextlib.asynccontextmanager
+    async def lent(self) -> AsyncIterator[LentBody | None]:
+        """The body as a source that one thread reads straight off the socket, past the loop; None where it cannot be.
+
+        The thread must have ended when the context does. Raises ClientGone.
+        """
+        connection = self._connection
+        if self.complete or self.failed or not connection.lendable:
+            yield None
+            return
+        if self._ask:
+            self._ask = False
+            await connection.send(http1.CONTINUE)
+        connection.reading_lent(True)
+        with connection.duplicate() as duplicate:
+            ahead, self.held = list(self._pieces), 0
+            self._pieces.clear()
+            lent = LentBody(duplicate, self._frames, ahead)
+            try:
+                yield lent
+            finally:
+                self._take_back(lent)
+                connection.reading_lent(False)
+
+    def _take_back(self, lent: LentBody) -> None:
+        """What was received and not read is the loop's again."""
+        pieces, rest = lent.unread()
+        self._pieces += pieces
+        self.held = sum(map(len, pieces))
+        if lent.broken is not None:
+            self.fail(lent.broken)
+        elif not self.complete and rest:
+            self._connection.returned(self.feed(rest))
+        else:
+            self._connection.returned(rest)
+
     async def drop(self) -> None:
         """Read what is left of a body of known length. One in chunks may never end: it is left alone."""
         while self.length is not None and await self.read():
@@ -221,6 +261,7 @@ class Connection(asyncio.Protocol):
         self._hang_up: HangUp | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._works: set[asyncio.Task[Any]] = set()
+        self._lent = False  # a thread reads what comes
 
     # What the transport calls.
 
@@ -415,12 +456,36 @@ class Connection(asyncio.Protocol):
         """Read from the client only while there is a place for it."""
         request = self._request
         full = request is not None and (request.body.held >= BODY_AHEAD or len(self._buffer) >= HELD)
+        full = full or self._lent
         if full != self._paused and not self._lost and not self._transport.is_closing():
             self._paused = full
             if full:
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
+
+    # What bodies use.
+
+    @property
+    def lendable(self) -> bool:
+        """The bytes on the socket are the request's, and all that is to come will come there."""
+        encrypted = self._transport.get_extra_info("ssl_object") is not None
+        return not (encrypted or self._lost or self.half_closed or self._buffer or self._transport.is_closing())
+
+    def duplicate(self) -> socket.socket:
+        """Another descriptor of the connection's socket, for a thread to wait on and to close."""
+        shared: socket.socket = self._transport.get_extra_info("socket")
+        duplicate = socket.socket(fileno=os.dup(shared.fileno()))
+        duplicate.settimeout(PATIENCE)
+        return duplicate
+
+    def reading_lent(self, lent: bool) -> None:
+        self._lent = lent
+        self.regulate()
+
+    def returned(self, rest: bytes) -> None:
+        """What a thread has received after the request's end."""
+        self._buffer += rest
 
     # What handlers use.
 

@@ -11,12 +11,13 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from wherry.linux.safepath import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from wherry.storage.tar import BLOCK, BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Entry
 
 END = bytes(2 * BLOCK)
+_ZEROS = bytes(BLOCK)
 PIECE = 1 << 20  # bytes; a piece is about this long
 _SMALL_ID, _SMALL_SIZE = 8**7, 8**11
 # overlayfs's own, and labels that mean something to this host alone
@@ -32,8 +33,7 @@ _KINDS = {
 _BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """An object of a tree: its path below the root ("" for the root), and an O_PATH descriptor for the moment."""
 
     path: bytes
@@ -107,18 +107,22 @@ def pack(found: Iterable[Found], naming: Naming, *, newest_ns: int | None = None
         kind = _KINDS.get(stat.S_IFMT(item.stat.st_mode))
         if name is None or kind is None:
             continue
-        entry = _entry(item, name, kind, links)
-        if newest_ns is not None:
-            entry.mtime_ns = min(entry.mtime_ns, newest_ns)
-        waiting += header(entry)
-        if entry.kind == REGULAR and entry.size:
-            if entry.size <= PIECE - len(waiting) % PIECE:
-                waiting += b"".join(_content(item.fd, entry.size))
-            else:
-                yield bytes(waiting)
-                waiting.clear()
-                yield from _content(item.fd, entry.size)
-            waiting += bytes(-entry.size % BLOCK)
+        if kind == REGULAR and item.stat.st_size:
+            reading = os.open(b"/proc/self/fd/%d" % item.fd, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            try:
+                entry = _entry(item, name, kind, links, newest_ns, reading)
+                waiting += header(entry)
+                if entry.size and entry.size <= PIECE - len(waiting) % PIECE:
+                    waiting += _exactly(reading, entry.size)
+                elif entry.size:
+                    yield bytes(waiting)
+                    waiting.clear()
+                    yield from _content(reading, entry.size)
+                waiting += _ZEROS[: -entry.size % BLOCK]
+            finally:
+                os.close(reading)
+        else:
+            waiting += header(_entry(item, name, kind, links, newest_ns))
         if len(waiting) >= PIECE // 2:
             yield bytes(waiting)
             waiting.clear()
@@ -133,13 +137,22 @@ def empty_file(name: bytes) -> bytes:
     return header(entry)
 
 
-def _entry(item: Found, name: bytes, kind: bytes, links: dict[tuple[int, int], bytes]) -> Entry:
+def _entry(
+    item: Found,
+    name: bytes,
+    kind: bytes,
+    links: dict[tuple[int, int], bytes],
+    newest_ns: int | None,
+    reading: int = -1,
+) -> Entry:
     found, entry = item.stat, Entry()
     entry.kind = kind
     entry.name = name + b"/" if kind == DIRECTORY else name
     entry.mode = stat.S_IMODE(found.st_mode)
     entry.uid, entry.gid = found.st_uid, found.st_gid
     entry.mtime_ns = found.st_mtime_ns // 1_000_000_000 * 1_000_000_000  # whole seconds, as other engines write
+    if newest_ns is not None:
+        entry.mtime_ns = min(entry.mtime_ns, newest_ns)
     if found.st_nlink > 1 and kind != DIRECTORY:
         first = links.setdefault((found.st_dev, found.st_ino), name)
         if first != name:
@@ -151,26 +164,28 @@ def _entry(item: Found, name: bytes, kind: bytes, links: dict[tuple[int, int], b
         entry.link = os.readlink(b"", dir_fd=item.fd)
     elif kind in (CHARACTER, BLOCK_DEVICE):
         entry.major, entry.minor = os.major(found.st_rdev), os.minor(found.st_rdev)
-    path = b"/proc/self/fd/%d" % item.fd
+    place = reading if reading >= 0 else b"/proc/self/fd/%d" % item.fd
     try:
-        for attribute in map(os.fsencode, os.listxattr(path)):
+        for attribute in map(os.fsencode, os.listxattr(place)):
             if not attribute.startswith(_UNWRITTEN_XATTRS):
-                entry.xattrs[attribute] = os.getxattr(path, attribute)
+                entry.xattrs[attribute] = os.getxattr(place, attribute)
     except OSError:
         pass  # a file system without any, or the attribute has just been removed
     return entry
 
 
-def _content(fd: int, size: int) -> Iterator[bytes]:
-    """Exactly `size` bytes of the regular file that an O_PATH descriptor names."""
-    reading = os.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    try:
-        while size:
-            piece = os.read(reading, min(size, PIECE)) or bytes(min(size, PIECE))
-            size -= len(piece)
-            yield piece
-    finally:
-        os.close(reading)
+def _exactly(reading: int, size: int) -> bytes:
+    """Exactly `size` bytes of an open file, not many."""
+    piece = os.read(reading, size)
+    return piece if len(piece) == size else piece + b"".join(_content(reading, size - len(piece)))
+
+
+def _content(reading: int, size: int) -> Iterator[bytes]:
+    """Exactly `size` bytes of an open file, in pieces."""
+    while size:
+        piece = os.read(reading, min(size, PIECE)) or bytes(min(size, PIECE))
+        size -= len(piece)
+        yield piece
 
 
 def header(entry: Entry) -> bytes:
@@ -209,7 +224,11 @@ def header(entry: Entry) -> bytes:
     return extended + data + bytes(-len(data) % BLOCK) + block
 
 
-_HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
+_HEADER = struct.Struct(
+    "100s48s8sc100s72s16s167x"
+)  # name, five numbers, checksum, kind, link, magic and owners, device
+_MAGIC = b"ustar\x0000"
+_CONSTANT = sum(_MAGIC) + 8 * ord(" ")
 
 
 def _block(
@@ -224,25 +243,11 @@ def _block(
     seconds: int = 0,
     device: tuple[int, int] = (0, 0),
 ) -> bytes:
-    fields = (
-        name,
-        b"%07o" % mode,
-        b"%07o" % uid,
-        b"%07o" % gid,
-        b"%011o" % size,
-        b"%011o" % seconds,
-        b" " * 8,
-        kind,
-        link,
-        b"ustar\x0000",
-        b"",
-        b"",
-        b"%07o" % device[0],
-        b"%07o" % device[1],
-        b"",
-    )
-    block = _HEADER.pack(*fields)
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+    numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, seconds)
+    devices = b"%07o\0%07o\0" % device
+    # The checksum's own place counts as spaces; zeros need not be added up.
+    checksum = sum(name) + sum(numbers) + sum(kind) + sum(link) + sum(devices) + _CONSTANT
+    return _HEADER.pack(name, numbers, b"%06o\0 " % checksum, kind, link, _MAGIC, devices)
 
 
 def _record(key: bytes, value: bytes) -> bytes:

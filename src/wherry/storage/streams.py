@@ -7,17 +7,18 @@ import bz2
 import contextlib
 import io
 import lzma
+import os
 import threading
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterator
 from queue import SimpleQueue
-from typing import IO, Any, Protocol, TypeVar, cast
+from typing import IO, Any, Protocol, TypeVar, cast, runtime_checkable
 
 import zstandard
 from isal import igzip, isal_zlib
 
 from wherry.errors import InvalidParameter
-from wherry.storage.tar import Source
+from wherry.storage.tar import Copying, Source
 
 T = TypeVar("T")
 _HIGH_WATER = 8 << 20  # bytes that wait for the thread before the sender is held back
@@ -118,8 +119,25 @@ def in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
     return future
 
 
+class Lent(Source, Protocol):
+    """A stream that a thread may read by itself. After `cancel` its `read` raises."""
+
+    def cancel(self) -> None: ...
+
+
+@runtime_checkable
+class Lender(Protocol):
+    """A stream that can be read by a thread instead, for a while; None if not now."""
+
+    def lent(self) -> contextlib.AbstractAsyncContextManager[Lent | None]: ...
+
+
 async def consume(stream: AsyncIterable[bytes], work: Callable[[Source], T]) -> T:
     """Run `work` in a thread on the stream; returns what it returns, and not before it has ended."""
+    if isinstance(stream, Lender):
+        async with stream.lent() as source:
+            if source is not None:
+                return await _consume_lent(source, work)
     pipe = Pipe()
 
     def guarded() -> T:
@@ -134,6 +152,18 @@ async def consume(stream: AsyncIterable[bytes], work: Callable[[Source], T]) -> 
     finally:
         await asyncio.wait((done,))
         done.exception()  # seen, also where another failure is the one that is raised
+    return done.result()
+
+
+async def _consume_lent(source: Lent, work: Callable[[Source], T]) -> T:
+    done = in_thread(lambda: work(source))
+    try:
+        await asyncio.wait((done,))
+    except asyncio.CancelledError:
+        source.cancel()
+        await asyncio.wait((done,))
+        done.exception()
+        raise
     return done.result()
 
 
@@ -195,6 +225,19 @@ class Peekable:
             return piece
         return self._source.read(size if size >= 0 else 1 << 20)
 
+    def copier(self) -> Callable[[int, int], int] | None:
+        """The source's `copy_to`, if it has one (see `wherry.storage.tar.Copying`), what was looked at coming first."""
+        source = self._source
+        if not isinstance(source, Copying):
+            return None
+
+        def copy_to(descriptor: int, limit: int) -> int:
+            if self._head:
+                return os.write(descriptor, self.read(limit))  # a few bytes: all or an error
+            return source.copy_to(descriptor, limit)
+
+        return copy_to
+
 
 _DAMAGE: tuple[type[Exception], ...] = (
     EOFError,
@@ -236,6 +279,8 @@ class Decompressed:
         peekable = Peekable(source)
         self.compression = compression_of(peekable.peek(6))
         self._stream = _decoder(self.compression, peekable)
+        if not self.compression and (copier := peekable.copier()) is not None:
+            self.copy_to = copier
 
     def read(self, size: int, /) -> bytes:
         try:

@@ -11,7 +11,7 @@ import binascii
 import os
 import struct
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from wherry.errors import InvalidParameter
 
@@ -20,7 +20,7 @@ _BUFFER = 1 << 20
 _SPECIAL_MAX = 1 << 20  # longest accepted PAX record set or GNU long name, bytes (as Go's archive/tar)
 _SPARSE_MAX = 1 << 16  # most extents of one sparse file
 
-_TIME_MAX = 1 << 62  # ns; the year 2116
+_TIME_MAX = (1 << 63) - 1  # ns; the year 2262
 
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12s")
 _ZERO_BLOCK = bytes(BLOCK)
@@ -42,6 +42,15 @@ class Source(Protocol):
     """A blocking stream of bytes: up to `size` bytes, b"" at the end."""
 
     def read(self, size: int, /) -> bytes: ...
+
+
+@runtime_checkable
+class Copying(Protocol):
+    """A source that can put its bytes into a file by itself, without their passing through Python's objects."""
+
+    def copy_to(self, descriptor: int, limit: int, /) -> int:
+        """Write what comes next, at most `limit` bytes; how many. 0 at the end. Raises OSError."""
+        ...
 
 
 class Entry:
@@ -88,6 +97,7 @@ class TarReader:
 
     def __init__(self, source: Source, *, padded: bool = True) -> None:
         self._read = source.read
+        self._copy = source.copy_to if isinstance(source, Copying) else None
         self._padded = padded
         self._buffer = b""
         self._position = 0
@@ -127,8 +137,8 @@ class TarReader:
                 if size:
                     _write_all(fd, memoryview(self._buffer)[start : start + size])
                 return
-            for piece in self.chunks():
-                _write_all(fd, memoryview(piece))
+            while self._remaining:
+                self._remaining -= self._pass_on(fd)
             return
         for offset, length in entry.extents:
             os.lseek(fd, offset, os.SEEK_SET)
@@ -138,6 +148,17 @@ class TarReader:
                 length -= len(piece)
                 _write_all(fd, memoryview(piece))
         os.ftruncate(fd, entry.size)
+
+    def _pass_on(self, fd: int) -> int:
+        """Write some of the content at hand."""
+        if self._copy is not None and self._position == len(self._buffer):
+            size = self._copy(fd, self._remaining)
+            if not size:
+                raise BadArchive("unexpected EOF")
+            return size
+        piece = self._some(min(self._remaining, _BUFFER))
+        _write_all(fd, memoryview(piece))
+        return len(piece)
 
     def _next(self) -> Entry | None:
         records: dict[bytes, bytes] = {}
