@@ -15,6 +15,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+from wherry.engine.bundles import encode
+from wherry.engine.containers.cgroup_entry import CgroupEntry
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.needs import NetworkPlane, SnapshotStore, VolumeStore
 from wherry.engine.containers.runtimes import Runtimes
@@ -29,11 +31,12 @@ from wherry.model.log_attributes import attributes
 from wherry.model.logging_options import limits
 from wherry.runtime.attach import Hub
 from wherry.runtime.conmon import Launch, Monitor, RuntimeRefused
+from wherry.runtime.feeding import SpecFeed
 from wherry.runtime.oci import Runtime, start_failure
-from wherry.runtime.spec import late_limits
+from wherry.runtime.spec import Json, late_limits
 
-WriteBundle = Callable[[Container, Layout, str | None, Mapping[str, str]], None]
-"""Write config.json and the generated /etc files, given the path of the network namespace to join, and the sources of
+MakeSpec = Callable[[Container, Layout, str | None, Mapping[str, str]], Json]
+"""The OCI spec, and the generated /etc files made, given the path of the network namespace to join, and the sources of
 mounts that are not where the record says, by destination (blocking)."""
 
 HeldView = Callable[[str], contextlib.AbstractContextManager[View | None]]
@@ -51,7 +54,7 @@ class Starter:
         networks: NetworkPlane,
         volumes: VolumeStore,
         save: Callable[[Container], None],
-        write_bundle: WriteBundle,
+        make_spec: MakeSpec,
         held_view: HeldView,
         ulimits: Callable[[Container], list[Ulimit]],
     ) -> None:
@@ -61,7 +64,7 @@ class Starter:
         self._networks = networks
         self._volumes = volumes
         self._save = save
-        self._write_bundle = write_bundle
+        self._make_spec = make_spec
         self._held_view = held_view
         self._ulimits = ulimits
 
@@ -75,25 +78,55 @@ class Starter:
             raise SystemFailure("conmon is not installed: apt-get install conmon")
         layout, runtime = Layout.of(self._host.roots, container), self._runtimes.of(container)
         _check_log(container, layout)
-        launch = layout.launch(container)
+        launch, entry = layout.launch(container), CgroupEntry(self._host, layout, runtime)
         async with contextlib.AsyncExitStack() as undo, contextlib.AsyncExitStack() as until_joined:
-            # its first process joins its cgroup some ms from now: let the kernel's lock be warm by then
-            warm_up = asyncio.create_task(asyncio.to_thread(cgroups.warm_up, self._host.cgroups))
-            until_joined.push_async_callback(asyncio.wait, {warm_up})
+            cgroup = self._begin_cgroup(entry, runtime, until_joined)
             undo.push_async_callback(asyncio.to_thread, clear_bundle, layout)
-            await asyncio.to_thread(make_bundle, layout)
+            if layout.bundle.exists():  # a former run could not be cleared up
+                await asyncio.to_thread(clear_bundle, layout)
+            make_bundle(layout)
             undo.push_async_callback(asyncio.to_thread, self._volumes.release, container.id)
+            undo.push_async_callback(asyncio.to_thread, entry.undo)
             undo.push_async_callback(abort, launch, runtime, self._host.boot_id)
-            async with Monitor(launch, binary, runtime) as monitor:  # loads itself while the rest is made
+            feed = until_joined.enter_context(SpecFeed(layout.bundle, early=runtime.familiar))
+            async with Monitor(launch, binary, entry.runtime) as monitor:  # loads itself while the rest is made
                 failpoint("start.monitor-spawned")
+                await cgroup
+                if feed.early:
+                    monitor.go()
                 netns = await self._surroundings(container, layout, undo, until_joined)
                 self._save(container)  # addresses and ports, before a process can use them
-                sources = await asyncio.to_thread(self._take_volumes, container, layout)
-                await asyncio.to_thread(self._write_bundle, container, layout, netns, sources)
+                await asyncio.to_thread(self._feed, container, layout, netns, entry, feed)
                 failpoint("start.spec-written")
-                await self._create(container, monitor)
+                if not feed.early:
+                    monitor.go()
+                entry.check(await self._created(container, monitor))
+                if entry.limits:
+                    await asyncio.to_thread(entry.limit)
             await self._release(container, launch, runtime, hub)
             undo.pop_all()
+
+    def _begin_cgroup(
+        self, entry: CgroupEntry, runtime: Runtime, until_joined: contextlib.AsyncExitStack
+    ) -> Awaitable[object]:
+        """What the cgroup takes longest with, begun; to be awaited before the runtime is let go."""
+        if runtime.hierarchies:
+            making = asyncio.create_task(asyncio.to_thread(entry.prepare))
+            until_joined.push_async_callback(asyncio.wait, {making})
+            return making
+        # its first process joins its cgroup some ms from now: let the kernel's lock be warm by then
+        warm_up = asyncio.create_task(asyncio.to_thread(cgroups.warm_up, self._host.cgroups))
+        until_joined.push_async_callback(asyncio.wait, {warm_up})
+        return asyncio.sleep(0)
+
+    def _feed(
+        self, container: Container, layout: Layout, netns: str | None, entry: CgroupEntry, feed: SpecFeed
+    ) -> None:
+        """Everything that the runtime is to find, and what it is to do."""
+        sources = self._take_volumes(container, layout)
+        spec = self._make_spec(container, layout, netns, sources)
+        entry.rule(spec["linux"]["resources"])
+        feed.put(encode(spec))
 
     async def _surroundings(
         self,
@@ -160,9 +193,8 @@ class Starter:
         until_joined.callback(os.close, activation.netns_fd)
         return f"/proc/{os.getpid()}/fd/{activation.netns_fd}"
 
-    async def _create(self, container: Container, monitor: Monitor) -> None:
-        """Let the monitor have the runtime create the container: its first process is there and waits."""
-        monitor.go()
+    async def _created(self, container: Container, monitor: Monitor) -> int:
+        """The PID of the first process that the runtime has made for the monitor, and which waits."""
         try:
             pid = await monitor.created()
         except RuntimeRefused as refused:
@@ -177,6 +209,7 @@ class Starter:
             raise SystemFailure(f"container {container.id} ended before it could be started: {monitor.errors()}")
         if container.sandbox.mode != "host":
             container.sandbox.netns = f"/proc/{pid}/ns/net"
+        return pid
 
     async def _release(self, container: Container, launch: Launch, runtime: Runtime, hub: Hub) -> None:
         """Connect who is attached, then let the process run."""
@@ -253,8 +286,7 @@ async def abort(launch: Launch, runtime: Runtime, boot: str) -> None:
 
 
 def make_bundle(layout: Layout) -> None:
-    """The directories of a new run, empty."""
-    clear_bundle(layout)
+    """The directories of a new run."""
     layout.rootfs.mkdir(parents=True, mode=0o700)
     layout.exit_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     layout.exit_file.unlink(missing_ok=True)
@@ -262,6 +294,8 @@ def make_bundle(layout: Layout) -> None:
 
 def clear_bundle(layout: Layout) -> None:
     """Remove what one run leaves in the exec root; what is not there, or not any more, is fine."""
+    if not layout.bundle.exists():
+        return
     for directory in (layout.rootfs, layout.shm):
         mounts.unmount(directory)
         with contextlib.suppress(FileNotFoundError):
