@@ -39,11 +39,12 @@ from wherry.engine.settings import Settings
 from wherry.engine.transfers.pulls import Pulls
 from wherry.engine.transfers.pushes import Pushes
 from wherry.engine.volumes import Volumes
-from wherry.errors import InvalidParameter, Unavailable
+from wherry.errors import Unavailable
 from wherry.linux import cgroups
 from wherry.linux import host as hosts
 from wherry.linux.inotify import Watcher
 from wherry.linux.sealed import sealed_copy
+from wherry.model.daemon_config import check_default_runtime
 from wherry.model.host import DEFAULT_DATA, DEFAULT_RUN, CgroupLayout, Host, Roots
 from wherry.registry.client import RegistryClient
 from wherry.runtime.entering import with_script
@@ -201,8 +202,7 @@ def _runtimes(host: Host, config: EngineConfig, stack: contextlib.AsyncExitStack
     if not found:
         raise Unavailable("neither crun nor runc is installed: apt-get install crun")
     default = config.default_runtime or hosts.default_runtime(host)
-    if default not in found:
-        raise InvalidParameter(f"default runtime {default} is not known; known are {', '.join(sorted(found))}")
+    check_default_runtime(default, found)
     return Runtimes(found, default)
 
 

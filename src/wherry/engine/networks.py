@@ -183,8 +183,8 @@ class Networks:
                 other, network = found
                 raise InvalidParameter(
                     f"--bip {self._bip}: the bridge {other} of this host has addresses of {network}, too: packets for "
-                    f"one would go to the other. Give this engine another --bip, or end who made {other} and delete it: "
-                    f"ip link delete {other}"
+                    f"one would go to the other. Give this engine another --bip, or end who made {other} and delete "
+                    f"it: ip link delete {other}"
                 )
             for network in in_use:
                 if network.prefixlen and network.overlaps(self._bip.network):
