@@ -560,6 +560,35 @@ COMMANDS: tuple[Command, ...] = (
     ),
     (
         (
+            "image build",
+            "build",
+        ),
+        "[OPTIONS] PATH | URL | -",
+        "Build an image from a Dockerfile",
+        (1, 1),
+        "build",
+        (
+            ("add-host", "", "list/host", 'Add a custom host-to-IP mapping (format: "host:ip")'),
+            ("allow", "", "list", 'Allow extra privileged entitlement (e.g., "network.host")'),
+            ("build-arg", "", "list", "Set build-time variables"),
+            ("build-context", "", "list", "Additional build contexts (e.g., name=path)"),
+            ("check", "", "bool", "Say what the build checks find, and build nothing"),
+            ("file", "f", "string", 'Name of the Dockerfile (default: "PATH/Dockerfile")'),
+            ("label", "", "list", "Set metadata for an image"),
+            ("network", "", "string", 'Set the networking mode for the "RUN" instructions during build'),
+            ("no-cache", "", "bool", "Do not use cache when building the image"),
+            ("no-cache-filter", "", "strings", "Do not cache specified stages"),
+            ("plan", "", "bool", "Print the graph of what would be done, and build nothing"),
+            ("plan-format", "", "string", 'How to print it: "text" (default), or "mermaid" for a drawing'),
+            ("platform", "", "string", "Set target platform for build"),
+            ("pull", "", "bool", "Always attempt to pull all referenced images"),
+            ("shm-size", "", "bytes", "Shared memory size for build containers"),
+            ("target", "", "string", "Set the target build stage to build"),
+            ("ulimit", "", "ulimit", "Ulimit options (default [])"),
+        ),
+    ),
+    (
+        (
             "image history",
             "history",
         ),
@@ -1015,9 +1044,8 @@ GLOBAL_FLAGS: tuple[Flag, ...] = (
 # Commands that docker has and this program will have.
 LATER = frozenset(
     (
-        *"build builder buildx checkpoint compose config context".split(),
+        *"builder buildx checkpoint compose config context".split(),
         *"node plugin secret service stack swarm trust".split(),
-        "image build",
         *(f"manifest {name}" for name in "annotate create push rm".split()),
         "volume update",
     )
