@@ -384,6 +384,17 @@ async def test_records_outlive_the_process(registry: FakeRegistry, store: Store,
     again.database.close()
 
 
+async def test_a_manifest_whose_blobs_are_lost_is_forgotten(registry: FakeRegistry, store: Store) -> None:
+    document = registry.put_image("team/app", "1", [BASE, TOP])
+    pulls, _ = store.transfers(registry)
+    await told(pulls.pull(parse(f"{REPOSITORY}:1")))
+    await asyncio.to_thread(store.blobs.remove, digest(packed(TOP)))
+    await store.images.recover()
+    assert store.images.resolve(f"{REPOSITORY}:1").diff_ids == [digest(BASE), digest(TOP)], "it still runs"
+    with pytest.raises(NotFound):
+        store.images.resolve(document.digest)
+
+
 # --- pushing
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from wherry.api import decode, encode, hijack
+from wherry.api import as_of, decode, encode, hijack, websocket
 from wherry.api.app import Call, Route
 from wherry.api.server import Answer, Response
 from wherry.api.services import ContainersService, ExecsService
@@ -51,12 +51,11 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
             raise InvalidParameter("config cannot be empty in order to create a container")
         wanted = given or HostConfig()
         connected = networking or NetworkingConfig()
-        _as_of(call.version, wanted)
+        outdated = as_of.create(call.version, config, wanted, connected)
         _name_default_network(wanted, connected)
-        created = await containers.create(
-            call.query.text("name"), config, wanted, connected, call.query.text("platform")
-        )
-        return call.json({"Id": created.id, "Warnings": created.warnings}, 201)
+        platform = call.query.text("platform") if call.version >= (1, 41) else ""
+        created = await containers.create(call.query.text("name"), config, wanted, connected, platform)
+        return call.json({"Id": created.id, "Warnings": [*outdated, *created.warnings]}, 201)
 
     def list_(call: Call) -> Response | Awaitable[Answer]:
         query = ContainerQuery.make(
@@ -97,15 +96,14 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         record = containers.get(call.path["name"])
         size = await containers.size(record.id) if call.query.boolean("size") else None
         directory = host.roots.container(record.id)
-        return call.json(
-            encode.inspect(
-                record,
-                directory=directory,
-                exec_ids=execs.of_container(record.id),
-                links=containers.links_of(record),
-                size=size,
-            )
+        shown = encode.inspect(
+            record,
+            directory=directory,
+            exec_ids=execs.of_container(record.id),
+            links=containers.links_of(record),
+            size=size,
         )
+        return call.json(as_of.inspected(call.version, shown))
 
     async def start(call: Call) -> Answer:
         if call.content.length is None or call.content.length > TOO_LONG_TO_BE_EMPTY:
@@ -116,14 +114,15 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         await containers.start(call.path["name"])
         return call.empty()
 
+    def chosen_signal(call: Call) -> str | None:
+        return (call.query.text("signal") if call.version >= (1, 42) else "") or None
+
     async def stop(call: Call) -> Answer:
-        grace, signal = call.query.integer("t", failure=True), call.query.text("signal") or None
-        await containers.stop(call.path["name"], grace, signal)
+        await containers.stop(call.path["name"], call.query.integer("t", failure=True), chosen_signal(call))
         return call.empty()
 
     async def restart(call: Call) -> Answer:
-        grace, signal = call.query.integer("t", failure=True), call.query.text("signal") or None
-        await containers.restart(call.path["name"], grace, signal)
+        await containers.restart(call.path["name"], call.query.integer("t", failure=True), chosen_signal(call))
         return call.empty()
 
     async def kill(call: Call) -> Answer:
@@ -150,7 +149,7 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         return call.empty()
 
     async def wait(call: Call) -> Answer:
-        condition = call.query.text("condition") or "not-running"
+        condition = (call.query.text("condition") if call.version >= (1, 30) else "") or "not-running"
         if condition not in CONDITIONS:
             raise InvalidParameter(f'invalid condition: "{condition}"')
         future = containers.wait(call.path["name"], condition)
@@ -179,6 +178,22 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         except WherryError as error:
             return await hijack.refuse(call, error)
         return await hijack.serve(call, session, keys)
+
+    async def attach_websocket(call: Call) -> Answer:
+        query = call.query
+        keys = hijack.detach_keys(query.text("detachKeys"))
+        record = containers.get(call.path["name"])
+        if await websocket.refuse_handshake(call):
+            return None
+        session = await containers.attach(
+            record.id,
+            stdin=query.boolean("stdin"),
+            stdout=query.boolean("stdout"),
+            stderr=query.boolean("stderr"),
+            stream=query.boolean("stream"),
+            logs=query.boolean("logs"),
+        )
+        return await websocket.serve(call, session, keys)
 
     async def resize(call: Call) -> Answer:
         height, width = call.query.required_integer("h"), call.query.required_integer("w")
@@ -232,18 +247,10 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         Route("POST", f"{name}/rename", rename),
         Route("POST", f"{name}/wait", wait),
         Route("POST", f"{name}/attach", attach),
+        Route("GET", f"{name}/attach/ws", attach_websocket),
         Route("POST", f"{name}/resize", resize),
         Route("DELETE", "/containers/{name:(?!.*/checkpoints/).*}", remove),
     ]
-
-
-def _as_of(version: tuple[int, ...], host: HostConfig) -> None:
-    """What older clients mean by saying nothing, or could not say (Docker's API version history)."""
-    if version < (1, 42):
-        host.console_size = (0, 0)
-    if version < (1, 40):
-        host.ipc_mode = host.ipc_mode or "shareable"
-        host.cgroupns_mode = host.cgroupns_mode or "host"
 
 
 def _name_default_network(host: HostConfig, networking: NetworkingConfig) -> None:

@@ -22,7 +22,7 @@ def routes(usage: DiskUsage, image_id: Callable[[str], str | None], cache: Calla
     """The routes of this file. `image_id` tells what a reference means now, `cache` what is in the build cache."""
 
     async def disk_usage(call: Call) -> Answer:
-        kinds = call.query.all("type")
+        kinds = call.query.all("type") if call.version >= (1, 42) else []
         for kind in kinds:
             if kind not in KINDS:
                 raise InvalidParameter(f"unknown object type: {kind}")
@@ -53,6 +53,8 @@ def routes(usage: DiskUsage, image_id: Callable[[str], str | None], cache: Calla
                 volume_shown(item.volume) | {"UsageData": {"RefCount": item.containers, "Size": item.size}}
                 for item in await call.while_connected(usage.volumes())
             ]
+        if call.version < (1, 42):
+            shown["BuilderSize"] = sum(entry["Size"] for entry in shown["BuildCache"])
         return call.json(shown)
 
     return [Route("GET", "/system/df", disk_usage)]

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from wherry.api.app import Call
 from wherry.api.errors import message_of, status_of
-from wherry.api.rawstream import ClientGone, RawStream
+from wherry.api.rawstream import ClientGone
 from wherry.api.server import Answer
 from wherry.api.services import Session
 from wherry.errors import InvalidParameter
@@ -99,7 +99,7 @@ async def refuse(call: Call, error: Exception) -> Answer:
 async def serve(call: Call, session: Session, keys: bytes, *, headers: dict[str, str] | None = None) -> Answer:
     """Run a session over the caller's connection until the process's output ends, the client is gone or detaches."""
     stream = await call.take_over(takeover_head(call, session.tty, headers))
-    return await _carry(call, stream, session, keys)
+    return await carry(call, stream, session, keys, multiplexed=not session.tty)
 
 
 async def serve_new(
@@ -120,12 +120,15 @@ async def serve_new(
             await stream.finish()
         return None
     assert session is not None
-    return await _carry(call, stream, session, keys)
+    return await carry(call, stream, session, keys, multiplexed=not session.tty)
 
 
-async def _carry(call: Call, stream: RawStream, session: Session, keys: bytes) -> Answer:
+async def carry(call: Call, stream: Stream, session: Session, keys: bytes, *, multiplexed: bool) -> Answer:
+    """Run a session over a stream; output is multiplexed into frames that name theirs, or plain."""
     try:
-        await call.while_connected(pump(stream, session, keys))  # a stop of the daemon ends it too
+        await call.while_connected(
+            pump(stream, session, keys, multiplexed=multiplexed)
+        )  # a stop of the daemon ends it too
     except ClientGone:
         pass
     finally:
@@ -133,8 +136,12 @@ async def _carry(call: Call, stream: RawStream, session: Session, keys: bytes) -
     return None
 
 
+class Farewell(Exception):
+    """The client said that it leaves, as far as the stream has a word for that."""
+
+
 class Stream(Protocol):
-    """A connection taken over; `wherry.api.server.RawStream`."""
+    """A connection taken over: `wherry.api.rawstream.RawStream`, or what speaks another protocol on one."""
 
     @property
     def gone(self) -> asyncio.Future[None]: ...
@@ -144,12 +151,12 @@ class Stream(Protocol):
     def abort(self) -> None: ...
 
 
-async def pump(stream: Stream, session: Session, keys: bytes) -> None:
+async def pump(stream: Stream, session: Session, keys: bytes, *, multiplexed: bool) -> None:
     """Carry bytes both ways. Ends with the output, with the client, or at the detach sequence; closes the stream.
 
     The end of the client's input closes stdin and cuts nothing.
     """
-    outward = asyncio.create_task(_outward(stream, session))
+    outward = asyncio.create_task(_outward(stream, session, multiplexed))
     inward = asyncio.create_task(_inward(stream, session, keys))
     try:
         ends: set[asyncio.Future[Any]] = {outward, inward, stream.gone}
@@ -171,17 +178,22 @@ async def pump(stream: Stream, session: Session, keys: bytes) -> None:
             raise result
 
 
-async def _outward(stream: Stream, session: Session) -> None:
-    plain = session.tty
+async def _outward(stream: Stream, session: Session, multiplexed: bool) -> None:
     async for number, data in session.output():
-        await stream.write(data if plain else frame(number, data))
+        await stream.write(frame(number, data) if multiplexed else data)
 
 
 async def _inward(stream: Stream, session: Session, keys: bytes) -> bool:
-    """Feed stdin until the client ends it. True if the client typed the detach sequence."""
+    """Feed stdin until the client ends it. True if the client typed the detach sequence, or took its leave."""
     watch = DetachWatch(keys) if session.tty else None
     listening = True
-    while data := await stream.read():
+    while True:
+        try:
+            data = await stream.read()
+        except Farewell:
+            return True
+        if not data:
+            break
         detached = False
         if watch is not None:
             data, detached = watch.feed(data)

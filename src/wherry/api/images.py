@@ -18,6 +18,7 @@ from wherry.engine.images.service import Images
 from wherry.engine.transfers.pulls import Pulls
 from wherry.engine.transfers.pushes import Pushes
 from wherry.errors import InvalidParameter, NotSupported, SystemFailure
+from wherry.model.config import Config
 from wherry.model.credentials import decode as decode_credentials
 from wherry.model.filters import Filters
 from wherry.model.image import Image, config_json
@@ -38,7 +39,7 @@ def routes(images: Images, pulls: Pulls, pushes: Pushes) -> list[Route]:
             if call.version < (1, 41):
                 filters = Filters({**filters.fields, "reference": (*filters.get("reference"), legacy)})
         listed = images.select(filters, all=call.query.boolean("all"))
-        shared = call.query.boolean("shared-size")
+        shared = call.version >= (1, 42) and call.query.boolean("shared-size")
         return call.json(
             [
                 summary(
@@ -233,6 +234,8 @@ def summary(
     }
     if version < (1, 43) and not item.repo_tags and not item.repo_digests:
         shown |= {"RepoDigests": ["<none>@<none>"], "RepoTags": ["<none>:<none>"]}
+    elif version < (1, 43):
+        shown |= {"RepoDigests": item.repo_digests or None, "RepoTags": item.repo_tags or None}
     if version < (1, 44):
         shown["VirtualSize"] = taken
     return shown
@@ -246,6 +249,7 @@ def _inspection(image: Image, images: Images, version: tuple[int, ...]) -> dict[
         "Parent": image.parent,
         "Comment": image.comment,
         "Created": image.created or ZERO,
+        **({"ContainerConfig": _container_config(image, images)} if version < (1, 45) else {}),
         "DockerVersion": image.docker_version,
         "Author": image.author,
         "Config": config_json(image.config),
@@ -264,6 +268,12 @@ def _inspection(image: Image, images: Images, version: tuple[int, ...]) -> dict[
         "RootFS": {"Type": "layers", "Layers": image.diff_ids} if image.diff_ids else {"Type": "layers"},
         "Metadata": {"LastTagTime": rfc3339_nano(image.last_tag_ns)},
     }
+
+
+def _container_config(image: Image, images: Images) -> Any:
+    """What the container ran with that the image was made of, where the image tells (`commit` does)."""
+    told = images.document(image).get("container_config")
+    return told if isinstance(told, dict) else config_json(Config())
 
 
 def _driver_data(image: Image, images: Images) -> dict[str, str]:

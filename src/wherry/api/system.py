@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from wherry.api import versions
+from wherry.api import as_of, versions
 from wherry.api.app import HEADERS, VERSION, Call, Route
 from wherry.api.server import Answer, Response
 from wherry.engine.facts import Facts
@@ -40,7 +40,7 @@ def routes(facts: Facts) -> list[Route]:
 
     async def info(call: Call) -> Answer:
         present = await asyncio.to_thread(look)
-        return call.json(encode_info(facts, present, time.time_ns()))
+        return call.json(as_of.info(call.version, encode_info(facts, present, time.time_ns())))
 
     return [
         Route("GET", "/_ping", ping),

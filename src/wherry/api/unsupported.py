@@ -18,7 +18,6 @@ NO_MANAGER = (
 
 # Method, path, and the operation as its user knows it. With {container} the container must exist first.
 OPERATIONS: tuple[tuple[str, str, str], ...] = (
-    ("GET", "/containers/{container:.*}/attach/ws", "attaching by WebSocket"),
     ("GET", "/containers/{container:.*}/checkpoints", "checkpoints"),
     ("POST", "/containers/{container:.*}/checkpoints", "checkpoints"),
     ("DELETE", "/containers/{container:.*}/checkpoints/{checkpoint}", "checkpoints"),

@@ -31,7 +31,7 @@ from wherry.model.users import ResolvedUser
 from wherry.runtime import spec
 from wherry.runtime.spec import EtcFiles, SpecInputs
 
-_encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder().encode  # of a spec
 
 _DEFAULT_NETWORK = "bridge"
 
@@ -68,30 +68,24 @@ class Bundles:
                 self._profiles.filter(security.DEFAULT_PROFILE, held)
 
     def write(
-        self,
-        container: Container,
-        layout: Layout,
-        netns: str | None,
-        sources: Mapping[str, str] | None = None,
-        user_ns: str = "",
-    ) -> None:
-        """config.json and the files of /etc of a container whose root is mounted. `netns` None: the host's network.
-
-        `user_ns` is its own user namespace, "" for the host's or another container's.
-
-        `sources` replace those of the record's mounts, by destination.
-        Raises SystemFailure, InvalidParameter, Conflict or NotFound in Docker's words.
-        """
-        config = self.make(container, layout, netns, user_ns, sources or {})
-        path = layout.bundle / "config.json"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self, container: Container, layout: Layout, netns: str | None, sources: Mapping[str, str] | None = None
+    ) -> spec.Json:
+        """What `make` returns, in config.json."""
+        made = self.make(container, layout, netns, sources or {})
+        descriptor = os.open(layout.bundle / "config.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(_encode(config))
+            file.write(encode(made))
+        return made
 
     def make(
-        self, container: Container, layout: Layout, netns: str | None, user_ns: str, sources: Mapping[str, str]
+        self, container: Container, layout: Layout, netns: str | None, sources: Mapping[str, str], user_ns: str = ""
     ) -> spec.Json:
-        """The spec that `write` writes; makes the files of /etc, the working directory and missing bind sources."""
+        """The spec of a container whose root is mounted. `netns` None: the host's network.
+
+        Makes the files of /etc, the working directory and missing bind sources. `sources` replace those of the record's
+        mounts, by destination. `user_ns` is its own user namespace, "" for the host's or another container's.
+        Raises SystemFailure, InvalidParameter, Conflict or NotFound in Docker's words.
+        """
         settings = container.host
         hostname = self._hostname(container)
         user = self._prepare_root(container, layout)
@@ -154,7 +148,7 @@ class Bundles:
             privileged=config.privileged,
             ulimits=self._ulimits(container),
         )
-        path.write_bytes(_encode(process))
+        path.write_bytes(encode(process))
 
     def _prepare_root(self, container: Container, layout: Layout) -> ResolvedUser:
         """Look the user up and make the working directory, inside the root filesystem."""

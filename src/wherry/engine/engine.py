@@ -40,13 +40,14 @@ from wherry.engine.transfers.pulls import Pulls
 from wherry.engine.transfers.pushes import Pushes
 from wherry.engine.volumes import Volumes
 from wherry.errors import InvalidParameter, Unavailable
+from wherry.linux import cgroups, mounts, user_namespaces
 from wherry.linux import host as hosts
-from wherry.linux import mounts, user_namespaces
 from wherry.linux.inotify import Watcher
 from wherry.linux.sealed import sealed_copy
-from wherry.model.host import DEFAULT_DATA, DEFAULT_RUN, Host, Roots
+from wherry.model.host import DEFAULT_DATA, DEFAULT_RUN, CgroupLayout, Host, Roots
 from wherry.model.idmaps import IdMap
 from wherry.registry.client import RegistryClient
+from wherry.runtime.entering import with_script
 from wherry.runtime.oci import Runtime
 from wherry.storage.blobs import Blobs
 from wherry.storage.database import Database, checkpoint
@@ -212,7 +213,9 @@ def _runtimes(host: Host, config: EngineConfig, stack: contextlib.AsyncExitStack
         sealed = sealed_copy(found["crun"].path)
         stack.callback(os.close, sealed)
         program = Path(f"/proc/{os.getpid()}/fd/{sealed}")
-        found["crun"] = replace(found["crun"], program=program, familiar=True, takes_bpf=True)
+        crun = replace(found["crun"], program=program, familiar=True, takes_bpf=True)
+        hierarchies = [] if host.cgroups is CgroupLayout.V2 else cgroups.v1_hierarchies()
+        found["crun"] = with_script(crun, hierarchies, host.roots.run / "enter") if hierarchies else crun
     found |= {name: Runtime(name, path, state) for name, path in config.runtimes.items()}
     if not found:
         raise Unavailable("neither crun nor runc is installed: apt-get install crun")

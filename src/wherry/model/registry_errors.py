@@ -62,10 +62,6 @@ def problems(status: int, challenges: Sequence[Challenge], body: bytes) -> list[
         if challenge.scheme == "bearer" and code is not None:
             first = Problem(code, challenge["error_description"] or USUAL_MESSAGES[code])
             return [first, *(problem for problem in told if problem != first)]
-    if status == 401 and not told[0].code:
-        return [Problem(UNAUTHORIZED, USUAL_MESSAGES[UNAUTHORIZED])]
-    if status == 429 and not told[0].code:
-        return [Problem(TOO_MANY_REQUESTS, USUAL_MESSAGES[TOO_MANY_REQUESTS])]
     return told
 
 
@@ -81,7 +77,7 @@ def _from_body(status: int, body: bytes) -> list[Problem]:
     try:
         value: Any = json.loads(text)
     except (ValueError, RecursionError):
-        return [Problem("", f"error parsing HTTP {status} response body: it is not JSON: {json.dumps(text[:_SHOWN])}")]
+        return [_of_status(status, text.strip()[:_SHOWN])]
     if not isinstance(value, dict):
         return [Problem("", f"error parsing HTTP {status} response body: unexpected JSON: {json.dumps(text[:_SHOWN])}")]
     details = value.get("details")
@@ -104,6 +100,13 @@ def _problem(entry: dict[str, Any]) -> Problem:
     message = entry.get("message")
     shown = message if isinstance(message, str) and message else USUAL_MESSAGES.get(code, "unknown error")
     return Problem(code, shown[: _SHOWN * 4])
+
+
+def _of_status(status: int, text: str) -> Problem:
+    """An answer in plain words, or in none."""
+    code = {401: UNAUTHORIZED, 403: DENIED, 429: TOO_MANY_REQUESTS}.get(status, "UNKNOWN")
+    usual = USUAL_MESSAGES.get(code, f"{status} {_phrase(status)}")
+    return Problem(code, usual if not text or code == UNAUTHORIZED else text)
 
 
 def _phrase(status: int) -> str:

@@ -22,6 +22,7 @@ from wherry.errors import InvalidParameter, SystemFailure
 from wherry.model.failpoints import failpoint
 from wherry.storage.blobs import Blobs
 from wherry.storage.following import Follower
+from wherry.storage.room import Room
 
 _CHUNK = 1 << 20
 
@@ -66,6 +67,7 @@ class Partial:
         self._digest = digest
         self._expected = expected
         self._hash = hashlib.sha256()
+        self._room = Room(path.parent)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.utime(self._fd)  # in use again: not for the next sweep
         self._changed = threading.Condition()
@@ -85,6 +87,7 @@ class Partial:
 
     def write(self, data: bytes) -> None:
         """Append. Raises InvalidParameter for more than the blob has, SystemFailure when the disk is full."""
+        self._room.take(len(data))
         if self.size + len(data) > self._expected:
             raise InvalidParameter(f"blob {self._digest} is longer than the {self._expected} bytes it was said to have")
         self._hash.update(data)

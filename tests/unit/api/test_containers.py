@@ -192,7 +192,7 @@ async def test_older_clients_mean_something_else_by_silence(tmp_path: Path) -> N
         async with client.post("/v1.30/containers/create", json=asked) as answer:
             assert answer.status == 201
         host = fake.calls[0][3]
-        assert (host.ipc_mode, host.cgroupns_mode, host.console_size) == ("shareable", "host", (0, 0))
+        assert (host.ipc_mode, host.cgroupns_mode, host.console_size) == ("shareable", "", (0, 0))
 
 
 async def test_verbs_and_their_parameters(tmp_path: Path) -> None:

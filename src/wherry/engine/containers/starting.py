@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from wherry.engine.bundles import encode
+from wherry.engine.containers.cgroup_entry import CgroupEntry
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.needs import NetworkPlane, SnapshotStore, VolumeStore
 from wherry.engine.containers.runtimes import Runtimes
@@ -31,11 +33,12 @@ from wherry.model.log_attributes import attributes
 from wherry.model.logging_options import limits
 from wherry.runtime.attach import Hub
 from wherry.runtime.conmon import Launch, Monitor, RuntimeRefused
+from wherry.runtime.feeding import SpecFeed
 from wherry.runtime.oci import Runtime, start_failure
-from wherry.runtime.spec import late_limits
+from wherry.runtime.spec import Json, late_limits
 
-WriteBundle = Callable[[Container, Layout, str | None, Mapping[str, str], str], None]
-"""Write config.json and the generated /etc files, given the path of the network namespace to join, the sources of
+MakeSpec = Callable[[Container, Layout, str | None, Mapping[str, str], str], Json]
+"""The OCI spec, and the generated /etc files made, given the path of the network namespace to join, the sources of
 mounts that are not where the record says, by destination, and the path of the user namespace to join (blocking)."""
 
 HeldView = Callable[[str], contextlib.AbstractContextManager[View | None]]
@@ -53,7 +56,7 @@ class Starter:
         networks: NetworkPlane,
         volumes: VolumeStore,
         save: Callable[[Container], None],
-        write_bundle: WriteBundle,
+        make_spec: MakeSpec,
         held_view: HeldView,
         ulimits: Callable[[Container], list[Ulimit]],
     ) -> None:
@@ -63,7 +66,7 @@ class Starter:
         self._networks = networks
         self._volumes = volumes
         self._save = save
-        self._write_bundle = write_bundle
+        self._make_spec = make_spec
         self._held_view = held_view
         self._ulimits = ulimits
 
@@ -77,24 +80,32 @@ class Starter:
             raise SystemFailure("conmon is not installed: apt-get install conmon")
         layout, runtime = Layout.of(self._host.roots, container), self._runtimes.of(container)
         _check_log(container, layout)
-        launch = layout.launch(container)
+        launch, entry = layout.launch(container), CgroupEntry(self._host, layout, runtime)
         async with contextlib.AsyncExitStack() as undo, contextlib.AsyncExitStack() as until_joined:
-            # its first process joins its cgroup some ms from now: let the kernel's lock be warm by then
-            warm_up = asyncio.create_task(asyncio.to_thread(cgroups.warm_up, self._host.cgroups))
-            until_joined.push_async_callback(asyncio.wait, {warm_up})
+            cgroup = self._begin_cgroup(entry, runtime, until_joined)
             undo.push_async_callback(asyncio.to_thread, clear_bundle, layout)
-            await asyncio.to_thread(make_bundle, layout, container.ids)
+            if layout.bundle.exists():  # a former run could not be cleared up
+                await asyncio.to_thread(clear_bundle, layout)
+            make_bundle(layout, container.ids)
             undo.push_async_callback(asyncio.to_thread, self._volumes.release, container.id)
+            undo.push_async_callback(asyncio.to_thread, entry.undo)
             undo.push_async_callback(abort, launch, runtime, self._host.boot_id)
-            async with Monitor(launch, binary, runtime) as monitor:  # loads itself while the rest is made
+            feed = until_joined.enter_context(SpecFeed(layout.bundle, early=runtime.familiar))
+            async with Monitor(launch, binary, entry.runtime) as monitor:  # loads itself while the rest is made
                 failpoint("start.monitor-spawned")
                 user, network = await self._own_users(container, until_joined)
+                await cgroup
+                if feed.early:
+                    monitor.go()
                 netns = await self._surroundings(container, layout, network, undo, until_joined)
                 self._save(container)  # addresses and ports, before a process can use them
-                sources = await asyncio.to_thread(self._take_volumes, container, layout)
-                await asyncio.to_thread(self._write_bundle, container, layout, netns, sources, user)
+                await asyncio.to_thread(self._feed, container, layout, netns, user, entry, feed)
                 failpoint("start.spec-written")
-                await self._create(container, monitor)
+                if not feed.early:
+                    monitor.go()
+                entry.check(await self._created(container, monitor))
+                if entry.limits:
+                    await asyncio.to_thread(entry.limit)
             await self._release(container, launch, runtime, hub)
             undo.pop_all()
 
@@ -109,6 +120,34 @@ class Starter:
         until_joined.callback(os.close, user)
         until_joined.callback(os.close, network)
         return f"/proc/{os.getpid()}/fd/{user}", network
+
+    def _begin_cgroup(
+        self, entry: CgroupEntry, runtime: Runtime, until_joined: contextlib.AsyncExitStack
+    ) -> Awaitable[object]:
+        """What the cgroup takes longest with, begun; to be awaited before the runtime is let go."""
+        if runtime.hierarchies:
+            making = asyncio.create_task(asyncio.to_thread(entry.prepare))
+            until_joined.push_async_callback(asyncio.wait, {making})
+            return making
+        # its first process joins its cgroup some ms from now: let the kernel's lock be warm by then
+        warm_up = asyncio.create_task(asyncio.to_thread(cgroups.warm_up, self._host.cgroups))
+        until_joined.push_async_callback(asyncio.wait, {warm_up})
+        return asyncio.sleep(0)
+
+    def _feed(
+        self,
+        container: Container,
+        layout: Layout,
+        netns: str | None,
+        user_ns: str,
+        entry: CgroupEntry,
+        feed: SpecFeed,
+    ) -> None:
+        """Everything that the runtime is to find, and what it is to do."""
+        sources = self._take_volumes(container, layout)
+        spec = self._make_spec(container, layout, netns, sources, user_ns)
+        entry.rule(spec["linux"]["resources"])
+        feed.put(encode(spec))
 
     async def _surroundings(
         self,
@@ -186,9 +225,8 @@ class Starter:
         until_joined.callback(os.close, activation.netns_fd)
         return f"/proc/{os.getpid()}/fd/{activation.netns_fd}"
 
-    async def _create(self, container: Container, monitor: Monitor) -> None:
-        """Let the monitor have the runtime create the container: its first process is there and waits."""
-        monitor.go()
+    async def _created(self, container: Container, monitor: Monitor) -> int:
+        """The PID of the first process that the runtime has made for the monitor, and which waits."""
         try:
             pid = await monitor.created()
         except RuntimeRefused as refused:
@@ -203,6 +241,7 @@ class Starter:
             raise SystemFailure(f"container {container.id} ended before it could be started: {monitor.errors()}")
         if container.sandbox.mode != "host":
             container.sandbox.netns = f"/proc/{pid}/ns/net"
+        return pid
 
     async def _release(self, container: Container, launch: Launch, runtime: Runtime, hub: Hub) -> None:
         """Connect who is attached, then let the process run."""
@@ -292,8 +331,7 @@ async def abort(launch: Launch, runtime: Runtime, boot: str) -> None:
 
 
 def make_bundle(layout: Layout, ids: IdMap | None = None) -> None:
-    """The directories of a new run, empty. With `ids` its root user may pass through those above its root."""
-    clear_bundle(layout)
+    """The directories of a new run. With `ids` its root user may pass through those above its root."""
     layout.rootfs.mkdir(parents=True, mode=0o700)
     if ids is not None:
         for directory in (layout.rootfs, layout.bundle, layout.bundle.parent, layout.roots.run):
@@ -304,6 +342,8 @@ def make_bundle(layout: Layout, ids: IdMap | None = None) -> None:
 
 def clear_bundle(layout: Layout) -> None:
     """Remove what one run leaves in the exec root; what is not there, or not any more, is fine."""
+    if not layout.bundle.exists():
+        return
     for directory in (layout.rootfs, layout.shm):
         mounts.unmount(directory)
         with contextlib.suppress(FileNotFoundError):

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from sqlite3 import Connection
+from typing import Any
+
+import msgspec
 
 from wherry.errors import NotFound
 from wherry.model import image_filters
@@ -150,6 +153,11 @@ class Catalog:
             )
             known = self.records.images.get(known.parent) if known and known.parent else None
         return entries
+
+    def document(self, image: Image) -> dict[str, Any]:
+        """The configuration document, as its maker wrote it. Reads one small file."""
+        document = msgspec.json.decode(self._blobs.read(image.id))
+        return document if isinstance(document, dict) else {}
 
     def view_plan(self, image: Image) -> OverlayPlan:
         """How to mount the image's content read-only."""

@@ -71,24 +71,33 @@ class Keeper:
 
         `snapshot_keys` are the containers that exist; without it the containers' snapshots are left alone.
         """
-        broken = await asyncio.to_thread(self._broken)
+        broken, incomplete = await asyncio.to_thread(self._broken)
         with self._records.transaction() as connection:
             for image_id in broken:
                 log.warning("image %s has lost its files and is forgotten; load it again", image_id)
                 self._records.drop(connection, image_id)
+            for digest in incomplete:
+                self._records.drop_manifest(connection, digest)
             self.forget_blobs(connection)
         chains, blobs = self._chains(), self._digests()
         await asyncio.to_thread(self._snapshots.sweep, keys=snapshot_keys, chains=chains)
         await asyncio.to_thread(self._blobs.sweep, blobs)
         self._purge()
 
-    def _broken(self) -> list[str]:
+    def _broken(self) -> tuple[list[str], list[str]]:
+        """Images without their files, and manifests that can no more be pushed as they are."""
         chains, blobs = self._snapshots.chains(), self._blobs.digests()
-        return [
+        images = [
             image.id
             for image in self._records.images.values()
             if image.id not in blobs or not chains.issuperset(chain_ids(image.diff_ids))
         ]
+        manifests = [
+            manifest.digest
+            for manifest in self._records.manifests.values()
+            if not blobs.issuperset((manifest.digest, *manifest.layers, *manifest.indexes))
+        ]
+        return images, manifests
 
     async def release(self, image_id: str = "") -> None:
         """After a container of this image is removed: give back what only it still needed of a deleted image.

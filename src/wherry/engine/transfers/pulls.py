@@ -21,7 +21,7 @@ from wherry.engine.transfers.lines import Message, PullLine, follow, said, step
 from wherry.engine.transfers.needs import Document, Registries, Repository
 from wherry.engine.transfers.shared import Running
 from wherry.engine.transfers.unfinished import Unfinished
-from wherry.engine.transfers.unpacking import Unpacking
+from wherry.engine.transfers.unpacking import Layer, Unpacking
 from wherry.errors import InvalidParameter, NotFound
 from wherry.model import platforms
 from wherry.model.credentials import Credentials
@@ -292,31 +292,38 @@ class _Taking:
                 line = PullLine(short_id(descriptor.digest), running.job)
                 self.lines.append(line)
                 downloads.append((running, line))
+        taken = await self._unpack(image, kept, downloads)
         try:
-            async with asyncio.TaskGroup() as group:  # a download that fails ends it all at once
+            async with asyncio.TaskGroup() as group:  # what fails first ends it all
                 for running, _ in downloads:
                     group.create_task(running.done())
-                work = group.create_task(self._unpack(image, kept, downloads))
+                for each in taken:
+                    if isinstance(each, Running):
+                        group.create_task(each.done())
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        return document, work.result()
+        return document, [each if isinstance(each, KeptLayer) else each.job.result() for each in taken]
 
     async def _unpack(
         self, image: Image, kept: list[KeptLayer | None], downloads: list[tuple[Running[Download], PullLine]]
-    ) -> list[KeptLayer]:
-        """One after another, since each stands on the one below."""
+    ) -> list[KeptLayer | Running[Layer]]:
+        """Set all layers going that are not there."""
+        waiting = iter(downloads)
+        layers: list[KeptLayer | Running[Layer]] = []
         parent = ""
-        layers = []
-        for descriptor, diff_id, layer in zip(self._manifest.layers, image.diff_ids, kept, strict=True):
-            if layer is None:
-                running, line = downloads.pop(0)
+        below: Running[Layer] | None = None
+        for descriptor, diff_id, there in zip(self._manifest.layers, image.diff_ids, kept, strict=True):
+            if there is not None:
+                layers.append(there)
+                below = None
+            else:
+                download, line = next(waiting)
                 known = self._records.contents.get(descriptor.digest) == diff_id
-                async with self._unpacking.want(running, descriptor.digest, parent, diff_id, known) as unpacking:
-                    line.layer = unpacking.job
-                    layer = (await unpacking.done()).kept
-                assert layer is not None
-                failpoint("pulls.pull.layer-unpacked")
-            layers.append(layer)
+                below = await self._stack.enter_async_context(
+                    self._unpacking.want(download, descriptor.digest, below, parent, diff_id, known)
+                )
+                line.layer = below.job
+                layers.append(below)
             parent = next_chain_id(parent, diff_id)
         return layers
 
