@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.images import Entry, folder, hard_link, symlink, tar
+from tests.support.layer_strategy import entries, packed
 from tests.support.trees import inventory
 from wherry.errors import InvalidParameter, WherryError
 from wherry.linux.mounts import mount_overlay, unmount
@@ -117,6 +118,23 @@ def test_old_formats(tmp_path: Path, form: str) -> None:
     ).stdout
     apply(layer, tmp_path / "layer")
     assert inventory(tmp_path / "layer", times=False) == inventory(root, times=False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(entries(), st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]))
+def test_as_gnu_tar_unpacks_it(tmp_path_factory: pytest.TempPathFactory, members: list[Entry], form: int) -> None:
+    """Any names, owners, modes, times, links, devices: GNU tar makes the same of the archive."""
+    place = tmp_path_factory.mktemp("both")
+    layer = packed(members, form)
+    apply(layer, place / "ours")
+    (place / "theirs").mkdir()
+    command = ["tar", "-x", "-p", "--xattrs", "--xattrs-include=*", "--numeric-owner", "--same-owner"]
+    command += ["--delay-directory-restore", "-C"]
+    subprocess.run([*command, str(place / "theirs")], input=layer, check=True, capture_output=True)
+    ours, theirs = inventory(place / "ours"), inventory(place / "theirs")
+    del ours["."], theirs["."]  # not in the archive
+    subprocess.run(["rm", "-rf", place], check=True)
+    assert ours == theirs
 
 
 def test_the_size_is_what_the_files_take(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from wherry.engine.transfers.needs import Registries
 from wherry.engine.transfers.pulls import Pulls
 from wherry.engine.transfers.pushes import Pushes
 from wherry.model.events import Event
+from wherry.model.filters import Filters
 from wherry.model.registry_options import RegistryOptions
 from wherry.storage.blobs import Blobs
 from wherry.storage.database import Database
@@ -88,15 +90,38 @@ def packed(archive: bytes, how: str) -> bytes:
     return {"": archive, "gzip": gzip.compress(archive), "zstd": zstandard.compress(archive)}[how]
 
 
-async def _work(root: Path, work: str) -> None:
+async def dying(stream: AsyncIterator[bytes], at: int) -> AsyncIterator[bytes]:
+    """The stream, until so many bytes have passed: then the process is killed."""
+    passed = 0
+    async for piece in stream:
+        if passed + len(piece) > at:
+            yield piece[: at - passed]
+            os.kill(os.getpid(), signal.SIGKILL)
+        passed += len(piece)
+        yield piece
+
+
+LARGER = tar([folder("many"), *(Entry(f"many/{number}", b"x" * number) for number in range(400))])
+
+
+async def _work(root: Path, work: str, at: int) -> None:
     store = Store(root)
     if work == "load":
-        await store.load(oci_archive([BASE, TOP], "docker.io/library/app:1"))
+        archive = oci_archive([BASE, TOP, LARGER], "docker.io/library/app:1", compress=False)
+        async for _ in store.images.load(dying(pieces(archive, 1000), at)):
+            pass
     elif work == "import":
-        await store.images.import_(pieces(packed(TOP, "gzip")), repository="app")
+        await store.images.import_(dying(pieces(packed(LARGER, "gzip"), 100), at), repository="app")
+    elif work == "save":
+        async for _ in dying(await store.images.save(["app:1"]), at):
+            pass
+    elif work == "tag":
+        await store.images.tag("app:1", "app", "2")
+    elif work == "prune":
+        await store.images.prune(Filters({"dangling": ("false",), "label": ("prune",)}))
     else:
         await store.images.remove("app:1")
 
 
 if __name__ == "__main__":
-    asyncio.run(_work(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(_work(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))

@@ -23,6 +23,7 @@ from yarl import URL
 from wherry.model.proxies import Proxies, proxy_for
 from wherry.model.registry_hosts import TlsFiles
 from wherry.registry.errors import RegistryError, Untrusted, network_error, redacted, untrusted
+from wherry.registry.threads import Resolver, Threads
 from wherry.registry.tls import TlsContexts
 
 CONNECT_SECONDS = 30.0
@@ -55,12 +56,19 @@ class Transport:
         self._proxies = proxies
         self._user_agent = user_agent
         self._silence = silence_seconds
-        self._contexts = TlsContexts()
+        self.threads = Threads()
+        self._contexts = TlsContexts(self.threads)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Transport:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, ttl_dns_cache=30, keepalive_timeout=IDLE_SECONDS),
+            connector=aiohttp.TCPConnector(
+                limit=0,
+                limit_per_host=0,
+                ttl_dns_cache=30,
+                keepalive_timeout=IDLE_SECONDS,
+                resolver=Resolver(self.threads),
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
@@ -78,6 +86,7 @@ class Transport:
         if self._session is not None:
             await self._session.close()
             await asyncio.sleep(0)
+        self.threads.close()
 
     @asynccontextmanager
     async def send(

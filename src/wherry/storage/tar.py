@@ -20,7 +20,7 @@ _BUFFER = 1 << 20
 _SPECIAL_MAX = 1 << 20  # longest accepted PAX record set or GNU long name, bytes (as Go's archive/tar)
 _SPARSE_MAX = 1 << 16  # most extents of one sparse file
 
-_TIME_MAX = 1 << 62  # ns; the year 2116
+_TIME_MAX = (1 << 63) - 1  # ns; the year 2262
 
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12s")
 _ZERO_BLOCK = bytes(BLOCK)

@@ -1,29 +1,33 @@
-"""`build` on the command line: what is read from disk and environment, and how options become those of a plan."""
+"""`build` on the command line: options as those of an order and of a plan."""
 
 from __future__ import annotations
 
-import io
-import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from tests.support.base_images import HOST
-from wherry.cli.buildfiles import plan_options, read_given
+from wherry.cli.commands import build
 from wherry.cli.errors import Failure
-from wherry.cli.flags import Flags, parse
+from wherry.cli.flags import parse
 from wherry.cli.table import COMMANDS
+from wherry.errors import InvalidParameter
 from wherry.model.build_graph import Ulimit
+from wherry.model.build_session import UlimitOption
 from wherry.model.dockerfile.options import ImageContext, LocalContext
 
 
-def flags_of(*words: str) -> Flags:
+def surroundings(*words: str) -> Any:
     (command,) = (command for command in COMMANDS if "build" in command[0])
-    return parse(command[5], list(words))[0]
+    flags, arguments = parse(command[5], list(words))
+    return SimpleNamespace(flags=flags, arguments=arguments)
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> Path:
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     (tmp_path / "Dockerfile").write_text("FROM a\n")
     (tmp_path / "Other").write_text("FROM b\n")
     (tmp_path / ".dockerignore").write_text("x/\n")
@@ -32,53 +36,31 @@ def context(tmp_path: Path) -> Path:
 
 
 def test_the_dockerfile_and_its_ignore_file(context: Path) -> None:
-    given = read_given(flags_of(), str(context))
-    assert (given.dockerfile, given.name, given.patterns) == (b"FROM a\n", "Dockerfile", ("x",))
-    given = read_given(flags_of("-f", str(context / "Other")), str(context))
-    assert (given.dockerfile, given.name, given.patterns) == (b"FROM b\n", "Other", ("!y",))
+    found = build._sources(surroundings(str(context)))
+    assert (found.dockerfile, found.exclude) == (b"FROM a\n", ["x"])
+    found = build._sources(surroundings("-f", str(context / "Other"), str(context)))
+    assert (found.dockerfile, found.exclude) == (b"FROM b\n", ["!y"])
 
 
-def test_standard_input(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"FROM c\n")))
-    given = read_given(flags_of("-f", "-"), str(context))
-    assert (given.dockerfile, given.context, given.patterns) == (b"FROM c\n", str(context), ("x",))
-    with pytest.raises(Failure, match="can't use stdin for both"):
-        read_given(flags_of("-f", "-"), "-")
+def test_limits_of_an_order(context: Path) -> None:
+    asked = surroundings("--ulimit", "nofile=5:6", str(context))
+    assert build._order(asked, build._sources(asked), []).ulimits == [UlimitOption("nofile", 5, 6)]
 
 
-@pytest.mark.parametrize(
-    ("words", "path", "text"),
-    [
-        ((), "/nowhere", 'ERROR: unable to prepare context: path "/nowhere" not found'),
-        (("-f", "/nowhere"), "/", "ERROR: failed to read dockerfile: open /nowhere: no such file or directory"),
-        (
-            (),
-            "https://h/r.git",
-            "https://h/r.git is not at hand: give a directory, or the Dockerfile on standard input",
-        ),
-    ],
-)
-def test_what_is_not_there(words: tuple[str, ...], path: str, text: str) -> None:
-    with pytest.raises(Failure) as caught:
-        read_given(flags_of(*words), path)
-    assert caught.value.text == text
-
-
-def test_options(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_of_a_plan(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FROM_HERE", "v")
     monkeypatch.delenv("NOT_SET", raising=False)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "7")
     words = (
         "--build-arg A=1=2 --build-arg FROM_HERE --build-arg NOT_SET --label l --label m=n --target t --platform arm64 "
-        "--no-cache-filter a,b --network default --add-host h:1.2.3.4 --shm-size 1k --ulimit nofile=5:6 "
-        f"--build-context I=docker-image://x --build-context d={context} --allow network.host"
+        "--network default --add-host h:1.2.3.4 --shm-size 1k --ulimit nofile=5:6 "
+        f"--build-context I=docker-image://x --build-context d={context} --allow network.host {context}"
     ).split()
-    flags = flags_of(*words)
-    options = plan_options(flags, read_given(flags, str(context)), HOST)
+    asked = surroundings(*words)
+    options = build._plan_options(asked, build._sources(asked))
     assert options.build_args == {"A": "1=2", "FROM_HERE": "v", "SOURCE_DATE_EPOCH": "7"}
     assert options.labels == {"l": "", "m": "n"}
     assert (options.target, str(options.platform), options.epoch) == ("t", "linux/arm64", 7)
-    assert options.no_cache_stages == {"a", "b"}
     assert (options.network, options.extra_hosts, options.shm_size) == ("", ("h:1.2.3.4",), 1024)
     assert options.ulimits == (Ulimit("nofile", 5, 6),)
     assert options.contexts == {"i": ImageContext("x"), "d": LocalContext("d", ("x",))}
@@ -86,32 +68,31 @@ def test_options(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert options.allow == {"network.host"}
 
 
-def test_the_cache_serves_all_some_or_nothing(context: Path) -> None:
-    def stages(*words: str) -> frozenset[str] | None:
-        flags = flags_of(*words)
-        return plan_options(flags, read_given(flags, str(context)), HOST).no_cache_stages
-
-    assert stages() is None
-    assert stages("--no-cache") == frozenset()
-    assert stages("--no-cache-filter", "x") == {"x"}
-
-
 @pytest.mark.parametrize(
-    ("given", "text"),
+    ("words", "text"),
     [
-        ("x", "invalid context value: x, expected key=value"),
-        ("x=oci-layout:///y", "oci-layout:///y is not at hand: a named context is a directory or docker-image://NAME"),
-        ("x=/nowhere", 'ERROR: failed to get build context x: path "/nowhere" not found'),
+        (("--build-arg", "SOURCE_DATE_EPOCH=now"), "invalid SOURCE_DATE_EPOCH: now: it is a number of seconds"),
+        (
+            ("--build-context", "g=https://h/r.git"),
+            "--check and --plan do not fetch the build context g=https://h/r.git",
+        ),
+        (("--build-context", "x"), "invalid context value: x, expected key=value"),
     ],
 )
-def test_named_contexts_that_are_none(given: str, text: str, context: Path) -> None:
-    flags = flags_of("--build-context", given)
+def test_what_a_plan_cannot_have(words: tuple[str, ...], text: str, context: Path) -> None:
+    asked = surroundings(*words, str(context))
     with pytest.raises(Failure) as caught:
-        plan_options(flags, read_given(flags, str(context)), HOST)
+        build._plan_options(asked, build._sources(asked))
     assert caught.value.text == text
 
 
-def test_an_epoch_is_a_number(context: Path) -> None:
-    flags = flags_of("--build-arg", "SOURCE_DATE_EPOCH=now")
-    with pytest.raises(Failure, match="invalid SOURCE_DATE_EPOCH: now"):
-        plan_options(flags, read_given(flags, str(context)), HOST)
+def test_a_platform_that_is_none(context: Path) -> None:
+    asked = surroundings("--platform", "a/b/c/d", str(context))
+    with pytest.raises(InvalidParameter):
+        build._plan_options(asked, build._sources(asked))
+
+
+def test_forms_of_a_plan(context: Path) -> None:
+    asked = surroundings("--plan=picture", str(context))
+    with pytest.raises(Failure, match="invalid argument for --plan: picture: it is text or mermaid"):
+        build._only_plan(asked, build._sources(asked))
