@@ -38,6 +38,7 @@ USUAL_MESSAGES = {
     "MANIFEST_UNVERIFIED": "manifest failed signature verification",
     "MANIFEST_BLOB_UNKNOWN": "blob unknown to registry",
 }
+_CODES = {401: UNAUTHORIZED, 403: DENIED, 429: TOO_MANY_REQUESTS}  # of answers that name none
 _SHOWN = 500  # characters of a body that is no JSON
 
 
@@ -81,8 +82,8 @@ def _from_body(status: int, body: bytes) -> list[Problem]:
     if not isinstance(value, dict):
         return [Problem("", f"error parsing HTTP {status} response body: unexpected JSON: {json.dumps(text[:_SHOWN])}")]
     details = value.get("details")
-    if isinstance(details, str) and details and status in (401, 429):  # Docker Hub's own form
-        return [Problem(UNAUTHORIZED if status == 401 else TOO_MANY_REQUESTS, details[:_SHOWN])]
+    if isinstance(details, str) and details and status in _CODES:  # Docker Hub's own form
+        return [Problem(_CODES[status], details[:_SHOWN])]
     entries = value.get("errors")
     found = [_problem(entry) for entry in entries if isinstance(entry, dict)][:10] if isinstance(entries, list) else []
     if not found:
@@ -104,7 +105,7 @@ def _problem(entry: dict[str, Any]) -> Problem:
 
 def _of_status(status: int, text: str) -> Problem:
     """An answer in plain words, or in none."""
-    code = {401: UNAUTHORIZED, 403: DENIED, 429: TOO_MANY_REQUESTS}.get(status, "UNKNOWN")
+    code = _CODES.get(status, "UNKNOWN")
     usual = USUAL_MESSAGES.get(code, f"{status} {_phrase(status)}")
     return Problem(code, usual if not text or code == UNAUTHORIZED else text)
 

@@ -96,7 +96,9 @@ class RegistryClient:
         """Sessions with a registry's endpoints, in the order in which they are to be asked. Raises InvalidParameter."""
         options = self._options()
         trusting = (*options.insecure, domain) if insecure else options.insecure
-        endpoints = await find_endpoints(domain, self.settings.certificate_folders, options.mirrors, trusting)
+        endpoints = await find_endpoints(
+            domain, self.settings.certificate_folders, options.mirrors, trusting, self.transport.threads
+        )
         return [
             Session(endpoint, credentials, self.transport, self.authorizer, self.greetings) for endpoint in endpoints
         ]

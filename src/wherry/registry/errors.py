@@ -15,7 +15,21 @@ from wherry.model.registry_errors import (
     words,
 )
 
-SHOWN_QUERY = ("ns", "n", "last", "q", "page", "service", "scope", "digest", "mount", "from")
+SHOWN_QUERY = (
+    "ns",
+    "n",
+    "last",
+    "q",
+    "page",
+    "service",
+    "scope",
+    "account",
+    "client_id",
+    "offline_token",
+    "digest",
+    "mount",
+    "from",
+)
 RETRYABLE_STATUSES = frozenset((408, 429, 500, 502, 503, 504))
 
 
