@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = _configure(options)
         if options.validate:
+            _check_against_host(config)
             print("configuration OK")
             return 0
         _set_up_logging(config)
@@ -104,6 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--live-restore", nargs="?", const=True, default=None, type=_boolean, metavar="true",
         help="containers run on while this daemon is stopped: they always do")  # fmt: skip
     add(
+        "--userns-remap",
+        metavar="default|USER[:GROUP]",
+        help="containers' users are those subordinate IDs of the host's (default: of dockremap)",
+    )
+    add(
         "--cdi-spec-dir",
         dest="cdi_spec_dirs",
         action="append",
@@ -148,6 +154,17 @@ def _configure(options: argparse.Namespace) -> DaemonConfig:
     except (OSError, ValueError) as error:
         raise InvalidParameter(f"unable to configure the daemon with file {path}: {error}") from None
     return daemon_config.merge(flags, file, str(path))
+
+
+def _check_against_host(config: DaemonConfig) -> None:
+    """Whether the runtime and the group that the options name are there. Raises InvalidParameter."""
+    from wherry.api.sockets import group_id
+    from wherry.linux.host import find
+
+    installed = [name for name in ("crun", "runc") if find(name)]
+    daemon_config.check_default_runtime(config.default_runtime, [*installed, *config.runtimes])
+    if config.group:
+        group_id(config.group)
 
 
 class _Text(logging.Formatter):
@@ -196,6 +213,7 @@ async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
         default_runtime=config.default_runtime,
         runtimes=config.runtimes,
         cdi_directories=config.cdi_spec_dirs,
+        userns_remap=config.userns_remap,
     )
     settings = Settings()
     _apply(config, settings)

@@ -40,11 +40,13 @@ from wherry.engine.transfers.pulls import Pulls
 from wherry.engine.transfers.pushes import Pushes
 from wherry.engine.volumes import Volumes
 from wherry.errors import InvalidParameter, Unavailable
-from wherry.linux import cgroups
+from wherry.linux import cgroups, mounts, user_namespaces
 from wherry.linux import host as hosts
 from wherry.linux.inotify import Watcher
 from wherry.linux.sealed import sealed_copy
+from wherry.model.daemon_config import check_default_runtime
 from wherry.model.host import DEFAULT_DATA, DEFAULT_RUN, CgroupLayout, Host, Roots
+from wherry.model.idmaps import IdMap
 from wherry.registry.client import RegistryClient
 from wherry.runtime.entering import with_script
 from wherry.runtime.oci import Runtime
@@ -69,6 +71,7 @@ class EngineConfig:
     default_runtime: str = ""
     runtimes: Mapping[str, Path] = field(default_factory=dict)
     cdi_directories: tuple[Path, ...] = Host.cdi_directories
+    userns_remap: str = ""
     build_cache_limit: int = 0  # bytes; 0 is a tenth of the disk
 
 
@@ -108,6 +111,8 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         stack.callback(os.close, await asyncio.to_thread(open_data_root, roots.data))
         stack.callback(os.close, await asyncio.to_thread(open_exec_root, roots.run))
         host = replace(await asyncio.to_thread(hosts.probe, roots), cdi_directories=config.cdi_directories)
+        if config.userns_remap:
+            host = replace(host, id_map=await asyncio.to_thread(_remapped, config.userns_remap, roots.run))
         stack.callback(_take_threads().shutdown, wait=False)
         runtimes = await asyncio.to_thread(_runtimes, host, config, stack)
         roots.runtime_state.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -131,8 +136,8 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         volumes = Volumes(database, roots.data / "volumes", events.emit, _using(index))
         await volumes.recover()
         networks = Networks(database, host, events.emit, bip=config.bip)
-        await networks.open()
         stack.push_async_callback(networks.close)
+        await networks.open()
         await images.recover({key for record in index.load() for key in record.snapshots})
         await pulls.recover()
         neighbours = Neighbours(images, snapshots, volumes, networks, events)
@@ -176,6 +181,21 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         )
 
 
+def _remapped(asked: str, scratch: Path) -> IdMap:
+    """The map of `--userns-remap`. Raises InvalidParameter, Unavailable where this host cannot do it."""
+    ids = user_namespaces.configured(asked)
+    if closed := next((place for place in scratch.parents if not place.stat().st_mode & 0o001), None):
+        raise InvalidParameter(f"--userns-remap: containers' users cannot pass through {closed}: chmod o+x {closed}")
+    try:
+        mounts.check_mapped_overlay(ids, scratch)
+    except OSError as error:
+        raise Unavailable(
+            "--userns-remap needs overlays of mounts with mapped IDs "
+            f"(Linux 6.15, and a file system that has them, such as ext4, xfs or btrfs): {error}"
+        ) from None
+    return ids
+
+
 def _take_threads() -> ThreadPoolExecutor:
     """Threads for what blocks: more than Python's default on a small machine, where unpacking could take them all."""
     executor = ThreadPoolExecutor(THREADS, thread_name_prefix="engine")
@@ -201,8 +221,7 @@ def _runtimes(host: Host, config: EngineConfig, stack: contextlib.AsyncExitStack
     if not found:
         raise Unavailable("neither crun nor runc is installed: apt-get install crun")
     default = config.default_runtime or hosts.default_runtime(host)
-    if default not in found:
-        raise InvalidParameter(f"default runtime {default} is not known; known are {', '.join(sorted(found))}")
+    check_default_runtime(default, found)
     return Runtimes(found, default)
 
 

@@ -27,7 +27,7 @@ from wherry.engine.host_bridges import BRIDGES, claim, clean_host, remove_all, r
 from wherry.engine.host_ports import HostPorts, PortUnavailable
 from wherry.engine.network_records import Records, prune_selection
 from wherry.engine.segments import Place, Segment
-from wherry.errors import Conflict, Forbidden, SystemFailure, Unavailable
+from wherry.errors import Conflict, Forbidden, InvalidParameter, SystemFailure, Unavailable
 from wherry.linux import netns, sysctl
 from wherry.linux.nftables import Changes, NftablesError
 from wherry.model import ipam, network_requests
@@ -179,6 +179,13 @@ class Networks:
     def _choose_gateway(self, kernel: Kernel, record: Network, name: str) -> IPv4Interface:
         in_use = kernel.networks_in_use(besides=[name])
         if self._bip:
+            if found := kernel.bridged(self._bip.network, besides=[name]):
+                other, network = found
+                raise InvalidParameter(
+                    f"--bip {self._bip}: the bridge {other} of this host has addresses of {network}, too: packets for "
+                    f"one would go to the other. Give this engine another --bip, or end who made {other} and delete "
+                    f"it: ip link delete {other}"
+                )
             for network in in_use:
                 if network.prefixlen and network.overlaps(self._bip.network):
                     self._overlap = f"the bridge's address {self._bip} (--bip) overlaps the host's route to {network}"
@@ -422,8 +429,10 @@ class Networks:
         wanted_ports(host.port_bindings, config.exposed_ports or {}, host.publish_all_ports)
         return sandbox_for(id, config, host, networking or NetworkingConfig(), self._records.find)
 
-    async def activate(self, container: Container) -> Activation:
+    async def activate(self, container: Container, namespace: int = -1) -> Activation:
         """Give the container its networks and write what it got into `container.sandbox`, for the caller to store.
+
+        `namespace` is the one to use, new and empty; without it one is made.
 
         Raises NotFound (a network is gone), Unavailable (no bridges here), Forbidden and SystemFailure in Docker's
         words (a port or an address is taken, no address is left); then nothing is left behind. The modes `container:ID`
@@ -436,16 +445,16 @@ class Networks:
             self._active.add(sandbox.id)
         elif sandbox.mode == "none" or not sandbox.endpoints:
             home = self._home
-            fd = await self._uninterrupted(lambda: netns.with_loopback(home), os.close)
+            fd = await self._uninterrupted(lambda: netns.with_loopback(home, namespace), os.close)
             activation = Activation(fd)
             self._active.add(sandbox.id)
         else:
-            activation = await self._join(container)
+            activation = await self._join(container, namespace)
         for name in self._names(sandbox):
             self._tell("connect", container, name)
         return activation
 
-    async def _join(self, container: Container) -> Activation:
+    async def _join(self, container: Container, namespace: int) -> Activation:
         sandbox = container.sandbox
         kernel = self._kernel_here()
         if self._changes is None:
@@ -461,7 +470,7 @@ class Networks:
                 published = self._hold(container, leading.id, leading.segment.wanted(container))
                 undo.callback(self._ports.release, sandbox.id)
             failpoint("networks.activate.ports-held")
-            fd = await self._wire(kernel, container, members, leading, published)
+            fd = await self._wire(kernel, container, members, leading, published, namespace)
             undo.pop_all()
         for member in members:
             member.tell()
@@ -504,13 +513,14 @@ class Networks:
         members: builtins.list[_Member],
         leading: _Member | None,
         published: builtins.list[PublishedPort],
+        namespace: int,
     ) -> int:
         """The namespace with all its interfaces, its ports published. Raises SystemFailure."""
         plugs = [(member.segment.bridge, member.plug) for member in members]
         redirected = leading.segment.publish(container.sandbox.id, published) if leading else ()
 
         def make() -> tuple[int, bool]:
-            fd = kernel.wire(plugs, leading.way if leading else None)
+            fd = kernel.wire(plugs, leading.way if leading else None, namespace)
             try:
                 if leading:
                     leading.segment.bridge.publish(redirected)

@@ -7,7 +7,7 @@ flag and in the file, as in Docker.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from wherry.errors import InvalidParameter
-from wherry.model import logging_options, registry_options, ulimits
+from wherry.model import idmaps, logging_options, registry_options, ulimits
 from wherry.model.config import LogConfig, Ulimit
 from wherry.model.container_defaults import SHM_SIZE, ContainerDefaults
 from wherry.model.host import Host
@@ -47,6 +47,7 @@ class DaemonConfig:
     runtimes: Mapping[str, Path] = field(default_factory=dict)
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
+    userns_remap: str = ""
     cdi_spec_dirs: tuple[Path, ...] = Host.cdi_directories
     max_concurrent_downloads: int = RegistryOptions.max_concurrent_downloads
     max_concurrent_uploads: int = RegistryOptions.max_concurrent_uploads
@@ -105,6 +106,12 @@ def _path(value: Any) -> Path:
     if not path.is_absolute():
         raise InvalidParameter(f"must be an absolute path, not {value!r}")
     return path
+
+
+def _remap(value: Any) -> str:
+    if _text(value):
+        idmaps.parse_remap(value)
+    return str(value)
 
 
 def _paths(value: Any) -> tuple[Path, ...]:
@@ -235,6 +242,16 @@ def _bip(value: Any) -> str:
     return str(interface)
 
 
+def check_default_runtime(name: str, known: Iterable[str]) -> None:
+    """Raises InvalidParameter for one that is neither on the host nor configured; "" is none in particular."""
+    names = sorted(known)
+    if name and name not in names:
+        raise InvalidParameter(
+            f"default runtime {name} is not known; known are {', '.join(names) or 'none'}: "
+            "install it, or give its path under runtimes in the file of options"
+        )
+
+
 def _runtimes(value: Any) -> dict[str, Path]:
     if not isinstance(value, dict):
         raise InvalidParameter(f"must be an object, not {value!r}")
@@ -289,6 +306,7 @@ OPTIONS = (
         "insecure-registry",
         live=True,
     ),
+    Option("userns-remap", "userns_remap", _remap),
     Option("cdi-spec-dirs", "cdi_spec_dirs", _paths, "cdi-spec-dir"),
     Option("max-concurrent-downloads", "max_concurrent_downloads", _at_least_one, live=True),
     Option("max-concurrent-uploads", "max_concurrent_uploads", _at_least_one, live=True),

@@ -50,6 +50,10 @@ class Layout:
         """Of the mount of this number in the record."""
         return self.parts / str(number)
 
+    def mapped(self, number: int) -> Path:
+        """Of a volume whose files are shown with other owners."""
+        return self.parts / f"{number}.mapped"
+
     def image(self, number: int) -> Path:
         return self.parts / f"{number}.image"
 
