@@ -80,6 +80,7 @@ class Story:
         own = tuple(f"networks.{verb}." for verb in ("create", "connect", "disconnect", "remove"))
         return {
             **dict.fromkeys(own, self.networks),
+            **dict.fromkeys(("images.keep.", "snapshots.settle."), self.builds),
             "images.commit.": self.commits,
             "snapshots.prepare.mount-points": self.commits,
             "remove.buried": self.burial,
