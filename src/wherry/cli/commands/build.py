@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from wherry.cli.context import Context
     from wherry.client.build_files import Directory
     from wherry.model.build_session import BuildOrder
+    from wherry.model.dockerfile.options import Context as NamedContext
+    from wherry.model.dockerfile.options import PlanOptions
 
 _TAR_MAGIC = slice(257, 262)
 _COMPRESSED = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0")
@@ -195,7 +197,7 @@ def _order(context: Context, sources: Sources, outputs: list[Any]) -> BuildOrder
         network=flags.text("network"),
         extra_hosts=flags.items("add-host"),
         shm_size=flags.number("shm-size"),
-        ulimits=[UlimitOption(item["Name"], item["Soft"], item["Hard"]) for item in flags.items("ulimit")],
+        ulimits=[UlimitOption(item["Name"], item["Soft"], item["Hard"]) for item in flags.pairs("ulimit").values()],
         cgroup_parent=flags.text("cgroup-parent"),
         allow=flags.items("allow") + (["network.host"] if flags.text("network") == "host" else []),
         outputs=outputs,
@@ -412,26 +414,60 @@ def _explained(error: Any, sources: Sources, output: str) -> str:
 
 def _only_plan(context: Context, sources: Sources) -> int:
     from wherry.cli import buildplans
-    from wherry.model import platforms
-    from wherry.model.dockerfile.options import MAIN_CONTEXT, LocalContext, PlanOptions
+    from wherry.errors import InvalidParameter
 
     if not sources.dockerfile:
         raise Failure("--check and --plan need the Dockerfile here: give it with -f")
+    form = context.flags.text("plan") or "text"
+    if form not in buildplans.PLAN_FORMS:
+        raise Failure(f"invalid argument for --plan: {form}: it is {' or '.join(buildplans.PLAN_FORMS)}")
+    try:
+        options = _plan_options(context, sources)
+    except InvalidParameter as error:
+        raise Failure(f"ERROR: failed to build: {error}") from None
+    name = os.path.basename(sources.dockerfile_name) if sources.dockerfile_name != "-" else "Dockerfile"
+    if context.flags.on("check"):
+        return buildplans.check(context.engine, sources.dockerfile, name, options)
+    return buildplans.show(context.engine, sources.dockerfile, name, options, form)
+
+
+def _plan_options(context: Context, sources: Sources) -> PlanOptions:
+    """The order as the engine would read it. Raises InvalidParameter."""
+    from wherry.cli import buildplans
+    from wherry.model import platforms
+    from wherry.model.build_graph import Ulimit
+    from wherry.model.dockerfile.options import MAIN_CONTEXT, ImageContext, LocalContext, PlanOptions
+
     flags, host = context.flags, buildplans.host_platform()
-    asked = flags.text("platform")
-    options = PlanOptions(
+    asked, network = flags.text("platform"), flags.text("network")
+    build_args = _arguments(flags.items("build-arg"))
+    contexts: dict[str, NamedContext] = {}
+    for name, offer in _named_contexts(sources, flags.items("build-context")).items():
+        if offer.url:
+            raise Failure(f"--check and --plan do not fetch the build context {name}={offer.url}")
+        contexts[name] = ImageContext(offer.image) if offer.image else LocalContext(name, tuple(offer.exclude))
+    return PlanOptions(
         host=host,
         target=flags.text("target"),
         platform=platforms.parse(asked, host) if asked else None,
-        build_args=_arguments(flags.items("build-arg")),
+        build_args=build_args,
         labels=dict(_pair(text) for text in flags.items("label")),
+        pull=flags.on("pull"),
+        network="" if network == "default" else network,
+        extra_hosts=tuple(flags.items("add-host")),
+        shm_size=flags.number("shm-size"),
+        ulimits=tuple(Ulimit(item["Name"], item["Soft"], item["Hard"]) for item in flags.pairs("ulimit").values()),
         main=LocalContext(MAIN_CONTEXT, tuple(sources.exclude)),
+        contexts=contexts,
+        epoch=_epoch(build_args.get("SOURCE_DATE_EPOCH", "")),
         allow=frozenset(flags.items("allow")),
     )
-    if flags.on("check"):
-        return buildplans.check(context.engine, sources.dockerfile, sources.dockerfile_name, options)
-    form = flags.text("plan") or "text"
-    return buildplans.show(context.engine, sources.dockerfile, sources.dockerfile_name, options, form)
+
+
+def _epoch(text: str) -> int | None:
+    if text and not (text.isascii() and text.isdigit()):
+        raise Failure(f"invalid SOURCE_DATE_EPOCH: {text}: it is a number of seconds")
+    return int(text) if text else None
 
 
 def _report(context: Context, done: dict[str, Any]) -> None:
