@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.build.buildkit import BuildFailed, BuildKit
-from tests.build.cases import BROKEN, FILESYSTEM, LANGUAGE, STAGES, Case
+from tests.build.cases import BASE, BROKEN, FILESYSTEM, LANGUAGE, STAGES, Case
 from tests.build.results import compare
 from tests.build.wherry import Classic, Command, Refused
 from tests.support.daemon import Wherryd, temporary_folder
@@ -61,5 +61,12 @@ def test_what_fails_while_it_is_carried_out(case: Case, daemon: Wherryd, buildki
     with pytest.raises(Refused) as ours:
         Command(daemon).build(case, tmp_path / "ours")
     told = BuildFailed(str(ours.value))
-    print(theirs.value.message, "|", told.message)
+    assert theirs.value.message.endswith(told.message)  # theirs names an internal reference before a path
     assert told.shown == theirs.value.shown
+
+
+def test_a_base_image_that_is_not_there_is_shown_where_it_is_asked_for(daemon: Wherryd, tmp_path: Path) -> None:
+    case = Case("", f"FROM {BASE}\nFROM 127.0.0.1:1/none:1\nRUN x\n")
+    with pytest.raises(Refused) as refused:
+        Command(daemon).build(case, tmp_path)
+    assert "   2 | >>> FROM 127.0.0.1:1/none:1" in str(refused.value)
