@@ -12,8 +12,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-
 P = ParamSpec("P")
 T = TypeVar("T")
 COUNT = 4
@@ -36,31 +34,3 @@ class Threads:
     def close(self) -> None:
         """Without waiting for a lookup that is still under way."""
         self._executor.shutdown(wait=False, cancel_futures=True)
-
-
-class Resolver(AbstractResolver):
-    """Names for connections, looked up in these threads (getaddrinfo(3): hosts file and DNS as everywhere)."""
-
-    def __init__(self, threads: Threads) -> None:
-        self._threads = threads
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._threads.run(
-            socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-        )
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address[0]),
-                port=port,
-                family=kind,
-                proto=protocol,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for kind, _, protocol, _, address in found
-        ]
-
-    async def close(self) -> None:
-        return None
