@@ -104,6 +104,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--live-restore", nargs="?", const=True, default=None, type=_boolean, metavar="true",
         help="containers run on while this daemon is stopped: they always do")  # fmt: skip
     add(
+        "--userns-remap",
+        metavar="default|USER[:GROUP]",
+        help="containers' users are those subordinate IDs of the host's (default: of dockremap)",
+    )
+    add(
         "--cdi-spec-dir",
         dest="cdi_spec_dirs",
         action="append",
@@ -196,6 +201,7 @@ async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
         default_runtime=config.default_runtime,
         runtimes=config.runtimes,
         cdi_directories=config.cdi_spec_dirs,
+        userns_remap=config.userns_remap,
     )
     settings = Settings()
     _apply(config, settings)

@@ -303,3 +303,16 @@ def _sleeping() -> bool:
             if path.read_bytes() == b"sleep\x00987654\x00":
                 return True
     return False
+
+
+def test_the_cache_is_pruned_by_label(engine: Engine) -> None:
+    """`system prune --filter label=x` asks for it too. Nothing in the cache has a label."""
+    text = "FROM wt-base\nRUN echo kept >/kept\n"
+    built(engine, text)
+    filters: dict[str, list[str]] = {"label": ["wt-none"]}
+    if engine.name == "docker":  # which would prune all
+        filters["id"] = ["wt-none"]
+    answer = engine.http.post("/build/prune", filters=json.dumps(filters))
+    assert answer.status == 200, answer.body
+    assert answer.json() == {"CachesDeleted": None, "SpaceReclaimed": 0}
+    assert "Using cache" in log(build(engine, text))

@@ -174,6 +174,20 @@ def test_distribution_of_a_list(engine: Engine, registry: Registry) -> None:
     }
 
 
+def test_distribution_of_an_artifact(engine: Engine, registry: Registry) -> None:
+    """It has no platform, and is told all the same."""
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    put_blob(registry.host, "wt/chart", b"{}", digest(b"{}"))
+    config = {"mediaType": "application/vnd.cncf.helm.config.v1+json", "digest": digest(b"{}"), "size": 2}
+    chart = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": []}).encode()
+    put_manifest(registry.host, "wt/chart", "1", kind, chart)
+    answer = inspect(engine, f"{registry.host}/wt/chart:1")
+    assert answer.json() == {
+        "Descriptor": {"mediaType": kind, "digest": digest(chart), "size": len(chart)},
+        "Platforms": None,
+    }
+
+
 def test_distribution_of_what_is_not_there(engine: Engine, registry: Registry) -> None:
     for name in ("wt/x:2", "wt/none", f"wt/x@sha256:{'0' * 64}"):
         answer = inspect(engine, f"{registry.host}/{name}")

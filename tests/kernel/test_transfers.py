@@ -281,6 +281,20 @@ async def test_after_a_failure_only_the_rest_is_fetched(registry: FakeRegistry, 
     assert await store.left() == []
 
 
+async def test_a_prune_gives_back_what_broken_pulls_have_left(registry: FakeRegistry, store: Store) -> None:
+    registry.put_image("team/app", "1", [BASE, BIG])
+    registry.cut[digest(packed(BIG))] = 150_000
+    pulls, _ = store.transfers(registry)
+    with pytest.raises(SystemFailure):
+        await told(pulls.pull(parse(f"{REPOSITORY}:1")))
+    await store.images.prune(Filters.decode('{"label": ["none"]}'))
+    assert await store.left() != []
+    pruned = await store.images.prune(Filters.decode('{"dangling": ["true"]}'))
+    assert pruned.reclaimed >= 150_000
+    assert await store.left() == []
+    assert await asyncio.to_thread(lambda: list((store.root / "blobs" / "partial").iterdir())) == []
+
+
 @pytest.mark.parametrize("what", ["other bytes", "too long", "too short", "not the layer", "config"])
 async def test_a_registry_that_lies_is_not_believed(registry: FakeRegistry, store: Store, what: str) -> None:
     blob = packed(BASE)

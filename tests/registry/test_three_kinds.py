@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,28 @@ async def test_tls(
 ) -> None:
     trust(settings, tls_registry, authority)
     await round_trip(client, tls_registry, CREDENTIALS)
+
+
+async def test_while_all_threads_of_the_engine_wait_for_bytes(
+    settings: RegistrySettings, tls_registry: Registry, authority: Authority
+) -> None:
+    """Consumers of downloads take threads until their bytes have come: fetching these must need none of them."""
+    folder = trust(settings, tls_registry, authority)
+    released = threading.Event()
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as executor:
+        loop.set_default_executor(executor)
+        waiting = loop.run_in_executor(None, released.wait, 60)
+        try:
+            async with RegistryClient(settings=settings) as client:
+                named = tls_registry.host.replace("127.0.0.1", "localhost")
+                shutil.copytree(folder, folder.with_name(named))
+                repository = client.repository(Reference(named, "wt/threads"), CREDENTIALS)
+                assert await repository.head("none") is None
+                assert not waiting.done()
+        finally:
+            released.set()
+            await waiting
 
 
 async def test_without_and_with_wrong_password(client: RegistryClient, password_registry: Registry) -> None:

@@ -15,7 +15,6 @@ from wherry.model.timestamps import parse_when, rfc3339_nano
 FILTERS = frozenset(
     ("until", "id", "parent", "type", "description", "inuse", "shared", "private", "label", "label!", "unused-for")
 )
-_UNKNOWN_HERE = ("parent", "label", "label!")
 
 
 def shown(use: CacheUse) -> dict[str, Any]:
@@ -43,9 +42,8 @@ def routes(builds: Builds) -> list[Route]:
             filters.validate(FILTERS)
         except InvalidParameter as error:
             raise InvalidParameter(f"failed to prune build cache: {error}") from None
-        for name in _UNKNOWN_HERE:
-            if filters.get(name):
-                raise NotSupported(f"failed to prune build cache: the filter {name} is not supported")
+        if filters.get("parent"):
+            raise NotSupported("failed to prune build cache: the filter parent is not supported")
         moments = [_moment(text) for name in ("until", "unused-for") for text in filters.get(name)]
         kept = max(_bytes(call, name) for name in ("keep-storage", "reserved-space", "max-used-space"))
         if call.query.text("min-free-space"):
@@ -62,7 +60,9 @@ def routes(builds: Builds) -> list[Route]:
 
 
 def _wanted(filters: Filters) -> Callable[[CacheUse], bool]:
-    """By what it is, all of the filters holding."""
+    """By what it is, all of the filters holding. Nothing here has a label, so that none is chosen by having one."""
+    if filters.get("label"):
+        return lambda use: False
     ids, kinds, texts = filters.get("id"), filters.get("type"), filters.get("description")
     flags = {name: filters.boolean(name, False) for name in ("inuse", "shared", "private") if filters.get(name)}
 

@@ -15,6 +15,7 @@ from wherry.api.build_log import ClassicLog, step_ids
 from wherry.api.build_options import BuildOptions
 from wherry.api.errors import message_of
 from wherry.api.server import Answer, Response
+from wherry.engine.builds.orders import EPOCH, epoch_of
 from wherry.engine.builds.progress import Ended, Message, Pulled
 from wherry.engine.builds.service import Build, Builds
 from wherry.engine.builds.trees import ProcessFailed, Settings
@@ -32,7 +33,6 @@ from wherry.model.reference import short_id
 Json = dict[str, Any]
 _encode = msgspec.json.Encoder().encode
 _WAITING_MAX = 256  # messages that a slow client has not taken; then the build's processes wait
-_EPOCH = "SOURCE_DATE_EPOCH"
 
 
 def routes(builds: Builds, host: Platform) -> list[Route]:
@@ -108,7 +108,7 @@ class _Answering:
     ) -> None:
         """Raises WherryError, after the log has been told of it."""
         options = self._options
-        epoch = _epoch(options.build_args.get(_EPOCH, ""))
+        epoch = epoch_of(options.build_args.get(EPOCH, ""))
         settings = Settings(options.limits, epoch, options.named_network, options.pull, credentials)
         async with builds.open(Uploaded(files), settings, self) as build:
             bases_of = _Bases(self, build, dockerfile)
@@ -237,15 +237,6 @@ class _Bases:
 def _error(text: str, code: int = 0) -> Json:
     detail: Json = {"code": code, "message": text} if code else {"message": text}
     return {"errorDetail": detail, "error": text}
-
-
-def _epoch(text: str) -> int | None:
-    """Raises InvalidParameter."""
-    if not text:
-        return None
-    if not text.isdigit():
-        raise InvalidParameter(f"invalid {_EPOCH}: {text}: it is a number of seconds")
-    return int(text)
 
 
 def _plan_options(options: BuildOptions, host: Platform, epoch: int | None) -> PlanOptions:

@@ -19,11 +19,12 @@ from wherry.engine.transfers.pulls import Pulls
 from wherry.engine.transfers.pushes import Pushes
 from wherry.errors import InvalidParameter, NotSupported, SystemFailure
 from wherry.model.config import Config
+from wherry.model.credentials import Credentials
 from wherry.model.credentials import decode as decode_credentials
 from wherry.model.filters import Filters
 from wherry.model.image import Image, config_json
 from wherry.model.image_filters import Listed
-from wherry.model.reference import Reference, check_digest, parse, parse_target
+from wherry.model.reference import Reference, is_digest, parse, parse_target
 from wherry.model.timestamps import SECOND, ZERO, rfc3339_nano
 
 _encode = msgspec.json.Encoder().encode
@@ -116,7 +117,7 @@ def routes(images: Images, pulls: Pulls, pushes: Pushes) -> list[Route]:
     async def pull(call: Call) -> Answer:
         query = call.query
         reference = _pulled(query.text("fromImage"), query.text("tag"))
-        credentials = decode_credentials(call.headers.get("X-Registry-Auth", ""))
+        credentials = _credentials(call.headers.get("X-Registry-Auth", ""))
         messages = pulls.pull(reference, platform=query.text("platform"), credentials=credentials)
         return await _transfer(call, messages)
 
@@ -127,7 +128,7 @@ def routes(images: Images, pulls: Pulls, pushes: Pushes) -> list[Route]:
         reference = parse(call.path["name"])
         if tag := call.query.text("tag"):
             reference = reference.with_tag(tag)
-        messages = pushes.push(reference, credentials=decode_credentials(header))
+        messages = pushes.push(reference, credentials=_credentials(header))
         return await call.while_connected(_transfer(call, messages))
 
     async def create(call: Call) -> Answer:
@@ -172,10 +173,15 @@ def _pulled(name: str, tag: str) -> Reference:
     reference = parse(name)
     if not tag:
         return reference
-    if ":" not in tag:
-        return reference.with_tag(tag)
-    check_digest(tag)
-    return replace(reference, tag="", digest=tag)
+    return replace(reference, tag="", digest=tag) if is_digest(tag) else reference.with_tag(tag)
+
+
+def _credentials(header: str) -> Credentials:
+    """What a client proves itself with; what cannot be read is nothing, as in the real engine."""
+    try:
+        return decode_credentials(header)
+    except InvalidParameter:
+        return Credentials()
 
 
 async def _transfer(call: Call, messages: AsyncGenerator[dict[str, Any], None]) -> Answer:

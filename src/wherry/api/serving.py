@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from wherry.api import (
     build_cache,
+    build_session,
     builds,
     containers,
     disk_usage,
@@ -69,6 +70,7 @@ def routes(engine: Engine) -> list[Route]:
         *networks.routes(engine.networks, engine.containers.all, engine.containers.connector),
         *events.routes(engine.events),
         *build_cache.routes(engine.builds),
+        *build_session.routes(engine.builds),
         *builds.routes(engine.builds, engine.builds.platform),
         *unsupported.routes(engine.containers.get),
     ]

@@ -202,6 +202,8 @@ def _security_options(facts: Facts) -> list[str]:
     options = ["name=seccomp,profile=builtin"] if facts.host.seccomp else []
     if facts.host.cgroups is CgroupLayout.V2:
         options.append("name=cgroupns")
+    if facts.host.id_map is not None:
+        options.append("name=userns")
     return options
 
 

@@ -61,7 +61,7 @@ class Flags:
         shown = kind.split("/")[0]
         if kind == "bool":
             self._values[name] = parse_bool(text)
-        elif kind == "string":
+        elif shown == "string":
             self._values[name] = text
         elif kind == "int":
             self._values[name] = parse_int(text)
@@ -145,6 +145,8 @@ def parse(
             if not equals:
                 if kinds[name][1] == "bool":
                     value = "true"
+                elif kinds[name][1] == "string/optional":
+                    value = ""
                 elif position < len(words):
                     value = words[position]
                     position += 1

@@ -576,6 +576,68 @@ COMMANDS: tuple[Command, ...] = (
     ),
     (
         (
+            "builder build",
+            "image build",
+            "build",
+        ),
+        "[OPTIONS] PATH | URL | -",
+        "Build an image from a Dockerfile",
+        (1, 1),
+        "build",
+        (
+            ("add-host", "", "list/host", "Add a custom host-to-IP mapping (host:ip)"),
+            ("allow", "", "list", "Allow an extra privileged entitlement (network.host)"),
+            ("attest", "", "list", "Attestations (not supported)"),
+            ("build-arg", "", "list", "Set build-time variables"),
+            ("build-context", "", "list", "Additional build contexts (name=path, URL or docker-image://name)"),
+            ("cache-from", "", "list", "External cache sources (not supported)"),
+            ("cache-to", "", "list", "Cache export destinations (not supported)"),
+            ("cgroup-parent", "", "string", "Set the parent cgroup for the RUN instructions during build"),
+            ("check", "", "bool", "Check the Dockerfile and build nothing"),
+            ("file", "f", "string", "Name of the Dockerfile (default is PATH/Dockerfile)"),
+            ("force-rm", "", "bool", ""),
+            ("iidfile", "", "string", "Write the image ID to a file"),
+            ("label", "", "list/label", "Set metadata for an image"),
+            ("load", "", "bool", "Shorthand for --output=type=docker"),
+            ("metadata-file", "", "string", "Write what is known of the result to a file"),
+            ("network", "", "string", "Set the networking mode for the RUN instructions during build"),
+            ("no-cache", "", "bool", "Do not use cache when building the image"),
+            ("no-cache-filter", "", "list", "Do not cache the named stages"),
+            ("output", "o", "list", "Output destination (type=image|docker|oci|tar|local,dest=path)"),
+            ("plan", "", "string/optional", "Print the graph of the build and build nothing (text|mermaid)"),
+            ("platform", "", "string", "Set the platform of the build"),
+            ("progress", "", "string", 'Type of progress output ("auto", "plain", "tty", "quiet") (default "auto")'),
+            ("provenance", "", "string", "Provenance attestation (not supported)"),
+            ("pull", "", "bool", "Always attempt to pull the images that the build begins with"),
+            ("push", "", "bool", "Push the image (not supported: use push afterwards)"),
+            ("quiet", "q", "bool", "Suppress the build output and print the image ID on success"),
+            ("rm", "", "bool", ""),
+            ("sbom", "", "string", "SBOM attestation (not supported)"),
+            ("secret", "", "list", "Secret to expose to the build (id=name[,src=path|,env=variable])"),
+            ("shm-size", "", "bytes", "Size of /dev/shm for the RUN instructions"),
+            ("squash", "", "bool", "Squash the layers (not supported)"),
+            ("ssh", "", "list", "SSH agent socket to expose to the build (default|id[=socket])"),
+            ("tag", "t", "list", "Name and optionally a tag (name:tag)"),
+            ("target", "", "string", "Set the target build stage to build"),
+            ("ulimit", "", "ulimit", "Ulimit options (default [])"),
+        ),
+    ),
+    (
+        ("builder prune",),
+        "[OPTIONS]",
+        "Remove build cache",
+        (0, 0),
+        "prune:build_cache",
+        (
+            ("all", "a", "bool", "Remove all build cache, not just what no image needs"),
+            ("filter", "", "filter", 'Provide filter values (e.g. "until=24h")'),
+            ("force", "f", "bool", "Do not prompt for confirmation"),
+            ("keep-storage", "", "bytes", "Amount of disk space to keep for cache"),
+            ("max-used-space", "", "bytes", "Amount of disk space to keep for cache"),
+        ),
+    ),
+    (
+        (
             "image import",
             "import",
         ),
@@ -988,6 +1050,7 @@ COMMANDS: tuple[Command, ...] = (
 )
 
 GROUPS = {
+    "builder": "Manage builds",
     "completion": "Generate the autocompletion script for a shell",
     "container": "Manage containers",
     "image": "Manage images",
@@ -1015,9 +1078,8 @@ GLOBAL_FLAGS: tuple[Flag, ...] = (
 # Commands that docker has and this program will have.
 LATER = frozenset(
     (
-        *"build builder buildx checkpoint compose config context".split(),
+        *"buildx checkpoint compose config context".split(),
         *"node plugin secret service stack swarm trust".split(),
-        "image build",
         *(f"manifest {name}" for name in "annotate create push rm".split()),
         "volume update",
     )

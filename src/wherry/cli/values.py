@@ -453,6 +453,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "map/sysctl": _sysctl,
     "mount": mount,
     "network": network,
+    "string/optional": str,
     "strings": csv_fields,
     "uint16": _unsigned16,
     "ulimit": _ulimit,

@@ -106,12 +106,12 @@ class Kernel:
 
     # --- containers ---
 
-    def wire(self, plugs: Sequence[tuple[Bridge, Plug]], way: Way | None) -> int:
-        """A new namespace with lo and these interfaces in it: its descriptor is the caller's.
+    def wire(self, plugs: Sequence[tuple[Bridge, Plug]], way: Way | None, made: int = -1) -> int:
+        """A new namespace, or `made`, with lo and these interfaces in it: its descriptor is the caller's.
 
         Raises OSError; then nothing is left but what goes with the namespace.
         """
-        with netns.fresh(self.home) as fd:
+        with netns.fresh(self.home, made) as fd:
             for bridge, plug in plugs:
                 self._add_veth(bridge, plug, fd)
             failpoint("networks.activate.veth-made")

@@ -31,7 +31,7 @@ from wherry.model.users import ResolvedUser
 from wherry.runtime import spec
 from wherry.runtime.spec import EtcFiles, SpecInputs
 
-_encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder().encode  # of a spec
 
 _DEFAULT_NETWORK = "bridge"
 
@@ -69,20 +69,23 @@ class Bundles:
 
     def write(
         self, container: Container, layout: Layout, netns: str | None, sources: Mapping[str, str] | None = None
-    ) -> None:
-        """config.json and the files of /etc of a container whose root is mounted. `netns` None: the host's network.
+    ) -> spec.Json:
+        """What `make` returns, in config.json."""
+        made = self.make(container, layout, netns, sources or {})
+        descriptor = os.open(layout.bundle / "config.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(encode(made))
+        return made
 
-        `sources` replace those of the record's mounts, by destination.
+    def make(
+        self, container: Container, layout: Layout, netns: str | None, sources: Mapping[str, str], user_ns: str = ""
+    ) -> spec.Json:
+        """The spec of a container whose root is mounted. `netns` None: the host's network.
+
+        Makes the files of /etc, the working directory and missing bind sources. `sources` replace those of the record's
+        mounts, by destination. `user_ns` is its own user namespace, "" for the host's or another container's.
         Raises SystemFailure, InvalidParameter, Conflict or NotFound in Docker's words.
         """
-        config = self.make(container, layout, netns, sources or {})
-        path = layout.bundle / "config.json"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(_encode(config))
-
-    def make(self, container: Container, layout: Layout, netns: str | None, sources: Mapping[str, str]) -> spec.Json:
-        """The spec that `write` writes; makes the files of /etc, the working directory and missing bind sources."""
         settings = container.host
         hostname = self._hostname(container)
         user = self._prepare_root(container, layout)
@@ -111,6 +114,7 @@ class Bundles:
             etc=self._etc_files(container, layout, hostname, linked),
             ulimits=self._ulimits(container),
             netns=netns or "",
+            user_ns=user_ns or self._users_of_another(container),
             pid_ns=self._joined(settings.pid_mode, "pid", "PID"),
             ipc_ns=self._joined(settings.ipc_mode, "ipc", "IPC"),
             shm=self._shm(settings, layout),
@@ -144,13 +148,13 @@ class Bundles:
             privileged=config.privileged,
             ulimits=self._ulimits(container),
         )
-        path.write_bytes(_encode(process))
+        path.write_bytes(encode(process))
 
     def _prepare_root(self, container: Container, layout: Layout) -> ResolvedUser:
         """Look the user up and make the working directory, inside the root filesystem."""
         with _Root(layout.rootfs) as root:
             if container.config.working_dir:
-                make_working_dir(root.fd, container.config.working_dir)
+                make_working_dir(root.fd, container.config.working_dir, container.ids)
             return users.resolve(root.fd, container.config.user, container.host.group_add)
 
     def _edits(self, settings: HostConfig) -> list[cdi.Edits]:
@@ -195,6 +199,17 @@ class Bundles:
                 "non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
             )
         return f"/proc/{other.state.process.pid}/ns/{kind}"
+
+    def _users_of_another(self, container: Container) -> str:
+        """Of one that shares another's network: that one's user namespace. Raises SystemFailure."""
+        other = self._other(container.host.network_mode)
+        if container.ids is None or other is None:
+            return ""
+        if other.ids != container.ids:
+            raise SystemFailure(f"cannot join the network of container {other.id}: it has other users (--userns)")
+        if other.state.process is None:
+            raise Conflict(f"cannot join network of a non running container: {other.id}")
+        return f"/proc/{other.state.process.pid}/ns/user"
 
     def _shm(self, settings: HostConfig, layout: Layout) -> str:
         """What /dev/shm shows where it is not the container's own."""
@@ -246,6 +261,9 @@ class Bundles:
             gateway=self._host_gateway() if any(entry.endswith(":host-gateway") for entry in extra) else "",
             ipv6=False,
         )
+        if container.ids is not None:
+            for path in (files.hosts, files.hostname, files.resolv_conf):
+                os.chown(path, *container.ids.root)
         return EtcFiles(hostname=files.hostname) if container.config.network_disabled else files
 
 

@@ -40,11 +40,14 @@ from wherry.engine.transfers.pulls import Pulls
 from wherry.engine.transfers.pushes import Pushes
 from wherry.engine.volumes import Volumes
 from wherry.errors import InvalidParameter, Unavailable
+from wherry.linux import cgroups, mounts, user_namespaces
 from wherry.linux import host as hosts
 from wherry.linux.inotify import Watcher
 from wherry.linux.sealed import sealed_copy
-from wherry.model.host import DEFAULT_DATA, DEFAULT_RUN, Host, Roots
+from wherry.model.host import DEFAULT_DATA, DEFAULT_RUN, CgroupLayout, Host, Roots
+from wherry.model.idmaps import IdMap
 from wherry.registry.client import RegistryClient
+from wherry.runtime.entering import with_script
 from wherry.runtime.oci import Runtime
 from wherry.storage.blobs import Blobs
 from wherry.storage.database import Database, checkpoint
@@ -67,6 +70,7 @@ class EngineConfig:
     default_runtime: str = ""
     runtimes: Mapping[str, Path] = field(default_factory=dict)
     cdi_directories: tuple[Path, ...] = Host.cdi_directories
+    userns_remap: str = ""
     build_cache_limit: int = 0  # bytes; 0 is a tenth of the disk
 
 
@@ -106,6 +110,8 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         stack.callback(os.close, await asyncio.to_thread(open_data_root, roots.data))
         stack.callback(os.close, await asyncio.to_thread(open_exec_root, roots.run))
         host = replace(await asyncio.to_thread(hosts.probe, roots), cdi_directories=config.cdi_directories)
+        if config.userns_remap:
+            host = replace(host, id_map=await asyncio.to_thread(_remapped, config.userns_remap, roots.run))
         stack.callback(_take_threads().shutdown, wait=False)
         runtimes = await asyncio.to_thread(_runtimes, host, config, stack)
         roots.runtime_state.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -174,6 +180,21 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         )
 
 
+def _remapped(asked: str, scratch: Path) -> IdMap:
+    """The map of `--userns-remap`. Raises InvalidParameter, Unavailable where this host cannot do it."""
+    ids = user_namespaces.configured(asked)
+    if closed := next((place for place in scratch.parents if not place.stat().st_mode & 0o001), None):
+        raise InvalidParameter(f"--userns-remap: containers' users cannot pass through {closed}: chmod o+x {closed}")
+    try:
+        mounts.check_mapped_overlay(ids, scratch)
+    except OSError as error:
+        raise Unavailable(
+            "--userns-remap needs overlays of mounts with mapped IDs "
+            f"(Linux 6.15, and a file system that has them, such as ext4, xfs or btrfs): {error}"
+        ) from None
+    return ids
+
+
 def _take_threads() -> ThreadPoolExecutor:
     """Threads for what blocks: more than Python's default on a small machine, where unpacking could take them all."""
     executor = ThreadPoolExecutor(THREADS, thread_name_prefix="engine")
@@ -192,7 +213,9 @@ def _runtimes(host: Host, config: EngineConfig, stack: contextlib.AsyncExitStack
         sealed = sealed_copy(found["crun"].path)
         stack.callback(os.close, sealed)
         program = Path(f"/proc/{os.getpid()}/fd/{sealed}")
-        found["crun"] = replace(found["crun"], program=program, familiar=True, takes_bpf=True)
+        crun = replace(found["crun"], program=program, familiar=True, takes_bpf=True)
+        hierarchies = [] if host.cgroups is CgroupLayout.V2 else cgroups.v1_hierarchies()
+        found["crun"] = with_script(crun, hierarchies, host.roots.run / "enter") if hierarchies else crun
     found |= {name: Runtime(name, path, state) for name, path in config.runtimes.items()}
     if not found:
         raise Unavailable("neither crun nor runc is installed: apt-get install crun")

@@ -19,16 +19,16 @@ from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.starting import monitor_identity
 from wherry.engine.terminal import resize_terminal
 from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure
-from wherry.linux import cgroups, processes
+from wherry.linux import processes
 from wherry.model.config import ExecConfig
 from wherry.model.container import Container, ProcessIdentity
 from wherry.model.failpoints import failpoint
-from wherry.model.host import CgroupLayout, Host
+from wherry.model.host import Host
 from wherry.model.ids import new_id
 from wherry.model.states import Status
 from wherry.runtime.attach import Hub, Session
 from wherry.runtime.conmon import MONITOR_PID_FILE, Launch, Monitor, RuntimeRefused
-from wherry.runtime.entering import entering
+from wherry.runtime.entering import for_exec
 from wherry.runtime.oci import Runtime, start_failure
 
 log = logging.getLogger(__name__)
@@ -219,10 +219,9 @@ class Execs:
         self._write_process(container, made.config, bundle / "process.json")
         failpoint("exec.prepared")
         runtime = self._runtimes.of(container)
-        if not runtime.familiar or self._host.cgroups is CgroupLayout.V2:
+        if not runtime.hierarchies:
             return runtime
-        tasks = cgroups.tasks_files(Layout.of(self._host.roots, container).cgroup)
-        return entering(runtime, container.id, tasks, bundle)
+        return for_exec(runtime, container.id, Layout.of(self._host.roots, container).cgroup, bundle)
 
     async def _launch(self, launch: Launch, runtime: Runtime, hub: Hub, *, attach: bool) -> int:
         binary = self._host.binaries.conmon

@@ -422,8 +422,10 @@ class Networks:
         wanted_ports(host.port_bindings, config.exposed_ports or {}, host.publish_all_ports)
         return sandbox_for(id, config, host, networking or NetworkingConfig(), self._records.find)
 
-    async def activate(self, container: Container) -> Activation:
+    async def activate(self, container: Container, namespace: int = -1) -> Activation:
         """Give the container its networks and write what it got into `container.sandbox`, for the caller to store.
+
+        `namespace` is the one to use, new and empty; without it one is made.
 
         Raises NotFound (a network is gone), Unavailable (no bridges here), Forbidden and SystemFailure in Docker's
         words (a port or an address is taken, no address is left); then nothing is left behind. The modes `container:ID`
@@ -436,16 +438,16 @@ class Networks:
             self._active.add(sandbox.id)
         elif sandbox.mode == "none" or not sandbox.endpoints:
             home = self._home
-            fd = await self._uninterrupted(lambda: netns.with_loopback(home), os.close)
+            fd = await self._uninterrupted(lambda: netns.with_loopback(home, namespace), os.close)
             activation = Activation(fd)
             self._active.add(sandbox.id)
         else:
-            activation = await self._join(container)
+            activation = await self._join(container, namespace)
         for name in self._names(sandbox):
             self._tell("connect", container, name)
         return activation
 
-    async def _join(self, container: Container) -> Activation:
+    async def _join(self, container: Container, namespace: int) -> Activation:
         sandbox = container.sandbox
         kernel = self._kernel_here()
         if self._changes is None:
@@ -461,7 +463,7 @@ class Networks:
                 published = self._hold(container, leading.id, leading.segment.wanted(container))
                 undo.callback(self._ports.release, sandbox.id)
             failpoint("networks.activate.ports-held")
-            fd = await self._wire(kernel, container, members, leading, published)
+            fd = await self._wire(kernel, container, members, leading, published, namespace)
             undo.pop_all()
         for member in members:
             member.tell()
@@ -504,13 +506,14 @@ class Networks:
         members: builtins.list[_Member],
         leading: _Member | None,
         published: builtins.list[PublishedPort],
+        namespace: int,
     ) -> int:
         """The namespace with all its interfaces, its ports published. Raises SystemFailure."""
         plugs = [(member.segment.bridge, member.plug) for member in members]
         redirected = leading.segment.publish(container.sandbox.id, published) if leading else ()
 
         def make() -> tuple[int, bool]:
-            fd = kernel.wire(plugs, leading.way if leading else None)
+            fd = kernel.wire(plugs, leading.way if leading else None, namespace)
             try:
                 if leading:
                     leading.segment.bridge.publish(redirected)

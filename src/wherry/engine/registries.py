@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from wherry.errors import (
 from wherry.model.credentials import Credentials
 from wherry.model.manifests import CONFIG_MAX, INDEXES, Descriptor, Index, parse
 from wherry.model.reference import Reference, is_digest, parse_any
+from wherry.model.registry_errors import DENIED, MANIFEST_UNKNOWN, NAME_UNKNOWN, TOO_MANY_REQUESTS, UNAUTHORIZED
 from wherry.model.search import Found, Wanted, split_term
 from wherry.registry.client import RegistryClient, Repository
 from wherry.registry.errors import RegistryError
@@ -26,16 +28,24 @@ from wherry.registry.logins import log_in
 from wherry.registry.manifests import digest_like
 from wherry.registry.search import search
 
+log = logging.getLogger(__name__)
 MEMBERS_MAX = 32 << 20  # bytes of all manifests of an index that are told at once
-KINDS: dict[int, type[WherryError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound, 429: TooManyRequests}
+KINDS: dict[str, type[WherryError]] = {
+    UNAUTHORIZED: Unauthorized,
+    DENIED: Forbidden,
+    NAME_UNKNOWN: NotFound,
+    MANIFEST_UNKNOWN: NotFound,
+    TOO_MANY_REQUESTS: TooManyRequests,
+}
+"""What a registry's codes are here; the rest is a failure."""
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """What a registry has under a name. `platforms` are as its index or configuration has them."""
+    """What a registry has under a name. `platforms` are as its index or configuration has them, None for no image."""
 
     descriptor: Descriptor
-    platforms: list[dict[str, Any]]
+    platforms: list[dict[str, Any]] | None
     data: bytes  # the manifest or index itself
     members: list[tuple[Descriptor, bytes]] | None = None  # an index's manifests, where they were asked for
 
@@ -77,29 +87,34 @@ class Registries:
             raise _plainly(error) from error
 
 
-async def _platforms(repository: Repository, media_type: str, data: bytes) -> list[dict[str, Any]]:
-    document = parse(media_type, data)
-    if isinstance(document, Index) or media_type in INDEXES:
-        entries = msgspec.json.decode(data).get("manifests") or []
-        return [entry["platform"] for entry in entries if isinstance(entry.get("platform"), dict)]
-    config = await read_small(repository, document.config, CONFIG_MAX)
+async def _platforms(repository: Repository, media_type: str, data: bytes) -> list[dict[str, Any]] | None:
+    """None where the registry does not tell: an artifact, or a configuration that is none."""
     try:
-        value = msgspec.json.decode(config)
+        document = parse(media_type, data)
+        if isinstance(document, Index):
+            return [dict(entry["platform"]) for entry in _entries(data) if isinstance(entry.get("platform"), dict)]
+        value = msgspec.json.decode(await read_small(repository, document.config, CONFIG_MAX))
         if not isinstance(value, dict):
-            raise msgspec.DecodeError("not an object")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidParameter(f"invalid image configuration: {error}") from None
+            return None
+    except (WherryError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        log.debug("no platform of %s: %s", repository.reference.name, error)
+        return None
     names = ("architecture", "os", "os.version", "os.features", "variant")
     return [{name: value[name] for name in names if value.get(name)}]
 
 
+def _entries(data: bytes) -> list[dict[str, Any]]:
+    """An index's descriptors as they are written: platforms have more fields than an engine needs."""
+    return [entry for entry in msgspec.json.decode(data).get("manifests") or [] if isinstance(entry, dict)]
+
+
 async def _members(repository: Repository, media_type: str, data: bytes) -> list[tuple[Descriptor, bytes]] | None:
     """The manifests of an index, None for a manifest. Raises InvalidParameter where they are too much."""
-    document = parse(media_type, data)
-    if not isinstance(document, Index):
+    if media_type not in INDEXES:
         return None
+    index = parse(media_type, data)
     found: list[tuple[Descriptor, bytes]] = []
-    for descriptor in document.manifests or []:
+    for descriptor in (index.manifests or []) if isinstance(index, Index) else []:
         found.append((descriptor, (await repository.manifest(descriptor.digest)).data))
         if sum(len(each) for _, each in found) > MEMBERS_MAX:
             raise InvalidParameter(f"the manifests of the index have more than {MEMBERS_MAX} bytes")
@@ -121,5 +136,5 @@ def _plainly(error: WherryError) -> WherryError:
     told = error if isinstance(error, RegistryError) else error.__cause__
     if not isinstance(told, RegistryError):
         return error
-    kind = KINDS.get(told.status) if told.code else None
+    kind = KINDS.get(told.code)
     return kind(str(told)) if kind is not None else told

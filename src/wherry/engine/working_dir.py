@@ -6,10 +6,11 @@ import os
 
 from wherry.errors import SystemFailure
 from wherry.linux import safepath
+from wherry.model.idmaps import IdMap
 from wherry.model.mounts import clean
 
 
-def make_working_dir(root_fd: int, asked: str) -> None:
+def make_working_dir(root_fd: int, asked: str, ids: IdMap | None = None) -> None:
     """Make the directory inside the root filesystem that a descriptor names; blocking.
 
     Raises SystemFailure in Docker's words where that cannot be.
@@ -26,6 +27,7 @@ def make_working_dir(root_fd: int, asked: str) -> None:
     else:
         return
     try:
-        os.close(safepath.make_dirs_in_root(root_fd, path))
+        uid, gid = ids.root if ids else (0, 0)
+        os.close(safepath.make_dirs_in_root(root_fd, path, uid=uid, gid=gid))
     except OSError as error:
         raise SystemFailure(f"Cannot mkdir: {path}: {error.strerror}") from None

@@ -66,6 +66,24 @@ _SYS_PIVOT_ROOT = {"x86_64": 155}.get(os.uname().machine, 41)  # 41: asm-generic
 
 CLONE_NEWNS = 0x20000
 
+# mount_setattr(2)
+MOUNT_ATTR_IDMAP = 0x100000
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+_SYS_MOUNT_SETATTR = 442
+
+
+class _MountAttributes(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns"))
+
+
+def mount_setattr(fd: int, attributes: int, userns: int, *, recursive: bool = False) -> None:
+    """mount_setattr(2): set attributes of the mount that a descriptor is."""
+    given = _MountAttributes(attributes, 0, 0, userns)
+    flags = ctypes.c_uint(AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0))
+    size = ctypes.c_size_t(ctypes.sizeof(given))
+    _check(_libc.syscall(_SYS_MOUNT_SETATTR, fd, b"", flags, ctypes.byref(given), size), "mount_setattr")
+
 
 def open_tree(path: str, flags: int) -> int:
     """open_tree(2): with OPEN_TREE_CLONE, a detached copy of the mount at `path`, as a descriptor."""
@@ -103,3 +121,25 @@ def set_real_ids(uid: int, gid: int) -> None:
     """setresuid(2), setresgid(2): the real user and group, of the calling thread alone (the C library's do all)."""
     _check(_libc.syscall(_SYS_SETRESGID, gid, -1, -1), "setresgid")
     _check(_libc.syscall(_SYS_SETRESUID, uid, -1, -1), "setresuid")
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Capabilities(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable"))
+
+
+_CAPABILITY_VERSION = 0x20080522  # linux/capability.h: two words of each set
+
+
+def make_files_as(uid: int, gid: int) -> None:
+    """setfsuid(2), setfsgid(2), of the calling thread alone, which keeps all its capabilities (capset(2))."""
+    _libc.setfsgid(gid)
+    _libc.setfsuid(uid)  # takes the capabilities that have to do with files away
+    header, sets = _CapabilityHeader(_CAPABILITY_VERSION, 0), (_Capabilities * 2)()
+    _check(_libc.capget(ctypes.byref(header), sets), "capget")
+    for part in sets:
+        part.effective = part.permitted
+    _check(_libc.capset(ctypes.byref(header), sets), "capset")

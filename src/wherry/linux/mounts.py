@@ -6,10 +6,12 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 import stat
 from pathlib import Path
 
-from wherry.linux import libc
+from wherry.linux import libc, user_namespaces
+from wherry.model.idmaps import IdMap
 from wherry.model.mount_plans import OverlayPlan
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
@@ -23,7 +25,9 @@ def mount_overlay(plan: OverlayPlan, target: Path) -> None:
     More layers than fit on one page of options are named through a directory file descriptor each, which is shorter
     than any path. Raises OSError as mount(2).
     """
-    if plan.upper is None and len(plan.lower) == 1:
+    if plan.ids is not None:
+        _mount_mapped(plan, plan.ids, target)
+    elif plan.upper is None and len(plan.lower) == 1:
         libc.mount(plan.lower[0], str(target), None, libc.MS_BIND, None)
         libc.mount("", str(target), None, libc.MS_REMOUNT | libc.MS_BIND | libc.MS_RDONLY, None)
     elif len(os.fsencode(_options(plan, plan.lower))) < PAGE:
@@ -54,6 +58,50 @@ def _mount_many(plan: OverlayPlan, target: Path) -> None:
             stack.callback(os.close, descriptor)
             lower.append(f"/proc/self/fd/{descriptor}")
         libc.mount("overlay", str(target), "overlay", 0, _options(plan, tuple(lower)))
+
+
+def _mount_mapped(plan: OverlayPlan, ids: IdMap, target: Path) -> None:
+    """With the layers as mounts of their own, which show other owners than the files have."""
+    with contextlib.ExitStack() as stack:
+        layers: list[int] = []
+        for path in plan.lower:
+            layers.append(user_namespaces.shown(path, ids))
+            stack.callback(os.close, layers[-1])
+        if plan.upper is None and len(layers) == 1:
+            libc.move_mount(layers[0], str(target))
+            libc.mount("", str(target), None, libc.MS_REMOUNT | libc.MS_BIND | libc.MS_RDONLY, None)
+            return
+        lower = tuple(f"/proc/self/fd/{layer}" for layer in layers)
+        libc.mount("overlay", str(target), "overlay", 0, _options(plan, lower))
+
+
+def check_mapped_overlay(ids: IdMap, scratch: Path) -> None:
+    """Raises OSError where this kernel cannot stack layers whose owners are mapped."""
+    with contextlib.ExitStack() as undo:
+        top = scratch / "mapped"
+        undo.callback(shutil.rmtree, top, ignore_errors=True)
+        places = [top / name for name in ("a", "b", "upper", "work", "root")]
+        for place in places:
+            place.mkdir(parents=True, exist_ok=True)
+        a, b, upper, work, root = map(str, places)
+        mount_overlay(OverlayPlan((a, b), upper, work, ids=ids), Path(root))
+        unmount(Path(root))
+
+
+def bind_shown(source: str, target: Path, ids: IdMap) -> None:
+    """Bind what is there, and what is mounted below, at a place made for it; files as the map's users own them.
+
+    Raises OSError.
+    """
+    mapped = user_namespaces.shown(source, ids, recursive=True)
+    try:
+        if stat.S_ISDIR(os.fstat(mapped).st_mode):
+            target.mkdir(mode=0o700)
+        else:
+            target.touch(mode=0o600)
+        libc.move_mount(mapped, str(target))
+    finally:
+        os.close(mapped)
 
 
 def mount_tmpfs(target: Path, options: str) -> None:

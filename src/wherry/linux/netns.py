@@ -42,9 +42,14 @@ def inside(fd: int, home: int) -> Iterator[None]:
 
 
 @contextmanager
-def fresh(home: int) -> Iterator[int]:
-    """Make a namespace and be in it for a while: gives its descriptor, which the caller owns unless this raises."""
-    if _libc.unshare(CLONE_NEWNET):
+def fresh(home: int, made: int = -1) -> Iterator[int]:
+    """Make a namespace and be in it for a while: gives its descriptor, which the caller owns unless this raises.
+
+    `made` is one that somebody has just made.
+    """
+    if made >= 0:
+        enter(made)
+    elif _libc.unshare(CLONE_NEWNET):
         _fail()
     fd = -1
     try:
@@ -58,9 +63,9 @@ def fresh(home: int) -> Iterator[int]:
         enter(home)
 
 
-def with_loopback(home: int) -> int:
-    """A namespace in which lo is up and nothing else is: the descriptor is the caller's."""
-    with fresh(home) as fd, Socket() as route:
+def with_loopback(home: int, made: int = -1) -> int:
+    """A namespace, new or `made`, in which lo is up and nothing else is: the descriptor is the caller's."""
+    with fresh(home, made) as fd, Socket() as route:
         route.run(link_up(LOOPBACK_INDEX))
     return fd
 

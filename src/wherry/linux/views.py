@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from wherry.linux import libc, safepath
+from wherry.linux import libc, safepath, user_namespaces
 from wherry.linux.mounts import mount_overlay
 from wherry.model.mount_plans import BindPlan, ViewPlan
 
@@ -118,6 +118,8 @@ def _mount(plan: ViewPlan, scratch: Path) -> int:
     else:
         assert plan.overlay is not None
         mount_overlay(plan.overlay, scratch)
+        if plan.overlay.ids is not None:  # places of binds that are made now
+            user_namespaces.make_files_as_root_of(plan.overlay.ids)
     root = os.open(scratch, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for bind in plan.binds:
@@ -132,7 +134,10 @@ def _mount(plan: ViewPlan, scratch: Path) -> int:
 
 def _bind(root: int, bind: BindPlan) -> None:
     """Bind inside the root, whatever symlinks are in the way (proc(5): /proc/self/fd leads to the very file)."""
-    source = os.open(bind.source, os.O_PATH | os.O_CLOEXEC)
+    if bind.ids is not None:
+        source = user_namespaces.shown(bind.source, bind.ids, recursive=not bind.non_recursive)
+    else:
+        source = os.open(bind.source, os.O_PATH | os.O_CLOEXEC)
     try:
         directory = stat.S_ISDIR(os.fstat(source).st_mode)
         place = _mount_point(root, bind.destination, directory)

@@ -6,6 +6,7 @@ from msgspec import Struct, field
 
 from wherry.model.config import Config, EndpointConfig, HostConfig
 from wherry.model.health import Health
+from wherry.model.idmaps import IdMap
 from wherry.model.links import Link
 from wherry.model.states import Status
 
@@ -131,6 +132,7 @@ class Container(Struct, kw_only=True):
     sandbox: Sandbox
     mounts: list[MountPoint] = field(default_factory=list)
     links: dict[str, Link] = field(default_factory=dict)  # by alias: containers that this one learns of (--link)
+    ids: IdMap | None = None  # the host's users that its own are, where it has a user namespace
     unsettled: bool = False  # an update is recorded, and perhaps not yet the kernel's
     remove_volumes: bool = False  # of one in REMOVING: its anonymous volumes go with it
 

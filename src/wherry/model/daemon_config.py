@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from wherry.errors import InvalidParameter
-from wherry.model import logging_options, registry_options, ulimits
+from wherry.model import idmaps, logging_options, registry_options, ulimits
 from wherry.model.config import LogConfig, Ulimit
 from wherry.model.container_defaults import SHM_SIZE, ContainerDefaults
 from wherry.model.host import Host
@@ -47,6 +47,7 @@ class DaemonConfig:
     runtimes: Mapping[str, Path] = field(default_factory=dict)
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
+    userns_remap: str = ""
     cdi_spec_dirs: tuple[Path, ...] = Host.cdi_directories
     max_concurrent_downloads: int = RegistryOptions.max_concurrent_downloads
     max_concurrent_uploads: int = RegistryOptions.max_concurrent_uploads
@@ -105,6 +106,12 @@ def _path(value: Any) -> Path:
     if not path.is_absolute():
         raise InvalidParameter(f"must be an absolute path, not {value!r}")
     return path
+
+
+def _remap(value: Any) -> str:
+    if _text(value):
+        idmaps.parse_remap(value)
+    return str(value)
 
 
 def _paths(value: Any) -> tuple[Path, ...]:
@@ -289,6 +296,7 @@ OPTIONS = (
         "insecure-registry",
         live=True,
     ),
+    Option("userns-remap", "userns_remap", _remap),
     Option("cdi-spec-dirs", "cdi_spec_dirs", _paths, "cdi-spec-dir"),
     Option("max-concurrent-downloads", "max_concurrent_downloads", _at_least_one, live=True),
     Option("max-concurrent-uploads", "max_concurrent_uploads", _at_least_one, live=True),

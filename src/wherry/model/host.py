@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wherry.model import capabilities
+from wherry.model.idmaps import IdMap
 
 # Limits that some kernels or hierarchies lack, by the file that sets them in v1 (v2 has its own for each).
 CGROUP_FEATURES = frozenset(
@@ -109,5 +110,6 @@ class Host:
     cgroup_features: frozenset[str] = CGROUP_FEATURES  # which limits the mounted controllers can keep
     cpuset: str = ""  # CPUs that containers can have, "0-3"; "" where not known
     memory_nodes: str = ""  # NUMA nodes likewise
+    id_map: IdMap | None = None  # of containers that do not say otherwise (--userns-remap)
     cdi_directories: tuple[Path, ...] = (Path("/etc/cdi"), Path("/var/run/cdi"))  # where vendors describe devices
     warnings: tuple[str, ...] = field(default=())  # one sentence each: what is missing, what it means, how to get it

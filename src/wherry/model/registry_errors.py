@@ -38,6 +38,7 @@ USUAL_MESSAGES = {
     "MANIFEST_UNVERIFIED": "manifest failed signature verification",
     "MANIFEST_BLOB_UNKNOWN": "blob unknown to registry",
 }
+_CODES = {401: UNAUTHORIZED, 403: DENIED, 429: TOO_MANY_REQUESTS}  # of answers that name none
 _SHOWN = 500  # characters of a body that is no JSON
 
 
@@ -62,10 +63,6 @@ def problems(status: int, challenges: Sequence[Challenge], body: bytes) -> list[
         if challenge.scheme == "bearer" and code is not None:
             first = Problem(code, challenge["error_description"] or USUAL_MESSAGES[code])
             return [first, *(problem for problem in told if problem != first)]
-    if status == 401 and not told[0].code:
-        return [Problem(UNAUTHORIZED, USUAL_MESSAGES[UNAUTHORIZED])]
-    if status == 429 and not told[0].code:
-        return [Problem(TOO_MANY_REQUESTS, USUAL_MESSAGES[TOO_MANY_REQUESTS])]
     return told
 
 
@@ -81,12 +78,12 @@ def _from_body(status: int, body: bytes) -> list[Problem]:
     try:
         value: Any = json.loads(text)
     except (ValueError, RecursionError):
-        return [Problem("", f"error parsing HTTP {status} response body: it is not JSON: {json.dumps(text[:_SHOWN])}")]
+        return [_of_status(status, text.strip()[:_SHOWN])]
     if not isinstance(value, dict):
         return [Problem("", f"error parsing HTTP {status} response body: unexpected JSON: {json.dumps(text[:_SHOWN])}")]
     details = value.get("details")
-    if isinstance(details, str) and details and status in (401, 429):  # Docker Hub's own form
-        return [Problem(UNAUTHORIZED if status == 401 else TOO_MANY_REQUESTS, details[:_SHOWN])]
+    if isinstance(details, str) and details and status in _CODES:  # Docker Hub's own form
+        return [Problem(_CODES[status], details[:_SHOWN])]
     entries = value.get("errors")
     found = [_problem(entry) for entry in entries if isinstance(entry, dict)][:10] if isinstance(entries, list) else []
     if not found:
@@ -104,6 +101,13 @@ def _problem(entry: dict[str, Any]) -> Problem:
     message = entry.get("message")
     shown = message if isinstance(message, str) and message else USUAL_MESSAGES.get(code, "unknown error")
     return Problem(code, shown[: _SHOWN * 4])
+
+
+def _of_status(status: int, text: str) -> Problem:
+    """An answer in plain words, or in none."""
+    code = _CODES.get(status, "UNKNOWN")
+    usual = USUAL_MESSAGES.get(code, f"{status} {_phrase(status)}")
+    return Problem(code, usual if not text or code == UNAUTHORIZED else text)
 
 
 def _phrase(status: int) -> str:

@@ -67,6 +67,7 @@ def validate(
     warnings = [*_check_resources(host_config, host), *_check_platform(host_config, runtimes)]
     logging_options.validate(host_config.log_config)
     warnings += _check_security(host_config, host)
+    _check_users(host_config, host)
     _refuse_what_is_not_done(config, host_config, networking, host)
     return warnings
 
@@ -362,6 +363,23 @@ def _check_security(host: HostConfig, facts: Host) -> Iterator[str]:
         yield f"AppArmor is not enabled on this host. Profile {options.apparmor} discarded."
     if facts.selinux and any(label != "disable" for label in options.labels):
         raise NotSupported("SELinux labels are not supported: use --security-opt label=disable")
+
+
+def _check_users(host: HostConfig, facts: Host) -> None:
+    """What a container with users of its own cannot have. Docker answers 500 to these."""
+    if facts.id_map is None or host.userns_mode == "host":
+        return
+    if host.privileged:
+        raise SystemFailure(
+            "privileged mode is incompatible with user namespaces.  "
+            "You must run the container in the host namespace when running privileged mode"
+        )
+    if host.network_mode == "host":
+        raise SystemFailure("cannot share the host's network namespace when user namespaces are enabled")
+    if host.pid_mode == "host":
+        raise SystemFailure("cannot share the host PID namespace when user namespaces are enabled")
+    elsewhere = is_container(host.pid_mode) or is_container(host.ipc_mode)
+    _refuse(elsewhere, "sharing a container's PID or IPC namespace while user namespaces are on (--userns host) is")
 
 
 def _refuse(given: object, what: str) -> None:

@@ -186,16 +186,20 @@ async def _read_token(answer: Answer) -> Token:
     try:
         value: Any = json.loads(data)
     except (ValueError, RecursionError):
-        raise answer.untrusted("unable to decode token response: it is not JSON") from None
+        raise _no_token(answer, "unable to decode token response: it is not JSON") from None
     found = value if isinstance(value, dict) else {}
     token = found.get("token") or found.get("access_token") or ""
     if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
-        raise answer.untrusted("authorization server did not include a token in the response")
+        raise _no_token(answer, "authorization server did not include a token in the response")
     lives = found.get("expires_in")
     seconds = float(lives) if isinstance(lives, int | float) and 0 < lives < 1e9 else 0.0
     seconds = max(seconds, SHORTEST_LIFE)
     refresh = found.get("refresh_token")
     return Token(token, time.monotonic() + seconds - EARLY, refresh if isinstance(refresh, str) else "")
+
+
+def _no_token(answer: Answer, reason: str) -> RegistryError:
+    return RegistryError(reason, request=f"{answer.method} {redacted(answer.url)}")
 
 
 def _check_realm(url: str, realm: str, secrets: bool) -> None:

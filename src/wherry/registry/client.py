@@ -96,7 +96,9 @@ class RegistryClient:
         """Sessions with a registry's endpoints, in the order in which they are to be asked. Raises InvalidParameter."""
         options = self._options()
         trusting = (*options.insecure, domain) if insecure else options.insecure
-        endpoints = await find_endpoints(domain, self.settings.certificate_folders, options.mirrors, trusting)
+        endpoints = await find_endpoints(
+            domain, self.settings.certificate_folders, options.mirrors, trusting, self.transport.threads
+        )
         return [
             Session(endpoint, credentials, self.transport, self.authorizer, self.greetings) for endpoint in endpoints
         ]
@@ -107,7 +109,7 @@ class Repository:
 
     def __init__(self, client: RegistryClient, reference: Reference, credentials: Credentials, insecure: bool) -> None:
         self._client = client
-        self._reference = reference
+        self.reference = reference
         self._credentials = credentials
         self._insecure = insecure
         self._found: list[Session] | None = None
@@ -122,22 +124,20 @@ class Repository:
         """
         with self._told(ref):
             return await self._read(
-                _capability(ref), lambda session: manifests.fetch(session, self._reference.path, ref, self._pull)
+                _capability(ref), lambda session: manifests.fetch(session, self.reference.path, ref, self._pull)
             )
 
     async def head(self, ref: str) -> Descriptor | None:
         """What a tag or digest names, without fetching it; None where there is none."""
         with self._told(ref):
             return await self._read(
-                _capability(ref), lambda session: manifests.head(session, self._reference.path, ref, self._pull)
+                _capability(ref), lambda session: manifests.head(session, self.reference.path, ref, self._pull)
             )
 
     async def tags(self) -> list[str]:
         """All tags, in the registry's order."""
         with self._told():
-            return await self._read(
-                "resolve", lambda session: manifests.tags(session, self._reference.path, self._pull)
-            )
+            return await self._read("resolve", lambda session: manifests.tags(session, self.reference.path, self._pull))
 
     async def blob(self, descriptor: Descriptor, offset: int = 0) -> AsyncGenerator[bytes, None]:
         """The bytes of a blob from `offset` on: exactly `descriptor.size - offset`, or an error.
@@ -148,7 +148,7 @@ class Repository:
         with self._told():
             sessions = await self._sessions("pull")
             retries = self._client.download_retries()
-            pieces = read_blob(sessions, self._reference.path, descriptor, offset, self._pull, retries)
+            pieces = read_blob(sessions, self.reference.path, descriptor, offset, self._pull, retries)
             async with aclosing(pieces):
                 async for piece in pieces:
                     yield piece
@@ -157,7 +157,7 @@ class Repository:
         """Whether the registry itself, where one would push to, has it."""
         session = await self._pushed_to()
         return await self._client.settings.retries.run(
-            lambda: has_blob(session, self._reference.path, digest, self._push)
+            lambda: has_blob(session, self.reference.path, digest, self._push)
         )
 
     async def mount(self, digest: str, source_repository: str) -> bool:
@@ -177,19 +177,17 @@ class Repository:
         """Store a manifest under a tag or digest; its digest, which the registry must confirm if it tells one."""
         session = await self._pushed_to()
         return await self._client.settings.retries.run(
-            lambda: manifests.put(session, self._reference.path, ref, media_type, data, self._push)
+            lambda: manifests.put(session, self.reference.path, ref, media_type, data, self._push)
         )
 
     async def _sessions(self, capability: str) -> list[Session]:
         """Those that may be asked for it; at least one. Raises InvalidParameter."""
         if self._found is None:
-            self._found = await self._client.sessions(
-                self._reference.domain, self._credentials, insecure=self._insecure
-            )
+            self._found = await self._client.sessions(self.reference.domain, self._credentials, insecure=self._insecure)
         able = [session for session in self._found if capability in session.endpoint.capabilities]
         if not able:
             raise InvalidParameter(
-                f"no host configured for {self._reference.domain} has the capability {capability}: see its hosts.toml"
+                f"no host configured for {self.reference.domain} has the capability {capability}: see its hosts.toml"
             )
         return able
 
@@ -205,7 +203,7 @@ class Repository:
                 if found is not None:
                     return found
             except RegistryError as error:
-                log.debug("%s does not help with %s: %s", mirror.endpoint.base, self._reference.name, error)
+                log.debug("%s does not help with %s: %s", mirror.endpoint.base, self.reference.name, error)
         return await self._client.settings.retries.run(lambda: work(last))
 
     @contextmanager
@@ -214,7 +212,7 @@ class Repository:
         try:
             yield
         except RegistryError as error:
-            named = replace(self._reference, tag="", digest="")
+            named = replace(self.reference, tag="", digest="")
             if ref:
                 named = replace(named, digest=ref) if is_digest(ref) else replace(named, tag=ref)
             told = pull_failure(error, named)

@@ -15,7 +15,21 @@ from wherry.model.registry_errors import (
     words,
 )
 
-SHOWN_QUERY = ("ns", "n", "last", "q", "page", "service", "scope", "digest", "mount", "from")
+SHOWN_QUERY = (
+    "ns",
+    "n",
+    "last",
+    "q",
+    "page",
+    "service",
+    "scope",
+    "account",
+    "client_id",
+    "offline_token",
+    "digest",
+    "mount",
+    "from",
+)
 RETRYABLE_STATUSES = frozenset((408, 429, 500, 502, 503, 504))
 
 
@@ -24,7 +38,8 @@ class RegistryError(SystemFailure):
 
     `code` is the registry's ("MANIFEST_UNKNOWN"; "" where no answer came or it had none), `status` the HTTP status (0
     without an answer), `request` the method and the address without secrets, `retry_after` seconds that the registry
-    asks to wait. `retryable`: the same request may succeed later.
+    asks to wait, `detail` the first of its errors, or the reason without the request. `retryable`: the same request may
+    succeed later.
     """
 
     def __init__(
@@ -42,7 +57,7 @@ class RegistryError(SystemFailure):
         self.request = request
         self.status = status
         self.code = code
-        self.detail = detail or message  # without the request
+        self.detail = detail or message
         self.retryable = retryable
         self.retry_after = retry_after
 
@@ -77,6 +92,7 @@ def answer_error(
         request=f"{method} {redacted(url)}",
         status=status,
         code=told[0].code,
+        detail=str(told[0]),
         retryable=status in RETRYABLE_STATUSES,
         retry_after=retry_after,
     )
@@ -105,10 +121,10 @@ def pull_failure(error: RegistryError, reference: Reference) -> WherryError:
     if error.code == DENIED:
         return NotFound(
             f"pull access denied for {reference.familiar_name}, repository does not exist or may require"
-            f" 'docker login': {error}"
+            f" 'docker login': {error.detail}"
         )
     if error.code == MANIFEST_UNKNOWN:
-        return NotFound(f"manifest for {reference.familiar} not found: {error}")
+        return NotFound(f"manifest for {reference.familiar} not found: {error.detail}")
     if error.code == NAME_UNKNOWN:
-        return NotFound(f"repository {reference.familiar_name} not found: {error}")
+        return NotFound(f"repository {reference.familiar_name} not found: {error.detail}")
     return error

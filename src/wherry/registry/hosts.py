@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ from wherry.model.registry_hosts import (
     parse_hosts,
     split_port,
 )
+from wherry.registry.threads import Threads
 
 CERTIFICATE_FOLDERS = (Path("/etc/wherry/certs.d"), Path("/etc/docker/certs.d"))
 LOOKUP_SECONDS = 5.0
@@ -30,11 +30,11 @@ HOSTS_BYTES = 1 << 20
 
 
 async def find_endpoints(
-    domain: str, folders: Sequence[Path], mirrors: Sequence[str], insecure: Sequence[str]
+    domain: str, folders: Sequence[Path], mirrors: Sequence[str], insecure: Sequence[str], threads: Threads
 ) -> list[Endpoint]:
     """Where to ask for a registry's repositories, in order. Raises InvalidParameter naming the file that is wrong."""
-    trusting = await _may_be_insecure(domain, insecure)
-    return await asyncio.to_thread(read_endpoints, domain, folders, mirrors, trusting)
+    trusting = await _may_be_insecure(domain, insecure, threads)
+    return await threads.run(read_endpoints, domain, folders, mirrors, trusting)
 
 
 def read_endpoints(domain: str, folders: Sequence[Path], mirrors: Sequence[str], insecure: bool) -> list[Endpoint]:
@@ -88,7 +88,7 @@ def _certificates(folders: Sequence[Path], names: Sequence[str]) -> TlsFiles:
     return TlsFiles()
 
 
-async def _may_be_insecure(domain: str, insecure: Sequence[str]) -> bool:
+async def _may_be_insecure(domain: str, insecure: Sequence[str], threads: Threads) -> bool:
     """By name, or by any address that the name has; a name that cannot be looked up is to be trusted like any other."""
     host = default_host(domain)
     if domain == DEFAULT_DOMAIN:
@@ -96,10 +96,9 @@ async def _may_be_insecure(domain: str, insecure: Sequence[str]) -> bool:
     if is_insecure(domain, (), insecure):
         return True
     name, _ = split_port(host)
-    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(LOOKUP_SECONDS):
-            found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+            addresses = await threads.addresses(name)
     except (OSError, UnicodeError, TimeoutError):
         return False
-    return is_insecure(domain, [str(entry[4][0]) for entry in found], insecure)
+    return is_insecure(domain, addresses, insecure)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from pathlib import Path
 
 from wherry.errors import InvalidParameter
 from wherry.model.registry_hosts import TlsFiles
+from wherry.registry.threads import Threads
 
 _Key = tuple[TlsFiles, tuple[tuple[int, int], ...]]
 _KEPT = 64
@@ -16,15 +16,16 @@ _KEPT = 64
 class TlsContexts:
     """A cache: loading what the system trusts takes some 10 ms, and connections are pooled by their context."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
         self._contexts: dict[_Key, ssl.SSLContext] = {}
 
     async def get(self, files: TlsFiles) -> ssl.SSLContext:
         """Raises InvalidParameter naming the file that is missing or is no certificate."""
-        key = await asyncio.to_thread(_stamped, files) if files.authorities or files.clients else (files, ())
+        key = await self._threads.run(_stamped, files) if files.authorities or files.clients else (files, ())
         context = self._contexts.get(key)
         if context is None:
-            context = await asyncio.to_thread(make_context, files)
+            context = await self._threads.run(make_context, files)
             while len(self._contexts) >= _KEPT:
                 self._contexts.pop(next(iter(self._contexts)))
             context = self._contexts.setdefault(key, context)

@@ -7,32 +7,26 @@ headers of `hosts.toml`, and without client certificates.
 from __future__ import annotations
 
 import asyncio
-import re
-import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+import importlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
-
-import aiohttp
-from multidict import CIMultiDict
-from yarl import URL
 
 from wherry.model.proxies import Proxies, proxy_for
 from wherry.model.registry_hosts import TlsFiles
 from wherry.registry.errors import RegistryError, Untrusted, network_error, redacted, untrusted
+from wherry.registry.threads import Threads
 from wherry.registry.tls import TlsContexts
 
-CONNECT_SECONDS = 30.0
+if TYPE_CHECKING:
+    from wherry.registry.connections import Connections, Response
+
 SILENCE_SECONDS = 60.0
-IDLE_SECONDS = 2.0  # that a connection is kept for the next request: no longer than one pull or push needs it
 LEAST_BYTES = 16 * 1024  # as many at least in so many seconds of waiting, or the other side is as good as gone
-READ_BUFFER = 1 << 20
 MAX_REDIRECTS = 10
-NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
-"""OpenSSL's reasons for an answer that is no TLS."""
 REDIRECTS = (301, 302, 303, 307, 308)
 
 Body = bytes | Callable[[], AsyncIterator[bytes]] | None
@@ -49,35 +43,26 @@ class Target:
 
 
 class Transport:
-    """Connection pools. An async context manager."""
+    """All requests to registries. An async context manager."""
 
     def __init__(self, proxies: Proxies, user_agent: str, silence_seconds: float = SILENCE_SECONDS) -> None:
         self._proxies = proxies
         self._user_agent = user_agent
         self._silence = silence_seconds
-        self._contexts = TlsContexts()
-        self._session: aiohttp.ClientSession | None = None
+        self.threads = Threads()
+        self._contexts = TlsContexts(self.threads)
+        self._connections: Connections | None = None
+        self._connecting = asyncio.Lock()
 
     async def __aenter__(self) -> Transport:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, ttl_dns_cache=30, keepalive_timeout=IDLE_SECONDS),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
-            auto_decompress=False,
-            trust_env=False,  # it would also take passwords from ~/.netrc
-            read_bufsize=READ_BUFFER,
-            skip_auto_headers=("User-Agent", "Content-Type", "Accept", "Accept-Encoding"),
-            max_line_size=64 * 1024,
-            max_field_size=64 * 1024,
-        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
-            await asyncio.sleep(0)
+        if self._connections is not None:
+            await self._connections.close()
+        self.threads.close()
 
     @asynccontextmanager
     async def send(
@@ -99,24 +84,21 @@ class Transport:
         first = urlsplit(url)
         secrets, tls = True, target.tls
         for _ in range(MAX_REDIRECTS + 1):
-            sent = CIMultiDict(headers or {})
-            sent["User-Agent"] = self._user_agent
-            sent["Accept-Encoding"] = "identity"
+            sent = [("User-Agent", self._user_agent), ("Accept-Encoding", "identity"), *(headers or {}).items()]
             if length is not None:
-                sent["Content-Length"] = str(length)
+                sent.append(("Content-Length", str(length)))
             if secrets:
-                for name, value in target.headers:
-                    sent[name] = value
+                sent += [each for each in target.headers if not (authorization and each[0].lower() == "authorization")]
                 if authorization:
-                    sent["Authorization"] = authorization
+                    sent.append(("Authorization", authorization))
             response = await self._request(method, url, sent, tls, target.connect_seconds, body)
             try:
-                location = response.headers.get("Location", "")
+                location = next(iter(response.headers("Location")), "")
                 if not (follow and method in ("GET", "HEAD") and response.status in REDIRECTS and location):
                     yield Answer(response, method, url, self._silence)
                     return
             finally:
-                response.release()  # to the pool, if it was read to its end
+                response.release()
             url = _redirected(method, url, location, target)
             parts = urlsplit(url)
             if (parts.scheme, parts.netloc) != (first.scheme, first.netloc):
@@ -128,39 +110,38 @@ class Transport:
         self,
         method: str,
         url: str,
-        headers: CIMultiDict[str],
+        headers: Sequence[tuple[str, str]],
         tls: TlsFiles,
         connect_seconds: float,
         body: Body,
-    ) -> aiohttp.ClientResponse:
-        assert self._session is not None
-        parts = URL(url, encoded=True)
-        proxy = proxy_for(self._proxies, parts.scheme, parts.host or "", parts.port or 0)
-        context: ssl.SSLContext | bool = True
-        if parts.scheme == "https":
-            context = await self._contexts.get(tls)
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=connect_seconds or CONNECT_SECONDS, sock_read=self._silence
+    ) -> Response:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        connections = await self._connect()
+        return await connections.request(
+            method,
+            url,
+            headers,
+            context=await self._contexts.get(tls) if parts.scheme == "https" else None,
+            proxy=proxy_for(self._proxies, parts.scheme, parts.hostname or "", port),
+            connect_seconds=connect_seconds,
+            silence_seconds=self._silence,
+            body=body,
         )
-        try:
-            return await self._session.request(
-                method,
-                parts,
-                headers=headers,
-                data=body() if callable(body) else body,
-                allow_redirects=False,
-                ssl=context,
-                proxy=proxy or None,
-                timeout=timeout,
-            )
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            raise _failure(method, url, error) from error
+
+    async def _connect(self) -> Connections:
+        """Pools, made when they are first needed."""
+        async with self._connecting:
+            if self._connections is None:
+                module = await self.threads.run(importlib.import_module, "wherry.registry.connections")
+                self._connections = module.Connections(self.threads)
+            return self._connections
 
 
 class Answer:
     """The head of an answer, and its body within bounds."""
 
-    def __init__(self, response: aiohttp.ClientResponse, method: str, url: str, silence_seconds: float) -> None:
+    def __init__(self, response: Response, method: str, url: str, silence_seconds: float) -> None:
         self._response = response
         self._silence = silence_seconds
         self.method = method
@@ -168,10 +149,10 @@ class Answer:
         self.status = response.status
 
     def header(self, name: str) -> str:
-        return self._response.headers.get(name, "")
+        return next(iter(self._response.headers(name)), "")
 
     def headers(self, name: str) -> list[str]:
-        return self._response.headers.getall(name, [])
+        return self._response.headers(name)
 
     @property
     def length(self) -> int | None:
@@ -182,21 +163,18 @@ class Answer:
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes. Raises RegistryError where it breaks off, or comes too slowly to be meant."""
         loop = asyncio.get_running_loop()
-        content = self._response.content
         waited, got = 0.0, 0
         while True:
             began = loop.time()
             try:
                 async with asyncio.timeout(self._silence - waited):
-                    piece = await content.readany()
+                    piece = await self._response.piece()
             except TimeoutError:
                 raise network_error(
                     self.method,
                     self.url,
                     f"the answer comes too slowly: fewer than {LEAST_BYTES} bytes in {self._silence:.0f} seconds",
                 ) from None
-            except (aiohttp.ClientError, OSError) as error:
-                raise _failure(self.method, self.url, error) from error
             if not piece:
                 return
             yield piece
@@ -253,73 +231,3 @@ def _redirected(method: str, url: str, location: str, target: Target) -> str:
             method, url, f"redirected from HTTPS to plain HTTP, which is not followed: {redacted(new)}", retryable=False
         )
     return new
-
-
-def _failure(method: str, url: str, error: BaseException) -> RegistryError:
-    """A failed connection in Go's words, which are what Docker's users see."""
-    host = URL(url, encoded=True)
-    place = f"{host.host}:{host.port}"
-    where = error.host if isinstance(error, aiohttp.ClientConnectorError) else host.host
-    cause: Any = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
-    match error:
-        case aiohttp.ClientConnectorCertificateError():
-            return untrusted(method, url, _certificate_words(error.certificate_error))
-        case aiohttp.ClientConnectorDNSError():
-            return network_error(method, url, f"dial tcp: lookup {where}: no such host", retryable=False)
-        case aiohttp.ClientProxyConnectionError():
-            words = _connect_words(f"{error.host}:{error.port}", cause)
-            return network_error(method, url, f"proxyconnect tcp: {words}", retryable=False)
-        case aiohttp.ClientHttpProxyError():
-            return network_error(method, url, f"proxy: {error.status} {error.message}", retryable=error.status >= 500)
-        case aiohttp.ConnectionTimeoutError() | aiohttp.ServerTimeoutError() | TimeoutError():
-            waiting = isinstance(error, aiohttp.ConnectionTimeoutError)
-            reason = f"dial tcp {place}: i/o timeout" if waiting else "net/http: timeout awaiting response headers"
-            return network_error(method, url, reason)
-        case aiohttp.ServerDisconnectedError():
-            return network_error(method, url, "EOF")
-        case aiohttp.ClientPayloadError():
-            return network_error(method, url, "unexpected EOF")
-        case aiohttp.InvalidURL() | ValueError():
-            return network_error(method, url, f"invalid address: {error}", retryable=False)
-        case aiohttp.ClientResponseError():
-            return network_error(method, url, f"malformed HTTP response: {error.message[:200]!r}", retryable=False)
-    for each in (cause, error.__cause__):
-        if isinstance(each, ssl.SSLError):
-            return _tls_failure(method, url, each)
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return network_error(method, url, _connect_words(place, cause), retryable=False)
-    if isinstance(cause, ConnectionResetError | BrokenPipeError):
-        return network_error(method, url, f"read tcp {place}: connection reset by peer")
-    return network_error(method, url, str(error) or type(error).__name__)
-
-
-def _connect_words(place: str, cause: OSError) -> str:
-    reason = (cause.strerror or str(cause)).lower()
-    if isinstance(cause, ConnectionRefusedError):
-        reason = "connection refused"
-    return f"dial tcp {place}: connect: {reason}"
-
-
-def _tls_failure(method: str, url: str, cause: ssl.SSLError) -> RegistryError:
-    """Untrusted where TLS was spoken and failed; otherwise nobody spoke it."""
-    reason = cause.reason or str(cause)
-    if reason in NOT_TLS:
-        return network_error(method, url, "http: server gave HTTP response to HTTPS client", retryable=False)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return untrusted(method, url, _certificate_words(cause))
-    alert = re.sub(r"^(SSL|TLS)V\d+_ALERT_", "", reason).lower().replace("_", " ")
-    return untrusted(method, url, f"remote error: tls: {alert}")
-
-
-def _certificate_words(error: BaseException) -> str:
-    code = getattr(error, "verify_code", 0)
-    message = getattr(error, "verify_message", "") or str(error)
-    words = {
-        10: "certificate has expired or is not yet valid",
-        18: "certificate signed by unknown authority",
-        19: "certificate signed by unknown authority",
-        20: "certificate signed by unknown authority",
-        21: "certificate signed by unknown authority",
-        9: "certificate has expired or is not yet valid",
-    }.get(code)
-    return f"tls: failed to verify certificate: x509: {words or message}"

@@ -22,7 +22,9 @@ class Runtime:
 
     `program` is what is executed where that is not `path` itself. `familiar` is crun of a version whose internals have
     been tried: its first process waits on STATE/ID/exec.fifo, and STATE/ID with the cgroup is all that `delete` removes
-    of a container that has ended. `takes_bpf`: it accepts a compiled seccomp filter as an annotation.
+    of a container that has ended. `takes_bpf`: it accepts a compiled seccomp filter as an annotation. `hierarchies` are
+    those of cgroup v1 that its processes can enter by themselves, by way of the script `entering`
+    (`wherry.runtime.entering`); without any, the runtime moves them.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Runtime:
     arguments: tuple[str, ...] = ()  # of the program, before everything else
     familiar: bool = False
     takes_bpf: bool = False
+    hierarchies: tuple[str, ...] = ()
+    entering: Path | None = None
 
     @property
     def executable(self) -> Path:
@@ -56,19 +60,39 @@ class Runtime:
         return True
 
     async def pause(self, container_id: str) -> None:
+        self._name_cgroup(container_id)
         await self._must("pause", container_id)
 
     async def resume(self, container_id: str) -> None:
+        self._name_cgroup(container_id)
         await self._must("resume", container_id)
 
     async def kill_all(self, container_id: str, number: int) -> None:
         """Signal every process of the container, for those that share the host's PID namespace."""
+        self._name_cgroup(container_id)
         await self._must("kill", "--all", container_id, str(number))
 
     async def delete(self, container_id: str) -> None:
         """Remove the container, its processes and its cgroup, whatever state it is in; one unknown is fine."""
         if (self.state / container_id).exists():
+            self._name_cgroup(container_id)
             await self._call("delete", "--force", container_id)
+
+    def _name_cgroup(self, container_id: str) -> None:
+        """Note in the state of a container whose process has entered its cgroup by itself which one that is.
+
+        The runtime was told to leave cgroups alone when it made the container; what it does later it does there.
+        """
+        if not self.hierarchies:
+            return
+        folder = self.state / container_id
+        with contextlib.suppress(FileNotFoundError, ValueError):  # it died before it wrote them
+            status = json.loads((folder / "status").read_bytes())
+            if not status["cgroup-path"]:
+                config = json.loads((folder / "config.json").read_bytes())
+                whole = folder / "status.new"
+                whole.write_text(json.dumps({**status, "cgroup-path": config["linux"]["cgroupsPath"]}))
+                whole.replace(folder / "status")
 
     def forget(self, container_id: str) -> None:
         """Of a familiar runtime: drop the state of a container that has ended and whose cgroup is gone (blocking)."""
@@ -76,6 +100,7 @@ class Runtime:
 
     async def status(self, container_id: str) -> str | None:
         """`creating`, `created`, `running`, `stopped`, `paused`; None if the runtime does not know it."""
+        self._name_cgroup(container_id)
         finished = await self._call("state", container_id)
         if finished.code != 0:
             return None

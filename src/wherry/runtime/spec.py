@@ -66,12 +66,13 @@ class EtcFiles:
 class SpecInputs:
     """What `build` needs besides the record. Paths are the host's, absolute.
 
-    `netns`, `pid_ns` and `ipc_ns` are paths of namespaces to join, "" for none of another's; a network namespace is
-    always made beforehand, so "" there means the host's. `mounts` are the record's, their sources there; `restrictions`
-    are, by destination, the words for what the mounts of their sources forbid. `shm` is what /dev/shm shows when it is
-    not the container's own. `seccomp` and `annotations` come from `wherry.linux.seccomp.as_spec`. `block_devices`
-    numbers the devices that limits name. `linked` are the variables that links give, `ulimits` the limits of the
-    container and the defaults, `edits` what devices add, their nodes numbered.
+    `netns`, `user_ns`, `pid_ns` and `ipc_ns` are paths of namespaces to join, "" for none of another's; those of
+    network and users are always made beforehand, so "" there means the host's. `mounts` are the record's, their sources
+    there; `restrictions` are, by destination, the words for what the mounts of their sources forbid. `shm` is what
+    /dev/shm shows when it is not the container's own. `seccomp` and `annotations` come from
+    `wherry.linux.seccomp.as_spec`. `block_devices` numbers the devices that limits name. `linked` are the variables
+    that links give, `ulimits` the limits of the container and the defaults, `edits` what devices add, their nodes
+    numbered.
     """
 
     host: Host
@@ -85,6 +86,7 @@ class SpecInputs:
     etc: EtcFiles = field(default_factory=EtcFiles)
     ulimits: Sequence[Ulimit] = ()
     netns: str = ""
+    user_ns: str = ""
     pid_ns: str = ""
     ipc_ns: str = ""
     shm: str = ""
@@ -378,6 +380,8 @@ def _namespaces(settings: HostConfig, inputs: SpecInputs) -> list[Json]:
     namespaces: list[Json] = [{"type": "mount"}]
     if inputs.netns:
         namespaces.append({"type": "network", "path": inputs.netns})
+    if inputs.user_ns:
+        namespaces.append({"type": "user", "path": inputs.user_ns})
     if settings.uts_mode != "host":
         namespaces.append({"type": "uts"})
     for kind, mode, path in (("pid", settings.pid_mode, inputs.pid_ns), ("ipc", settings.ipc_mode, inputs.ipc_ns)):
@@ -394,6 +398,8 @@ def _sysctls(container: Container, inputs: SpecInputs) -> Json:
     settings = container.host
     own_network = bool(inputs.netns) and container.sandbox.mode.partition(":")[0] != "container"
     sysctls: Json = dict(_NETWORK_SYSCTLS) if own_network else {}
+    if own_network and container.ids is not None:  # groups that there are none of cannot be named
+        sysctls["net.ipv4.ping_group_range"] = f"0 {container.ids.size - 1}"
     if container.config.domainname and settings.uts_mode != "host":
         sysctls["kernel.domainname"] = container.config.domainname
     for name, value in (settings.sysctls or {}).items():

@@ -144,6 +144,12 @@ class Writing:
         self._contents.admit(self._path, found)
         return found
 
+    def commit_as(self, digest: bytes) -> None:
+        """Raises InvalidParameter if what was written is something else."""
+        if self._hash.digest() != digest:
+            raise InvalidParameter(f"content with digest {self._hash.hexdigest()} where {digest.hex()} was announced")
+        self.commit(digest)
+
     def __enter__(self) -> Writing:
         return self
 

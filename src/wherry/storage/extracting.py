@@ -11,6 +11,7 @@ import stat
 
 from wherry.errors import SystemFailure
 from wherry.linux.safepath import make_dirs_in_root, open_in_root
+from wherry.model.idmaps import IdMap
 from wherry.storage import tar
 from wherry.storage.tar import BadArchive, Entry, Source, TarReader
 from wherry.storage.writing import DIRECTORY, MAKERS, MAX_ID, OPEN_DIRS, TreeWriter, inside, set_xattr, show
@@ -23,14 +24,16 @@ def extract(
     *,
     keep_kinds: bool = False,
     owner: tuple[int, int] | None = None,
+    ids: IdMap | None = None,
 ) -> None:
     """Unpack the uncompressed tar into `directory`, an absolute path inside the directory that `root` opens.
 
-    With `keep_kinds` a directory is never replaced by something else, nor something else by a directory. `owner` is
-    the UID and GID of everything made, instead of the archive's. Blocking.
+    With `keep_kinds` a directory is never replaced by something else, nor something else by a directory. `ids`
+    says which users of the host owners are. `owner` is
+    the UID and GID of everything made, instead of the archive's; `ids` says who they are on the host. Blocking.
     Raises SystemFailure in the real engine's words.
     """
-    extraction = _Extraction(root, directory, keep_kinds, owner)
+    extraction = _Extraction(root, directory, keep_kinds, owner, ids)
     try:
         reader = TarReader(source)
         for entry in reader:
@@ -43,12 +46,15 @@ def extract(
 
 
 class _Extraction(TreeWriter):
-    def __init__(self, root: int, directory: str, keep_kinds: bool, owner: tuple[int, int] | None) -> None:
+    def __init__(
+        self, root: int, directory: str, keep_kinds: bool, owner: tuple[int, int] | None, ids: IdMap | None
+    ) -> None:
         super().__init__(root)
         self.directory = directory
         self.link_base = os.fsencode(directory)
         self.keep_kinds = keep_kinds
         self.owner = owner
+        self.ids = ids
         self.times: dict[bytes, tuple[int, int]] = {}  # of directories, by path: descriptor's inode, time in ns
 
     def apply(self, entry: Entry, reader: TarReader) -> None:
@@ -59,6 +65,8 @@ class _Extraction(TreeWriter):
             raise SystemFailure(f"{name}: owner {entry.uid}:{entry.gid} is out of range")
         if self.owner is not None:
             entry.uid, entry.gid = self.owner
+        if self.ids is not None:
+            entry.uid, entry.gid = self.ids.to_host(entry.uid, entry.gid)
         parts = inside(entry.name)
         if not parts:
             return  # the directory itself stays as it is
@@ -101,7 +109,8 @@ class _Extraction(TreeWriter):
             try:
                 fd = open_in_root(self.root, whole, DIRECTORY)
             except FileNotFoundError:
-                fd = make_dirs_in_root(self.root, os.fsdecode(whole))
+                uid, gid = self.ids.root if self.ids else (0, 0)
+                fd = make_dirs_in_root(self.root, os.fsdecode(whole), uid=uid, gid=gid)
             self.dirs[path] = fd
         return fd
 

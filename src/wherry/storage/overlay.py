@@ -11,6 +11,7 @@ import stat
 from collections.abc import Generator, Iterator, Sequence
 
 from wherry.model.filechanges import Change, Kind
+from wherry.model.idmaps import IdMap
 from wherry.storage.packing import END, Found, empty_file, pack, walk
 
 WHITEOUT_DEVICE = os.makedev(0, 0)
@@ -88,9 +89,10 @@ class Merged:
         return found
 
 
-def changes(upper: str, lowers: Sequence[str]) -> list[Change]:
+def changes(upper: str, lowers: Sequence[str], ids: IdMap | None = None) -> list[Change]:
     """What the upper directory adds to, changes in and deletes from the directories below (top first), by path.
 
+    Owners in the upper directory are `ids`' users of the host.
     A directory in which something changed has changed. Blocking.
     """
     kinds: dict[bytes, Kind] = {}
@@ -104,7 +106,7 @@ def changes(upper: str, lowers: Sequence[str]) -> list[Change]:
             parent, _, name = item.path.rpartition(b"/")
             if parent in seen:
                 seen[parent].add(name)
-            _compare(item, name, merged[parent], kinds)
+            _compare(item, name, merged[parent], kinds, ids)
             if stat.S_ISDIR(item.stat.st_mode):
                 merged[item.path] = merged[parent].below(name)
                 if is_opaque(_of(item.fd)):
@@ -120,21 +122,22 @@ def changes(upper: str, lowers: Sequence[str]) -> list[Change]:
     return [Change("/" + os.fsdecode(path), kinds[path]) for path in sorted(kinds, key=lambda path: path.split(b"/"))]
 
 
-def _compare(item: Found, name: bytes, below: Merged, kinds: dict[bytes, Kind]) -> None:
+def _compare(item: Found, name: bytes, below: Merged, kinds: dict[bytes, Kind], ids: IdMap | None) -> None:
     old = below.look(name)
     if is_whiteout(item.stat):
         if old is not None:
             kinds[item.path] = Kind.DELETED
     elif old is None:
         kinds[item.path] = Kind.ADDED
-    elif _differ(item, *old):
+    elif _differ(item, *old, ids):
         kinds[item.path] = Kind.MODIFIED
 
 
-def _differ(item: Found, old: os.stat_result, path: bytes) -> bool:
+def _differ(item: Found, old: os.stat_result, path: bytes, ids: IdMap | None) -> bool:
     """Whether a file's attributes tell that it was changed; a directory's size and time do not."""
     new = item.stat
-    if (new.st_mode, new.st_uid, new.st_gid, new.st_rdev) != (old.st_mode, old.st_uid, old.st_gid, old.st_rdev):
+    owner = ids.to_container(new.st_uid, new.st_gid) if ids else (new.st_uid, new.st_gid)
+    if (new.st_mode, owner, new.st_rdev) != (old.st_mode, (old.st_uid, old.st_gid), old.st_rdev):
         return True
     if not stat.S_ISDIR(new.st_mode) and (new.st_size, new.st_mtime_ns) != (old.st_size, old.st_mtime_ns):
         return True
@@ -148,21 +151,21 @@ def _capability(path: bytes) -> bytes:
         return b""
 
 
-def diff(upper: str, newest_ns: int | None = None) -> Generator[bytes, None, None]:
+def diff(upper: str, newest_ns: int | None = None, ids: IdMap | None = None) -> Generator[bytes, None, None]:
     """The upper directory as an OCI layer (image-spec layer.md, "Representing Changes"), a stream of pieces.
 
-    No time in it is after `newest_ns`.
+    No time in it is after `newest_ns`. Owners on disk are `ids`' users of the host.
     Empty but for the end mark when nothing was written. Blocking. Raises OSError.
     """
     root = os.open(upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield from _as_layer(walk(root), newest_ns)
+        yield from _as_layer(walk(root), newest_ns, ids)
     finally:
         os.close(root)
     yield END
 
 
-def _as_layer(found: Iterator[Found], newest_ns: int | None) -> Iterator[bytes]:
+def _as_layer(found: Iterator[Found], newest_ns: int | None, ids: IdMap | None) -> Iterator[bytes]:
     """Ordinary members between the ones that stand for what is hidden."""
     marks: list[bytes] = []
 
@@ -177,5 +180,5 @@ def _as_layer(found: Iterator[Found], newest_ns: int | None) -> Iterator[bytes]:
             marks.append(empty_file(item.path + b"/.wh..wh..opq"))
         return item.path
 
-    yield from pack(found, naming, newest_ns=newest_ns)
+    yield from pack(found, naming, newest_ns=newest_ns, ids=ids)
     yield b"".join(marks)

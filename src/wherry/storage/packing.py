@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from wherry.linux.safepath import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from wherry.model.idmaps import IdMap
 from wherry.storage.tar import BLOCK, BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Entry
 
 END = bytes(2 * BLOCK)
@@ -93,12 +94,13 @@ Naming = Callable[[Found], bytes | None]
 """The name of a member without a directory's slash, None to leave it out."""
 
 
-def pack(found: Iterable[Found], naming: Naming, *, newest_ns: int | None = None) -> Iterator[bytes]:
+def pack(
+    found: Iterable[Found], naming: Naming, *, newest_ns: int | None = None, ids: IdMap | None = None
+) -> Iterator[bytes]:
     """The archive of these objects, without the end mark: links to one file as hard links, sockets left out.
 
-    What is younger than `newest_ns` is as old as that. A file that shrinks meanwhile is filled with zeros.
-
-    Raises OSError.
+    With `ids` owners are written as the container sees them. What is younger than `newest_ns` is as old as that. A file
+    that shrinks meanwhile is filled with zeros. Raises OSError.
     """
     links: dict[tuple[int, int], bytes] = {}
     waiting = bytearray()
@@ -110,7 +112,7 @@ def pack(found: Iterable[Found], naming: Naming, *, newest_ns: int | None = None
         if kind == REGULAR and item.stat.st_size:
             reading = os.open(b"/proc/self/fd/%d" % item.fd, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
             try:
-                entry = _entry(item, name, kind, links, newest_ns, reading)
+                entry = _entry(item, name, kind, links, newest_ns, ids, reading)
                 waiting += header(entry)
                 if entry.size and entry.size <= PIECE - len(waiting) % PIECE:
                     waiting += _exactly(reading, entry.size)
@@ -122,7 +124,7 @@ def pack(found: Iterable[Found], naming: Naming, *, newest_ns: int | None = None
             finally:
                 os.close(reading)
         else:
-            waiting += header(_entry(item, name, kind, links, newest_ns))
+            waiting += header(_entry(item, name, kind, links, newest_ns, ids))
         if len(waiting) >= PIECE // 2:
             yield bytes(waiting)
             waiting.clear()
@@ -143,13 +145,14 @@ def _entry(
     kind: bytes,
     links: dict[tuple[int, int], bytes],
     newest_ns: int | None,
+    ids: IdMap | None,
     reading: int = -1,
 ) -> Entry:
     found, entry = item.stat, Entry()
     entry.kind = kind
     entry.name = name + b"/" if kind == DIRECTORY else name
     entry.mode = stat.S_IMODE(found.st_mode)
-    entry.uid, entry.gid = found.st_uid, found.st_gid
+    entry.uid, entry.gid = ids.to_container(found.st_uid, found.st_gid) if ids else (found.st_uid, found.st_gid)
     entry.mtime_ns = found.st_mtime_ns // 1_000_000_000 * 1_000_000_000  # whole seconds, as other engines write
     if newest_ns is not None:
         entry.mtime_ns = min(entry.mtime_ns, newest_ns)

@@ -43,19 +43,21 @@ class Partials:
         except OSError as error:
             raise SystemFailure(f"fetching {digest}: {error.strerror}") from error
 
-    def sweep(self, *, age: float, room: int, busy: Collection[str] = ()) -> None:
+    def sweep(self, *, age: float, room: int, busy: Collection[str] = ()) -> int:
         """Remove those not written to for `age` seconds, and the oldest where all take more than `room` bytes.
 
-        `busy` are the digests of those under way, which stay.
+        `busy` are the digests of those under way, which stay. Returns the bytes that were removed.
         """
         now = time.time()
-        taken = 0
+        taken = removed = 0
         found = [(path, path.stat()) for path in self._root.iterdir()]
         for path, status in sorted(found, key=lambda pair: -pair[1].st_mtime):
             taken += status.st_size
             if f"sha256:{path.name}" not in busy and (now - status.st_mtime > age or taken > room):
                 path.unlink(missing_ok=True)
                 taken -= status.st_size
+                removed += status.st_size
+        return removed
 
 
 class Partial:

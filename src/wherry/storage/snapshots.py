@@ -21,6 +21,7 @@ from wherry.errors import Conflict, InvalidParameter, NotFound
 from wherry.linux.placement import spread
 from wherry.model.failpoints import failpoint
 from wherry.model.filechanges import Change
+from wherry.model.idmaps import IdMap
 from wherry.model.image import next_chain_id
 from wherry.model.mount_plans import OverlayPlan
 from wherry.storage import overlay
@@ -108,10 +109,17 @@ class Snapshots(Protocol):
         """All layers there are."""
 
     def prepare(
-        self, key: str, chain_id: str, places: Sequence[tuple[str, bool]] = (), *, container: bool = True
+        self,
+        key: str,
+        chain_id: str,
+        places: Sequence[tuple[str, bool]] = (),
+        *,
+        container: bool = True,
+        ids: IdMap | None = None,
     ) -> None:
         """Make a writable snapshot on a chain ("" for an empty root). Raises NotFound, Conflict (key taken).
 
+        With `ids` it is mounted as the map's users own it; `diff` and `changes` tell owners as in the layers below.
         One for a `container` shows the places of the engine's own mounts. `places` are more paths where something is
         mounted later, each with whether that is a directory: those that the chain has not are there in the mounted
         snapshot, and are none of its changes.
@@ -271,7 +279,13 @@ class OverlaySnapshots:
         return {f"sha256:{name}" for name in os.listdir(self._layers)}
 
     def prepare(
-        self, key: str, chain_id: str, places: Sequence[tuple[str, bool]] = (), *, container: bool = True
+        self,
+        key: str,
+        chain_id: str,
+        places: Sequence[tuple[str, bool]] = (),
+        *,
+        container: bool = True,
+        ids: IdMap | None = None,
     ) -> None:
         top = self._directories(chain_id)[0] if chain_id else str(self._empty)
         if container:
@@ -282,7 +296,11 @@ class OverlaySnapshots:
             upper.mkdir()
             (making / "work").mkdir(mode=0o700)
             like = os.stat(top)
-            os.chown(upper, like.st_uid, like.st_gid)
+            owner = like.st_uid, like.st_gid
+            if ids is not None:
+                owner = ids.to_host(*owner)
+                (making / "ids").write_bytes(msgspec.json.encode(ids))
+            os.chown(upper, *owner)
             os.chmod(upper, stat.S_IMODE(like.st_mode))
             os.symlink(chain_id or "none", making / "chain")
             if places:
@@ -308,7 +326,14 @@ class OverlaySnapshots:
             lower = (str(mount_points), *lower)
         if (path / "places").exists():
             lower = (str(path / "places"), *lower)
-        return OverlayPlan(lower, str(path / "upper"), str(path / "work"), volatile, _PLAIN)
+        return OverlayPlan(lower, str(path / "upper"), str(path / "work"), volatile, _PLAIN, self._ids_of(key))
+
+    def _ids_of(self, key: str) -> IdMap | None:
+        """The map that owners in the upper directory follow."""
+        try:
+            return msgspec.json.decode((self._active_path(key) / "ids").read_bytes(), type=IdMap)
+        except FileNotFoundError:
+            return None
 
     def view_plan(self, chain_id: str) -> OverlayPlan:
         return OverlayPlan(self._directories(chain_id) or (str(self._empty),))
@@ -319,11 +344,11 @@ class OverlaySnapshots:
 
     def changes(self, key: str) -> list[Change]:
         lower = self.mount_plan(key, volatile=False).lower
-        return overlay.changes(str(self._active_path(key) / "upper"), lower)
+        return overlay.changes(str(self._active_path(key) / "upper"), lower, self._ids_of(key))
 
     def diff(self, key: str, newest_ns: int | None = None) -> Generator[bytes, None, None]:
         self.chain_of(key)
-        yield from overlay.diff(str(self._active_path(key) / "upper"), newest_ns)
+        yield from overlay.diff(str(self._active_path(key) / "upper"), newest_ns, self._ids_of(key))
 
     def occupied(self, key: str) -> int:
         self.chain_of(key)

@@ -8,6 +8,7 @@ import pytest
 
 from wherry.api import (
     build_cache,
+    build_session,
     builds,
     containers,
     disk_usage,
@@ -49,6 +50,7 @@ def done() -> list[Route]:
         *disk_usage.routes(nothing, nothing, nothing),
         *builds.routes(nothing, nothing),
         *build_cache.routes(nothing),
+        *build_session.routes(nothing),
     ]
 
 

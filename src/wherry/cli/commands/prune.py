@@ -135,3 +135,19 @@ def volumes(context: Context) -> int:
     found = _prune(context, "volumes", wanted)
     _report("Deleted Volumes:", found.get("VolumesDeleted") or [], found.get("SpaceReclaimed", 0))
     return 0
+
+
+def build_cache(context: Context) -> int:
+    flags = context.flags
+    everything = flags.on("all")
+    if not flags.on("force"):
+        what = "all build cache" if everything else "all dangling build cache"
+        sys.stdout.write(f"WARNING! This will remove {what}. Are you sure you want to continue? [y/N] ")
+        if not _yes():
+            return 0
+    kept = max(flags.number("keep-storage"), flags.number("max-used-space"))
+    query = {"all": everything or None, "filters": filters(flags.pairs("filter")) or {}, "keep-storage": kept or None}
+    found = context.engine.post("/build/prune", query) or {}
+    _report("ID", found.get("CachesDeleted") or [], None)
+    print(f"Total:\t{human_size(found.get('SpaceReclaimed', 0))}")
+    return 0

@@ -16,7 +16,7 @@ import logging
 import os
 import platform as machine
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from wherry.engine.builds.solving import AT_ONCE, Known, Solve
 from wherry.engine.builds.sources import BuildSources
 from wherry.engine.builds.trees import Client, Settings, Tree
 from wherry.engine.images.service import Images
-from wherry.errors import NotFound
+from wherry.errors import Conflict, NotFound
 from wherry.model import platforms
 from wherry.model.build_graph import ImageSource, Target, Vertex
 from wherry.model.dockerfile.options import BaseImage
@@ -41,6 +41,8 @@ from wherry.model.image import Image, chain_ids
 from wherry.model.platforms import Platform
 from wherry.model.reference import Reference
 from wherry.storage.database import Database
+from wherry.storage.packing import END, pack, walk
+from wherry.storage.streams import flow
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +124,40 @@ class Builds:
                 if layer.diff_id not in records.blobs:
                     records.put_blob(connection, layer.diff_id, layer.blob)
             self.cache.keep(connection, cached, keys)
+
+    # outputs
+
+    async def saved(self, image: Image, names: Sequence[Reference]) -> AsyncIterator[bytes]:
+        """An image as `docker save` writes it, which is an OCI layout too."""
+        refs = [name.familiar for name in names if name in self._images.records.references(image.id)] or [image.id]
+        async for piece in await self._images.save(refs):
+            yield piece
+
+    def known(self) -> set[str]:
+        """IDs of all images."""
+        return set(self._images.records.images)
+
+    async def forget(self, image: Image) -> None:
+        """An image that was made to be sent away; one with names or users stays."""
+        if not self._images.records.references(image.id):
+            with contextlib.suppress(Conflict, NotFound):
+                await self._images.remove(image.id, prune=False)
+
+    async def packed(self, tree: Tree) -> AsyncIterator[bytes]:
+        """A root filesystem as a tar."""
+
+        def pieces() -> Generator[bytes, None, None]:
+            with self._shop.view(tree) as view:
+                root = os.open(f"/proc/self/fd/{view.root}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    yield from pack(walk(root), lambda found: found.path or None)
+                finally:
+                    os.close(root)
+            yield END
+
+        async with contextlib.aclosing(flow(pieces())) as stream:
+            async for piece in stream:
+                yield piece
 
     # the cache's end
 

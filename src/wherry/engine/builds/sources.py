@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 import os
 import stat
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
-
-import aiohttp
 
 from wherry.engine.builds.progress import Moved, Progress
 from wherry.engine.builds.trees import Client, Files, Result, Tree
@@ -24,6 +24,9 @@ from wherry.model.file_list import FileList, Listed
 from wherry.model.image import Image
 from wherry.model.platforms import Platform
 from wherry.storage.content import Contents, Writing
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse
 
 FindImage = Callable[[str, Platform | None, str], Awaitable[Image]]
 """An image by reference and platform; the third says whether to pull: "missing", "always" or "never"."""
@@ -66,9 +69,11 @@ class BuildSources:
                 raise NotSupported(f"{graph.kind(operation)} is no source")
 
     async def _fetch(self, operation: graph.HttpSource, vertex: Vertex, progress: Progress) -> FileList:
+        aiohttp = await asyncio.to_thread(importlib.import_module, "aiohttp")  # 27 MB that few engines need
+        patience = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
         try:
             async with (
-                aiohttp.ClientSession(trust_env=True, timeout=_PATIENCE, auto_decompress=False) as session,
+                aiohttp.ClientSession(trust_env=True, timeout=patience, auto_decompress=False) as session,
                 session.get(operation.url) as answer,
             ):
                 if answer.status >= 400:
@@ -116,10 +121,7 @@ async def described(files: FileList) -> Files:
     return Files(files, await asyncio.to_thread(files.digest))
 
 
-_PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
-
-
-def _name_of(answer: aiohttp.ClientResponse) -> str:
+def _name_of(answer: ClientResponse) -> str:
     """From Content-Disposition or the URL (RFC 6266)."""
     given = answer.content_disposition.filename if answer.content_disposition else ""
     name = os.path.basename(given or unquote(urlsplit(str(answer.real_url)).path))

@@ -266,7 +266,10 @@ class Step:
             with contextlib.suppress(OSError):
                 await connect(reader, writer)
 
-        server = await asyncio.start_unix_server(serve, path)
+        folder = os.open(self._layout.parts, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        undo.callback(os.close, folder)
+        # the path itself may be longer than an address can be (unix(7))
+        server = await asyncio.start_unix_server(serve, f"/proc/self/fd/{folder}/{path.name}")
         undo.callback(server.close)
         os.chown(path, mount.uid, mount.gid)
         os.chmod(path, mount.mode)

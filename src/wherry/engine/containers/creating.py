@@ -30,6 +30,7 @@ from wherry.model.ids import new_id
 from wherry.model.image import Image
 from wherry.model.links import Link
 from wherry.model.merge import command, merge
+from wherry.model.mount_plans import OverlayPlan
 from wherry.model.mounts import resolve
 from wherry.model.states import Happening, Status, after
 
@@ -124,6 +125,7 @@ class Creator:
             state=State(status=Status.CREATING),
             sandbox=self._sandbox(container_id, merged, host, networking),
             links=linked,
+            ids=None if host.userns_mode == "host" else self._host.id_map,
             mounts=resolve(merged.volumes or (), host, data_root=str(self._host.roots.data), mounts_of=self._mounts_of),
         )
         for mount in container.mounts:
@@ -219,7 +221,7 @@ class Creator:
 
     def _make_files(self, container: Container, volumes: dict[str, Volume], working_dir: bool) -> None:
         for key, chain_id in container.snapshots.items():
-            self._snapshots.prepare(key, chain_id)
+            self._snapshots.prepare(key, chain_id, ids=container.ids)
         Layout(self._host.roots, container.id).durable.mkdir(parents=True, exist_ok=True, mode=0o700)
         no_copy = {mount.destination for mount in container.mounts if mount.no_copy or mount.subpath}
         seeded = {place: volume for place, volume in volumes.items() if place not in no_copy}
@@ -231,14 +233,24 @@ class Creator:
 
         Raises SystemFailure where the image has a file in their place.
         """
+        plan = self._snapshots.mount_plan(container.id, volatile=False)
+        if plan.ids is None or not volumes:
+            self._look(container, plan, volumes, working_dir)
+            return
+        # Owners in volumes are those of the image, whatever this container's users are.
+        self._look(container, self._snapshots.view_plan(container.chain_id), volumes, working_dir=False)
+        if working_dir:
+            self._look(container, plan, {}, working_dir)
+
+    def _look(self, container: Container, plan: OverlayPlan, volumes: dict[str, Volume], working_dir: bool) -> None:
         layout = Layout(self._host.roots, container.id)
         layout.rootfs.mkdir(parents=True, mode=0o700)
-        mounts.mount_overlay(self._snapshots.mount_plan(container.id, volatile=False), layout.rootfs)
+        mounts.mount_overlay(plan, layout.rootfs)
         try:
             root = os.open(layout.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 if working_dir:
-                    make_working_dir(root, container.config.working_dir)
+                    make_working_dir(root, container.config.working_dir, container.ids)
                 anonymous = {mount.destination for mount in container.mounts if mount.anonymous}
                 for place, volume in volumes.items():
                     path = f"{layout.rootfs}/{place.lstrip('/')}"

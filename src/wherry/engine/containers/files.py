@@ -16,9 +16,11 @@ from wherry.engine.containers.views import Views
 from wherry.errors import Conflict, NotFound, SystemFailure
 from wherry.linux import users
 from wherry.linux.safepath import open_in_root
+from wherry.linux.user_namespaces import make_files_as_root_of
 from wherry.model import paths
 from wherry.model.container import Container
 from wherry.model.filechanges import Change
+from wherry.model.idmaps import IdMap
 from wherry.model.states import Status
 from wherry.storage.extracting import extract
 from wherry.storage.packing import END, Found, pack, walk
@@ -66,7 +68,7 @@ class Files:
             fd = await asyncio.to_thread(_open, view.root, place, path, ref)
             try:
                 self._announce(container, "archive-path")
-                async with contextlib.aclosing(flow(_packed(fd, paths.base(place)))) as pieces:
+                async with contextlib.aclosing(flow(_packed(fd, paths.base(place), container.ids))) as pieces:
                     yield found, pieces
             finally:
                 os.close(fd)
@@ -87,7 +89,11 @@ class Files:
 
             def unpack(source: Source) -> None:
                 owner = _owner(view.root, container) if as_user else None
-                extract(Decompressed(source), view.root, directory, keep_kinds=keep_kinds, owner=owner)
+                if container.ids is not None:  # in the thread of this work alone
+                    make_files_as_root_of(container.ids)
+                extract(
+                    Decompressed(source), view.root, directory, keep_kinds=keep_kinds, owner=owner, ids=container.ids
+                )
 
             await consume(stream, unpack)
         self._announce(container, "extract-to-dir")
@@ -101,7 +107,7 @@ class Files:
         async with self._views.of(container) as view:
             root = await asyncio.to_thread(view.bare)
             try:
-                async with contextlib.aclosing(flow(_exported(root))) as pieces:
+                async with contextlib.aclosing(flow(_exported(root, container.ids))) as pieces:
                     yield pieces
                 self._announce(container, "export")
             finally:
@@ -214,17 +220,17 @@ def _owner(root: int, container: Container) -> tuple[int, int] | None:
     return user.uid, user.gid
 
 
-def _packed(fd: int, name: str) -> Generator[bytes, None, None]:
+def _packed(fd: int, name: str, ids: IdMap | None) -> Generator[bytes, None, None]:
     """A tar of one object, and of what is below it, under its own name; "/" has none."""
     found = os.fstat(fd)
     if not stat.S_ISDIR(found.st_mode):
-        yield from pack([Found(b"", fd, found)], lambda item: os.fsencode(name))
+        yield from pack([Found(b"", fd, found)], lambda item: os.fsencode(name), ids=ids)
     else:
         prefix = b"" if name == "/" else os.fsencode(name)
-        yield from pack(walk(fd), lambda item: prefix + b"/" + item.path if item.path else prefix)
+        yield from pack(walk(fd), lambda item: prefix + b"/" + item.path if item.path else prefix, ids=ids)
     yield END
 
 
-def _exported(root: int) -> Generator[bytes, None, None]:
-    yield from pack(walk(root), lambda item: item.path or None)
+def _exported(root: int, ids: IdMap | None) -> Generator[bytes, None, None]:
+    yield from pack(walk(root), lambda item: item.path or None, ids=ids)
     yield END

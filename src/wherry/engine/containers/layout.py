@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from wherry.model.container import Container
@@ -22,15 +23,15 @@ class Layout:
         """With what the record says of places: needed by who asks for the cgroup."""
         return cls(roots, container.id, container.host.cgroup_parent)
 
-    @property
+    @cached_property
     def durable(self) -> Path:
         return self.roots.container(self.container_id)
 
-    @property
+    @cached_property
     def bundle(self) -> Path:
         return self.roots.bundle(self.container_id)
 
-    @property
+    @cached_property
     def rootfs(self) -> Path:
         """Mount point of the root filesystem while it runs."""
         return self.bundle / "rootfs"
@@ -49,6 +50,10 @@ class Layout:
         """Of the mount of this number in the record."""
         return self.parts / str(number)
 
+    def mapped(self, number: int) -> Path:
+        """Of a volume whose files are shown with other owners."""
+        return self.parts / f"{number}.mapped"
+
     def image(self, number: int) -> Path:
         return self.parts / f"{number}.image"
 
@@ -56,11 +61,11 @@ class Layout:
     def log(self) -> Path:
         return self.durable / "container.log"
 
-    @property
+    @cached_property
     def exit_file(self) -> Path:
         return self.durable / "exit" / self.container_id
 
-    @property
+    @cached_property
     def cgroup(self) -> str:
         """Its path in every hierarchy. A parent that was asked for is meant from the hierarchy's root."""
         parent = clean(f"/{self.cgroup_parent}").rstrip("/") if self.cgroup_parent else self.roots.cgroup_parent

@@ -34,6 +34,7 @@ from wherry.model.container import Container
 from wherry.model.host import Host
 from wherry.model.restart import wants_start_with_engine
 from wherry.model.states import Happening, Status, after
+from wherry.runtime.entering import SHELL
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +178,7 @@ class Recovery:
         """PIDs of monitors and runtimes at work on a bundle of ours, by container ID (blocking)."""
         prefix = os.fsencode(self._host.roots.bundle("")) + b"/"
         programs = {os.fsencode(runtime.path) for runtime in self._runtimes.by_name.values()}
-        programs.add(os.fsencode(self._host.binaries.conmon or ""))
+        programs |= {os.fsencode(self._host.binaries.conmon or ""), os.fsencode(SHELL)}
         found: dict[str, list[int]] = {}
         for pid, words in processes.command_lines():
             if words[0] not in programs and not _SEALED.fullmatch(words[0]):

@@ -97,7 +97,8 @@ class Containers:
     async def create(
         self, name: str, config: Config, host: HostConfig, networking: NetworkingConfig, platform: str = ""
     ) -> Created:
-        self._supervisor.spawn(asyncio.to_thread(cgroups.warm_up, self._host.cgroups), "warming the cgroup lock")
+        if not self._runtimes.named("").hierarchies:
+            self._supervisor.spawn(asyncio.to_thread(cgroups.warm_up, self._host.cgroups), "warming the cgroup lock")
         return await self._creator.create(name, config, host, networking, platform)
 
     async def start(self, ref: str) -> None:

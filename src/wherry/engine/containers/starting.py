@@ -13,28 +13,33 @@ import shutil
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from wherry.engine.bundles import encode
+from wherry.engine.containers.cgroup_entry import CgroupEntry
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.needs import NetworkPlane, SnapshotStore, VolumeStore
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.errors import InvalidParameter, NotFound, SystemFailure
-from wherry.linux import cgroups, mounts, processes, safepath
+from wherry.linux import cgroups, mounts, processes, safepath, user_namespaces
 from wherry.linux.views import View
 from wherry.model.config import Ulimit
 from wherry.model.container import Container, MountPoint, ProcessIdentity
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
+from wherry.model.idmaps import IdMap
 from wherry.model.log_attributes import attributes
 from wherry.model.logging_options import limits
 from wherry.runtime.attach import Hub
 from wherry.runtime.conmon import Launch, Monitor, RuntimeRefused
+from wherry.runtime.feeding import SpecFeed
 from wherry.runtime.oci import Runtime, start_failure
-from wherry.runtime.spec import late_limits
+from wherry.runtime.spec import Json, late_limits
 
-WriteBundle = Callable[[Container, Layout, str | None, Mapping[str, str]], None]
-"""Write config.json and the generated /etc files, given the path of the network namespace to join, and the sources of
-mounts that are not where the record says, by destination (blocking)."""
+MakeSpec = Callable[[Container, Layout, str | None, Mapping[str, str], str], Json]
+"""The OCI spec, and the generated /etc files made, given the path of the network namespace to join, the sources of
+mounts that are not where the record says, by destination, and the path of the user namespace to join (blocking)."""
 
 HeldView = Callable[[str], contextlib.AbstractContextManager[View | None]]
 """The view of a container's files that somebody has open, which its root filesystem is then mounted for already."""
@@ -51,7 +56,7 @@ class Starter:
         networks: NetworkPlane,
         volumes: VolumeStore,
         save: Callable[[Container], None],
-        write_bundle: WriteBundle,
+        make_spec: MakeSpec,
         held_view: HeldView,
         ulimits: Callable[[Container], list[Ulimit]],
     ) -> None:
@@ -61,7 +66,7 @@ class Starter:
         self._networks = networks
         self._volumes = volumes
         self._save = save
-        self._write_bundle = write_bundle
+        self._make_spec = make_spec
         self._held_view = held_view
         self._ulimits = ulimits
 
@@ -75,35 +80,85 @@ class Starter:
             raise SystemFailure("conmon is not installed: apt-get install conmon")
         layout, runtime = Layout.of(self._host.roots, container), self._runtimes.of(container)
         _check_log(container, layout)
-        launch = layout.launch(container)
+        launch, entry = layout.launch(container), CgroupEntry(self._host, layout, runtime)
         async with contextlib.AsyncExitStack() as undo, contextlib.AsyncExitStack() as until_joined:
-            # its first process joins its cgroup some ms from now: let the kernel's lock be warm by then
-            warm_up = asyncio.create_task(asyncio.to_thread(cgroups.warm_up, self._host.cgroups))
-            until_joined.push_async_callback(asyncio.wait, {warm_up})
+            cgroup = self._begin_cgroup(entry, runtime, until_joined)
             undo.push_async_callback(asyncio.to_thread, clear_bundle, layout)
-            await asyncio.to_thread(make_bundle, layout)
+            if layout.bundle.exists():  # a former run could not be cleared up
+                await asyncio.to_thread(clear_bundle, layout)
+            make_bundle(layout, container.ids)
             undo.push_async_callback(asyncio.to_thread, self._volumes.release, container.id)
+            undo.push_async_callback(asyncio.to_thread, entry.undo)
             undo.push_async_callback(abort, launch, runtime, self._host.boot_id)
-            async with Monitor(launch, binary, runtime) as monitor:  # loads itself while the rest is made
+            feed = until_joined.enter_context(SpecFeed(layout.bundle, early=runtime.familiar))
+            async with Monitor(launch, binary, entry.runtime) as monitor:  # loads itself while the rest is made
                 failpoint("start.monitor-spawned")
-                netns = await self._surroundings(container, layout, undo, until_joined)
+                user, network = await self._own_users(container, until_joined)
+                await cgroup
+                if feed.early:
+                    monitor.go()
+                netns = await self._surroundings(container, layout, network, undo, until_joined)
                 self._save(container)  # addresses and ports, before a process can use them
-                sources = await asyncio.to_thread(self._take_volumes, container, layout)
-                await asyncio.to_thread(self._write_bundle, container, layout, netns, sources)
+                await asyncio.to_thread(self._feed, container, layout, netns, user, entry, feed)
                 failpoint("start.spec-written")
-                await self._create(container, monitor)
+                if not feed.early:
+                    monitor.go()
+                entry.check(await self._created(container, monitor))
+                if entry.limits:
+                    await asyncio.to_thread(entry.limit)
             await self._release(container, launch, runtime, hub)
             undo.pop_all()
+
+    async def _own_users(self, container: Container, until_joined: contextlib.AsyncExitStack) -> tuple[str, int]:
+        """Path of a user namespace of its own, and a network namespace that is that one's; "" and -1 for none.
+
+        One that shares another's network is among its users.
+        """
+        if container.ids is None or container.sandbox.mode.startswith("container:"):
+            return "", -1
+        user, network = await asyncio.to_thread(user_namespaces.make, container.ids, network=True)
+        until_joined.callback(os.close, user)
+        until_joined.callback(os.close, network)
+        return f"/proc/{os.getpid()}/fd/{user}", network
+
+    def _begin_cgroup(
+        self, entry: CgroupEntry, runtime: Runtime, until_joined: contextlib.AsyncExitStack
+    ) -> Awaitable[object]:
+        """What the cgroup takes longest with, begun; to be awaited before the runtime is let go."""
+        if runtime.hierarchies:
+            making = asyncio.create_task(asyncio.to_thread(entry.prepare))
+            until_joined.push_async_callback(asyncio.wait, {making})
+            return making
+        # its first process joins its cgroup some ms from now: let the kernel's lock be warm by then
+        warm_up = asyncio.create_task(asyncio.to_thread(cgroups.warm_up, self._host.cgroups))
+        until_joined.push_async_callback(asyncio.wait, {warm_up})
+        return asyncio.sleep(0)
+
+    def _feed(
+        self,
+        container: Container,
+        layout: Layout,
+        netns: str | None,
+        user_ns: str,
+        entry: CgroupEntry,
+        feed: SpecFeed,
+    ) -> None:
+        """Everything that the runtime is to find, and what it is to do."""
+        sources = self._take_volumes(container, layout)
+        spec = self._make_spec(container, layout, netns, sources, user_ns)
+        entry.rule(spec["linux"]["resources"])
+        feed.put(encode(spec))
 
     async def _surroundings(
         self,
         container: Container,
         layout: Layout,
+        network: int,
         undo: contextlib.AsyncExitStack,
         until_joined: contextlib.AsyncExitStack,
     ) -> str | None:
         """Root filesystem and network, side by side."""
-        connected = asyncio.create_task(self._connect(container, undo, until_joined))
+        connected = asyncio.create_task(self._connect(container, network, undo, until_joined))
         with self._held_view(container.id) as view:
             await _all(
                 asyncio.to_thread(self._mount_root, container, layout, view),
@@ -120,7 +175,8 @@ class Starter:
         failpoint("start.root-mounted")
         if container.host.ipc_mode == "shareable":
             layout.shm.mkdir(mode=0o700)
-            mounts.mount_tmpfs(layout.shm, f"mode=1777,size={container.host.shm_size}")
+            uid, gid = container.ids.root if container.ids else (0, 0)
+            mounts.mount_tmpfs(layout.shm, f"mode=1777,size={container.host.shm_size},uid={uid},gid={gid}")
 
     def _take_volumes(self, container: Container, layout: Layout) -> dict[str, str]:
         """Mount the volumes' devices and images; where a part is wanted, bind it to a place of this run's own.
@@ -132,37 +188,45 @@ class Starter:
         for number, mount in enumerate(container.mounts):
             if mount.type == "volume":
                 self._volumes.hold(mount.name, container.id)
+                source = mount.source
                 if mount.subpath:
-                    place = _bind_part(mount.source, mount.subpath, layout.part(number))
-                    sources[mount.destination] = str(place)
+                    source = str(_bind_part(mount.source, mount.subpath, layout.part(number)))
+                if container.ids is not None:
+                    source = _show(mount.name, source, layout.mapped(number), container.ids)
+                if source != mount.source:
+                    sources[mount.destination] = source
             elif mount.type == "image":
-                sources[mount.destination] = str(self._mount_image(mount, layout.image(number), layout.part(number)))
+                place = self._mount_image(mount, layout.image(number), layout.part(number), container.ids)
+                sources[mount.destination] = str(place)
         return sources
 
-    def _mount_image(self, mount: MountPoint, whole: Path, part: Path) -> Path:
+    def _mount_image(self, mount: MountPoint, whole: Path, part: Path, ids: IdMap | None) -> Path:
         """An image, read-only, and what of it is wanted; returns where that is."""
         whole.mkdir(mode=0o700, parents=True)
-        mounts.mount_overlay(self._snapshots.view_plan(mount.chain_id), whole)
+        mounts.mount_overlay(replace(self._snapshots.view_plan(mount.chain_id), ids=ids), whole)
         failpoint("start.image-mounted")
         return _bind_part(str(whole), mount.subpath, part) if mount.subpath else whole
 
     async def _connect(
-        self, container: Container, undo: contextlib.AsyncExitStack, until_joined: contextlib.AsyncExitStack
+        self,
+        container: Container,
+        network: int,
+        undo: contextlib.AsyncExitStack,
+        until_joined: contextlib.AsyncExitStack,
     ) -> str | None:
         """Path of the network namespace for the runtime to join; None leaves the host's."""
         if container.sandbox.mode.startswith("container:"):
             return container.sandbox.netns
         undo.push_async_callback(self._networks.deactivate, container)
-        activation = await self._networks.activate(container)
+        activation = await self._networks.activate(container, network)
         failpoint("start.connected")
         if activation.netns_fd is None:
             return None
         until_joined.callback(os.close, activation.netns_fd)
         return f"/proc/{os.getpid()}/fd/{activation.netns_fd}"
 
-    async def _create(self, container: Container, monitor: Monitor) -> None:
-        """Let the monitor have the runtime create the container: its first process is there and waits."""
-        monitor.go()
+    async def _created(self, container: Container, monitor: Monitor) -> int:
+        """The PID of the first process that the runtime has made for the monitor, and which waits."""
         try:
             pid = await monitor.created()
         except RuntimeRefused as refused:
@@ -177,6 +241,7 @@ class Starter:
             raise SystemFailure(f"container {container.id} ended before it could be started: {monitor.errors()}")
         if container.sandbox.mode != "host":
             container.sandbox.netns = f"/proc/{pid}/ns/net"
+        return pid
 
     async def _release(self, container: Container, launch: Launch, runtime: Runtime, hub: Hub) -> None:
         """Connect who is attached, then let the process run."""
@@ -190,6 +255,19 @@ class Starter:
         self._save(container)
         await runtime.start(container.id)
         failpoint("start.released")
+
+
+def _show(volume: str, source: str, place: Path, ids: IdMap) -> str:
+    """A volume with its files' owners as the container's users. Raises SystemFailure."""
+    place.parent.mkdir(mode=0o700, exist_ok=True)
+    try:
+        mounts.bind_shown(source, place, ids)
+    except OSError as error:
+        raise SystemFailure(
+            f"the file system of volume {volume} cannot show files to a container with users of its own "
+            f"(--userns host shares the host's): {(error.strerror or str(error)).lower()}"
+        ) from None
+    return str(place)
 
 
 def _bind_part(source: str, subpath: str, place: Path) -> Path:
@@ -252,16 +330,20 @@ async def abort(launch: Launch, runtime: Runtime, boot: str) -> None:
         await processes.wait_gone(monitor, boot, seconds=5)
 
 
-def make_bundle(layout: Layout) -> None:
-    """The directories of a new run, empty."""
-    clear_bundle(layout)
+def make_bundle(layout: Layout, ids: IdMap | None = None) -> None:
+    """The directories of a new run. With `ids` its root user may pass through those above its root."""
     layout.rootfs.mkdir(parents=True, mode=0o700)
+    if ids is not None:
+        for directory in (layout.rootfs, layout.bundle, layout.bundle.parent, layout.roots.run):
+            directory.chmod(0o711)
     layout.exit_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     layout.exit_file.unlink(missing_ok=True)
 
 
 def clear_bundle(layout: Layout) -> None:
     """Remove what one run leaves in the exec root; what is not there, or not any more, is fine."""
+    if not layout.bundle.exists():
+        return
     for directory in (layout.rootfs, layout.shm):
         mounts.unmount(directory)
         with contextlib.suppress(FileNotFoundError):

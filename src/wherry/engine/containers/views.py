@@ -91,7 +91,13 @@ class Views:
         """Volumes, binds and the files of /etc; what lives in memory alone is not seen, as in Docker."""
         data = str(self._host.roots.data)
         binds = [
-            BindPlan(prepared(point, data).source, point.destination, not point.read_write, point.non_recursive)
+            BindPlan(
+                prepared(point, data).source,
+                point.destination,
+                not point.read_write,
+                point.non_recursive,
+                container.ids if point.type == "volume" else None,
+            )
             for point in container.mounts
             if point.type in ("bind", "volume")
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from sqlite3 import Connection
@@ -45,6 +45,7 @@ class Keeper:
         self._blobs = blobs
         self._snapshots = snapshots
         self._owners: list[Callable[[], Needed]] = []
+        self._leavings: list[Callable[[], Awaitable[int]]] = []
         self.gate = asyncio.Lock()  # while files are collected nobody begins to use some
         self._holders = 0
         self._uncollected = False
@@ -52,6 +53,14 @@ class Keeper:
     def owner(self, needs: Callable[[], Needed]) -> None:
         """From now on what `needs()` answers, on the loop and at once, is kept."""
         self._owners.append(needs)
+
+    def leavings(self, forget: Callable[[], Awaitable[int]]) -> None:
+        """From now on a prune calls `forget`, which gives up what is kept just in case; it says how many bytes."""
+        self._leavings.append(forget)
+
+    async def forget_leavings(self) -> int:
+        """Bytes that are given up; those of blobs are free after `collect`."""
+        return sum([await forget() for forget in self._leavings])
 
     @asynccontextmanager
     async def holding(self) -> AsyncIterator[None]:

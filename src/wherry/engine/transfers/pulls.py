@@ -76,7 +76,7 @@ class Pulls:
         self._blobs = blobs
         self._emit = emit
         self._host = images.host
-        self._unfinished = Unfinished(images.records, images.keeper, partials)
+        self._unfinished = Unfinished(images.records, images.keeper, partials, lambda: self._downloads.busy())
         self._downloads = Downloads(
             blobs, partials, lambda: options().max_concurrent_downloads, self._unfinished.fetched
         )
@@ -108,7 +108,7 @@ class Pulls:
                     async for message in messages:
                         yield message
         finally:
-            await self._unfinished.tidy(self._downloads.busy())
+            await self._unfinished.tidy()
         status = "Downloaded newer image for" if outcome.changed else "Image is up to date for"
         yield said(f"Status: {status} {reference.familiar}")
         if platform and targets:

@@ -82,16 +82,15 @@ class Pushes:
         """
         repository = self._registries.repository(reference, credentials)
         begin = said(f"The push refers to repository [{reference.name}]")
-        if reference.digest:
-            yield begin
-            raise InvalidParameter("cannot push a digest reference")
-        there = self._images.names_in_repository(replace(reference, tag=""))
+        there = self._images.names_in_repository(replace(reference, tag="", digest=""))
         names = [(name, image) for name, image in there if reference.tag in ("", name.tag)]
-        if not names:
+        if not names or reference.digest:
             yield begin
-            if there:
-                raise NotFound(f"tag does not exist: {reference.familiar}")
-            raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_name}")
+            if not there:
+                raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_name}")
+            if reference.digest:
+                raise InvalidParameter("cannot push a digest reference")
+            raise NotFound(f"tag does not exist: {reference.familiar}")
         failure = await _reach(repository, names[0][1])
         yield begin
         if failure is not None:

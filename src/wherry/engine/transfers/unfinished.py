@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from wherry.engine.images.keeping import Keeper, Needed
 from wherry.storage.image_records import FetchedBlob, ImageRecords
@@ -16,25 +16,42 @@ _NS = 1_000_000_000
 
 
 class Unfinished:
-    """An owner of blobs (see Keeper): those that a pull has brought, until an image needs them or time is up."""
+    """An owner of blobs (see Keeper): those that a pull has brought, until an image needs them or time is up.
 
-    def __init__(self, records: ImageRecords, keeper: Keeper, partials: Partials) -> None:
+    `busy` tells the digests that are under way.
+    """
+
+    def __init__(
+        self, records: ImageRecords, keeper: Keeper, partials: Partials, busy: Callable[[], Collection[str]]
+    ) -> None:
         self._records = records
         self._partials = partials
+        self._busy = busy
         keeper.owner(lambda: Needed(blobs=frozenset(self._wanted())))
+        keeper.leavings(self.forget)
 
     def fetched(self, blob: FetchedBlob) -> None:
         """Record a blob before it gets its name."""
         with self._records.transaction() as connection:
             self._records.put_fetched(connection, blob)
 
-    async def tidy(self, busy: Collection[str] = ()) -> None:
-        """Forget what is too old or too much; `busy` are the digests under way."""
-        surplus = self._records.fetched.keys() - self._wanted() - set(busy)
-        if surplus:
+    async def tidy(self) -> None:
+        """Forget what is too old or too much."""
+        self._drop(self._records.fetched.keys() - self._wanted() - set(self._busy()))
+        await asyncio.to_thread(self._partials.sweep, age=KEPT_SECONDS, room=KEPT_BYTES, busy=self._busy())
+
+    async def forget(self) -> int:
+        """Forget all that is not under way: whole blobs only while no pull runs, which may be about to need them."""
+        freed = 0
+        if not self._busy():
+            freed = sum(blob.size for blob in self._records.fetched.values())
+            self._drop(set(self._records.fetched))
+        return freed + await asyncio.to_thread(self._partials.sweep, age=0, room=0, busy=self._busy())
+
+    def _drop(self, digests: Collection[str]) -> None:
+        if digests:
             with self._records.transaction() as connection:
-                self._records.drop_fetched(connection, surplus)
-        await asyncio.to_thread(self._partials.sweep, age=KEPT_SECONDS, room=KEPT_BYTES, busy=busy)
+                self._records.drop_fetched(connection, digests)
 
     def _wanted(self) -> set[str]:
         oldest = time.time_ns() - KEPT_SECONDS * _NS

@@ -1,0 +1,362 @@
+"""POST /wherry/build: builds with all that the classic endpoint cannot carry. The protocol is in docs/api.md.
+
+The engine asks for what it needs: a list of a directory's files, then the contents that it lacks; secrets; connections
+to an SSH agent. The end of the connection is the end of the build.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from wherry.api.app import Call, Route
+from wherry.api.errors import message_of
+from wherry.api.rawstream import ClientGone, RawStream
+from wherry.api.server import Answer
+from wherry.engine.builds.orders import Delivery, carry_out
+from wherry.engine.builds.progress import Message
+from wherry.engine.builds.service import Builds
+from wherry.engine.builds.trees import Connect, ProcessFailed
+from wherry.errors import InvalidParameter, NotFound
+from wherry.model import file_list
+from wherry.model.build_session import LARGEST, UPGRADE, BuildOrder, Frames, Malformed, frame
+from wherry.model.dockerfile.source import DockerfileError
+from wherry.model.file_list import FileList
+from wherry.storage.content import IN_MEMORY, Contents
+from wherry.storage.streams import consume
+from wherry.storage.tar import Source
+
+Json = dict[str, Any]
+T = TypeVar("T")
+_HELD = 8 << 20  # bytes of one stream that wait to be read; then the client waits
+_MESSAGES = 512  # of progress that wait to be sent; then processes wait
+_LIST_MAX = 1 << 30
+_HEAD = f"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: {UPGRADE}\r\n\r\n"
+
+
+def routes(builds: Builds) -> list[Route]:
+    """The routes of this file."""
+
+    async def session(call: Call) -> Answer:
+        if (call.headers.get("upgrade") or "").lower() != UPGRADE:
+            raise InvalidParameter(f"a build session needs the header Upgrade: {UPGRADE}")
+        raw = await call.take_over(_HEAD.encode())
+        wire = _Wire(raw)
+        serving = asyncio.create_task(_serve(builds, wire))
+        reading = asyncio.create_task(wire.read())
+        try:
+            await call.while_connected(_until_either(serving, reading))
+        except ClientGone:
+            pass
+        finally:
+            for task in (serving, reading):
+                task.cancel()
+            await asyncio.wait({serving, reading})
+            if raw.gone.done():
+                raw.abort()
+            else:
+                await raw.finish()
+        return None
+
+    return [Route("POST", "/wherry/build", session)]
+
+
+async def _until_either(serving: asyncio.Task[None], reading: asyncio.Task[None]) -> None:
+    await asyncio.wait({serving, reading}, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _serve(builds: Builds, wire: _Wire) -> None:
+    telling = asyncio.create_task(wire.tell_on())
+    last: Json
+    try:
+        order = _order(await wire.control())
+        client = _SessionClient(builds, wire, order)
+        last = {"done": await carry_out(builds, order, client, wire)}
+    except DockerfileError as error:
+        last = {"error": {"message": str(error), "lines": list(_lines(error))}}
+    except ProcessFailed as error:
+        last = {"error": {"message": str(error), "code": error.exit_code}}
+    except ClientGone:
+        raise
+    except Exception as error:
+        last = {"error": {"message": message_of(error)}}
+    finally:
+        await wire.told()
+        telling.cancel()
+    await wire.say(last)
+
+
+def _order(message: Json) -> BuildOrder:
+    try:
+        return msgspec.convert(message["build"], BuildOrder)
+    except KeyError:
+        raise InvalidParameter("the first object of a build session is {build: ...}") from None
+    except msgspec.ValidationError as error:
+        raise InvalidParameter(f"invalid build: {error}") from None
+
+
+def _lines(error: DockerfileError) -> tuple[int, ...]:
+    return (error.lines.first, error.lines.last) if error.lines is not None else ()
+
+
+class _Wire:
+    """The connection: streams apart, progress on its way out. Also the listener of the build."""
+
+    def __init__(self, raw: RawStream) -> None:
+        self._raw = raw
+        self._controls: asyncio.Queue[Json] = asyncio.Queue()
+        self._streams: dict[int, _Inward] = {}
+        self._numbers = 0
+        self._messages: deque[Message] = deque()
+        self._news = asyncio.Event()
+        self._sent = asyncio.Event()
+        self._sent.set()
+
+    async def read(self) -> None:
+        """Until the client goes away. Raises Malformed."""
+        frames = Frames()
+        while data := await self._raw.read():
+            for number, payload in frames.feed(data):
+                if number == 0:
+                    self._controls.put_nowait(_decoded(payload))
+                elif (inward := self._streams.get(number)) is not None:
+                    await inward.put(payload)
+
+    async def control(self) -> Json:
+        """The next object from the client."""
+        return await self._controls.get()
+
+    async def say(self, message: Json) -> None:
+        data = msgspec.json.encode(message)
+        if len(data) > LARGEST:
+            raise Malformed("an object of more than a frame")
+        await self._raw.write(frame(0, data))
+
+    async def send(self, number: int, data: bytes) -> None:
+        """Bytes of a stream, b"" for its end."""
+        if not data:
+            await self._raw.write(frame(number, b""))
+        for place in range(0, len(data), LARGEST):
+            await self._raw.write(frame(number, data[place : place + LARGEST]))
+
+    def open(self) -> _Inward:
+        self._numbers += 1
+        inward = self._streams[self._numbers] = _Inward(self._numbers)
+        return inward
+
+    def close(self, inward: _Inward) -> None:
+        self._streams.pop(inward.number, None)
+
+    # progress
+
+    def tell(self, message: Message, /) -> None:
+        self._messages.append(message)
+        self._news.set()
+
+    async def room(self) -> None:
+        while len(self._messages) > _MESSAGES:
+            self._sent.clear()
+            await self._sent.wait()
+
+    async def tell_on(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            await self._flush()
+
+    async def told(self) -> None:
+        """All that was told is sent."""
+        with contextlib.suppress(ClientGone):
+            await self._flush()
+
+    async def _flush(self) -> None:
+        while self._messages:
+            batch = [self._messages.popleft() for _ in range(min(len(self._messages), 16))]
+            await self.say({"progress": batch})
+            self._sent.set()
+
+
+class _Inward:
+    """What the client sends on one stream. One reader; bounded."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._waiting: deque[bytes] = deque()
+        self._size = 0
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+
+    async def put(self, data: bytes) -> None:
+        self._waiting.append(data)
+        self._size += len(data)
+        self._news.set()
+        while self._size > _HELD:
+            self._room.clear()
+            await self._room.wait()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            while not self._waiting:
+                self._news.clear()
+                await self._news.wait()
+            data = self._waiting.popleft()
+            self._size -= len(data)
+            self._room.set()
+            if not data:
+                return
+            yield data
+
+
+class _SessionClient(Delivery):
+    """The client at the other end, as a build sees it."""
+
+    def __init__(self, builds: Builds, wire: _Wire, order: BuildOrder) -> None:
+        self._builds = builds
+        self._wire = wire
+        self._order = order
+
+    async def files(self, name: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> FileList:
+        listed = await self._asked(
+            {"list": {"context": name, "include": list(include), "exclude": list(exclude)}}, _collected
+        )
+        files = await asyncio.to_thread(file_list.decode, listed)
+        sizes = files.contents()
+        contents = self._builds.contents
+        missing = sorted(await asyncio.to_thread(contents.missing, sizes))
+        for batch in _batches(missing):
+            await self._asked(
+                {"send": {"context": name, "contents": [digest.hex() for digest in batch]}},
+                partial(_received, batch, contents),
+            )
+        self._builds.contexts.remember(files, f"{self._order.identity} {name}")
+        return files
+
+    async def archive(self) -> FileList:
+        """The tar that the client has for the main context."""
+        return await self._asked({"archive": {}}, self._builds.contexts.uploaded)
+
+    async def secret(self, id: str) -> bytes | None:
+        if id not in self._order.secrets:
+            return None
+        return await self._asked({"secret": {"id": id}}, _collected)
+
+    async def agent(self, id: str) -> Connect | None:
+        if id not in self._order.agents:
+            return None
+
+        async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            inward = self._wire.open()
+            await self._wire.say({"agent": {"id": id, "stream": inward.number}})
+            sending = asyncio.create_task(self._send_on(reader, inward.number))
+            try:
+                async for data in inward:
+                    writer.write(data)
+                    await writer.drain()
+            finally:
+                sending.cancel()
+                await asyncio.wait({sending})
+                self._wire.close(inward)
+                writer.close()
+
+        return connect
+
+    async def _send_on(self, reader: asyncio.StreamReader, number: int) -> None:
+        while data := await reader.read(1 << 16):
+            await self._wire.send(number, data)
+        await self._wire.send(number, b"")
+
+    async def deliver(self, number: int, pieces: AsyncIterator[bytes]) -> None:
+        """An output that goes to the client."""
+        inward = self._wire.open()
+        try:
+            await self._wire.say({"output": {"number": number, "stream": inward.number}})
+            async for piece in pieces:
+                await self._wire.send(inward.number, piece)
+            await self._wire.send(inward.number, b"")
+        finally:
+            self._wire.close(inward)
+
+    async def _asked(self, question: Json, read: Callable[[_Inward], Awaitable[T]]) -> T:
+        inward = self._wire.open()
+        try:
+            ((_, details),) = question.items()
+            details["stream"] = inward.number
+            await self._wire.say(question)
+            return await read(inward)
+        finally:
+            self._wire.close(inward)
+
+
+async def _received(digests: list[bytes], contents: Contents, inward: _Inward) -> None:
+    await consume(inward, lambda source: _take_contents(source, digests, contents))
+
+
+async def _collected(inward: _Inward) -> bytes:
+    whole = bytearray()
+    async for data in inward:
+        whole += data
+        if len(whole) > _LIST_MAX:
+            raise InvalidParameter("more than 1 GB of something that is kept in memory")
+    return bytes(whole)
+
+
+def _batches(digests: list[bytes]) -> list[list[bytes]]:
+    """So many that a question fits into a frame."""
+    most = LARGEST // 80
+    return [digests[place : place + most] for place in range(0, len(digests), most)]
+
+
+def _take_contents(source: Source, digests: list[bytes], contents: Contents) -> None:
+    """Each content behind its size, a 64-bit number, big-endian. Blocking. Raises InvalidParameter, NotFound."""
+    stream = io.BufferedReader(_Raw(source), 1 << 18)
+    for digest in digests:
+        head = stream.read(8)
+        if len(head) < 8:
+            raise NotFound("a file is not there any more: build again")
+        size = int.from_bytes(head, "big")
+        if size <= IN_MEMORY:
+            data = stream.read(size)
+            if len(data) < size:
+                raise NotFound("a file became shorter while it was sent: build again")
+            contents.put(data, digest)
+            continue
+        with contents.begin() as writing:
+            while size:
+                data = stream.read(min(size, 1 << 20))
+                if not data:
+                    raise NotFound("a file became shorter while it was sent: build again")
+                writing.write(data)
+                size -= len(data)
+            writing.commit_as(digest)
+    while stream.read(1 << 16):
+        pass
+
+
+class _Raw(io.RawIOBase):
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        piece = self._source.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+def _decoded(payload: bytes) -> Json:
+    try:
+        value = msgspec.json.decode(payload)
+    except msgspec.DecodeError as error:
+        raise Malformed(str(error)) from None
+    if not isinstance(value, dict):
+        raise Malformed("no object")
+    return value

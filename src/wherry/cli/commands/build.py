@@ -1,0 +1,494 @@
+"""`build`: the options of a build, its context, and what becomes of the result."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+
+from wherry.cli.errors import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    from wherry.cli.context import Context
+    from wherry.client.build_files import Directory
+    from wherry.model.build_session import BuildOrder
+    from wherry.model.dockerfile.options import Context as NamedContext
+    from wherry.model.dockerfile.options import PlanOptions
+
+_TAR_MAGIC = slice(257, 262)
+_COMPRESSED = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0")
+_REFUSED = (
+    ("squash", "squashing layers is not supported: use several stages and COPY what shall remain"),
+    ("push", "--push is not supported by this version: build, then push"),
+    ("cache-from", "--cache-from is not supported by this version"),
+    ("cache-to", "--cache-to is not supported by this version"),
+    ("attest", "attestations are not supported by this version"),
+)
+
+
+class Sources:
+    """Where the build's files come from, as the order and the session take them."""
+
+    def __init__(self) -> None:
+        self.dockerfile = b""
+        self.dockerfile_name = "Dockerfile"
+        self.context = "local"
+        self.exclude: list[str] = []
+        self.directories: dict[str, Directory] = {}
+        self.archive: Iterable[bytes] = ()
+
+
+def run(context: Context) -> int:
+    flags = context.flags
+    _refuse(context)
+    sources = _sources(context)
+    if flags.on("check") or flags.changed("plan"):
+        return _only_plan(context, sources)
+    outputs, order_outputs = _outputs(flags.items("output"))
+    order = _order(context, sources, order_outputs)
+    secrets, agents = _secrets(flags.items("secret")), _agents(flags.items("ssh"))
+    order.secrets, order.agents = list(secrets), list(agents)
+    done = _run(context, order, sources, secrets, agents, outputs)
+    _report(context, done)
+    return 0
+
+
+def _refuse(context: Context) -> None:
+    for name, why in _REFUSED:
+        if context.flags.changed(name) and context.flags.given()[name]:
+            raise Failure(why)
+    for name in ("provenance", "sbom"):
+        if context.flags.text(name, "false") not in ("false", ""):
+            raise Failure(f"attestations are not supported by this version: --{name}=false")
+    if "," in context.flags.text("platform"):
+        raise Failure("several platforms in one build are not supported by this version: build each by itself")
+
+
+# the context
+
+
+def _sources(context: Context) -> Sources:
+    from wherry.model.dockerfile.git_urls import is_web, parse_git_url
+
+    source, asked = context.arguments[0], context.flags.text("file")
+    found = Sources()
+    found.dockerfile_name = asked or "Dockerfile"
+    if source == "-":
+        if asked == "-":
+            raise Failure("invalid argument: can't use stdin for both build context and dockerfile")
+        _from_stdin(found)
+    elif os.path.isdir(source):
+        _from_directory(found, source, asked)
+    elif parse_git_url(source) is not None or is_web(source):
+        found.context = source
+        if asked == "-":
+            found.dockerfile = sys.stdin.buffer.read()
+    else:
+        raise Failure(f'unable to prepare context: path "{source}" not found')
+    return found
+
+
+def _from_stdin(found: Sources) -> None:
+    """A tar is the context; anything else is a Dockerfile for an empty one."""
+    head = sys.stdin.buffer.read(512)
+    found.context = "archive"
+    if head[_TAR_MAGIC] == b"ustar" or head.startswith(_COMPRESSED):
+        found.archive = _following(head)
+        return
+    found.dockerfile = head + sys.stdin.buffer.read()
+    found.archive = [bytes(1024)]
+
+
+def _following(head: bytes) -> Iterator[bytes]:
+    yield head
+    while piece := sys.stdin.buffer.read(1 << 20):
+        yield piece
+
+
+def _from_directory(found: Sources, source: str, asked: str) -> None:
+    from wherry.client.build_files import Directory
+    from wherry.model.dockerfile.ignore import ignore_file_names, read_patterns
+
+    found.directories["context"] = Directory(source)
+    if asked == "-":
+        found.dockerfile = sys.stdin.buffer.read()
+        candidates = [os.path.join(source, ".dockerignore")]
+    else:
+        path = asked or os.path.join(source, "Dockerfile")
+        if asked and not os.path.exists(path) and not os.path.isabs(path):
+            path = os.path.join(source, asked)
+        found.dockerfile = _read(path)
+        own, _ = ignore_file_names(os.path.basename(path))
+        candidates = [os.path.join(os.path.dirname(path), own), os.path.join(source, ".dockerignore")]
+    for candidate in candidates:
+        if os.path.exists(candidate):
+            found.exclude = read_patterns(_read(candidate).decode("utf-8", "surrogateescape"))
+            break
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise Failure(f"failed to read dockerfile: open {os.path.basename(path)}: {reason}") from None
+
+
+def _named_contexts(found: Sources, given: list[str]) -> dict[str, Any]:
+    from wherry.client.build_files import Directory
+    from wherry.model.build_session import ContextOffer
+    from wherry.model.dockerfile.ignore import read_patterns
+
+    offers = {}
+    for item in given:
+        name, separator, value = item.partition("=")
+        if not (name and separator and value):
+            raise Failure(f"invalid context value: {item}, expected key=value")
+        name = name.lower()
+        if value.startswith("docker-image://"):
+            offers[name] = ContextOffer(image=value.removeprefix("docker-image://"))
+        elif value.startswith(("oci-layout://", "target:")):
+            raise Failure(f"the build context {name}={value} is of a kind that is not supported by this version")
+        elif os.path.isdir(value):
+            found.directories[name] = Directory(value)
+            ignored = os.path.join(value, ".dockerignore")
+            patterns = (
+                read_patterns(_read(ignored).decode("utf-8", "surrogateescape")) if os.path.exists(ignored) else []
+            )
+            offers[name] = ContextOffer(local=True, exclude=patterns)
+        elif "://" in value or value.startswith("git@"):
+            offers[name] = ContextOffer(url=value)
+        else:
+            raise Failure(f"failed to find local build context {value}: no such directory")
+    return offers
+
+
+# the order
+
+
+def _order(context: Context, sources: Sources, outputs: list[Any]) -> BuildOrder:
+    from wherry.cli.credentials import Store
+    from wherry.model.build_session import BuildOrder, UlimitOption
+    from wherry.model.credentials import Credentials, encode_many
+
+    flags = context.flags
+    main = sources.directories.get("context")
+    auth = {server: Credentials(**_credentials(fields)) for server, fields in Store().all().items()}
+    return BuildOrder(
+        dockerfile=sources.dockerfile,
+        dockerfile_name=sources.dockerfile_name if sources.dockerfile_name != "-" else "Dockerfile",
+        context=sources.context,
+        identity=main.identity if main is not None else "",
+        exclude=sources.exclude,
+        contexts=_named_contexts(sources, flags.items("build-context")),
+        names=flags.items("tag"),
+        target=flags.text("target"),
+        platform=flags.text("platform"),
+        build_args=_arguments(flags.items("build-arg")),
+        labels=dict(_pair(text) for text in flags.items("label")),
+        no_cache=flags.on("no-cache"),
+        no_cache_filter=[name for text in flags.items("no-cache-filter") for name in text.split(",")],
+        pull=flags.on("pull"),
+        network=flags.text("network"),
+        extra_hosts=flags.items("add-host"),
+        shm_size=flags.number("shm-size"),
+        ulimits=[UlimitOption(item["Name"], item["Soft"], item["Hard"]) for item in flags.pairs("ulimit").values()],
+        cgroup_parent=flags.text("cgroup-parent"),
+        allow=flags.items("allow") + (["network.host"] if flags.text("network") == "host" else []),
+        outputs=outputs,
+        registry_auth=encode_many(auth) if auth else "",
+    )
+
+
+def _credentials(fields: dict[str, str]) -> dict[str, str]:
+    names = {
+        "username": "username",
+        "password": "password",
+        "identitytoken": "identity_token",
+        "registrytoken": "registry_token",
+        "serveraddress": "server_address",
+        "auth": "auth",
+    }
+    return {names[key]: value for key, value in fields.items() if key in names}
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
+
+
+def _arguments(given: list[str]) -> dict[str, str]:
+    """A name alone takes its value from the environment, and says nothing where that has none."""
+    found = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if separator:
+            found[name] = value
+        elif name in os.environ:
+            found[name] = os.environ[name]
+    if "SOURCE_DATE_EPOCH" in os.environ:
+        found.setdefault("SOURCE_DATE_EPOCH", os.environ["SOURCE_DATE_EPOCH"])
+    return found
+
+
+def _fields(text: str, what: str) -> dict[str, str]:
+    from wherry.cli.values import csv_fields
+
+    found = {}
+    for field in csv_fields(text):
+        key, separator, value = field.partition("=")
+        if not separator:
+            raise Failure(f"invalid field '{field}' must be a key=value pair: {what} {text}")
+        found[key.strip().lower()] = value
+    return found
+
+
+def _secrets(given: list[str]) -> dict[str, bytes]:
+    found = {}
+    for text in given:
+        fields = _fields(text, "--secret")
+        name = fields.pop("id", "")
+        kind = fields.pop("type", "")
+        path = fields.pop("src", fields.pop("source", ""))
+        variable = fields.pop("env", "")
+        if fields or kind not in ("", "file", "env") or not name:
+            raise Failure(f"invalid secret {text}: it is id=name, and src=path or env=variable")
+        if not path and not variable:
+            variable, path = (name, "") if name in os.environ or kind == "env" else ("", name)
+        if kind == "env" and path:
+            variable, path = path, ""
+        if variable:
+            found[name] = os.fsencode(os.environ.get(variable, ""))
+            continue
+        try:
+            with open(path, "rb") as file:
+                found[name] = file.read()
+        except OSError as error:
+            raise Failure(f"failed to stat {path}: {(error.strerror or '').lower()}") from None
+    return found
+
+
+def _agents(given: list[str]) -> dict[str, str]:
+    found = {}
+    for text in given:
+        name, _, path = text.partition("=")
+        path = path or os.environ.get("SSH_AUTH_SOCK", "")
+        if not path:
+            raise Failure(f"invalid empty ssh agent socket: --ssh {text} needs SSH_AUTH_SOCK")
+        try:
+            kind = os.stat(path).st_mode
+        except OSError as error:
+            raise Failure(f"failed to stat {path}: {(error.strerror or '').lower()}") from None
+        if not stat.S_ISSOCK(kind):
+            raise Failure(f"--ssh {text}: only sockets of agents are supported: add the key to an agent with ssh-add")
+        found[name or "default"] = path
+    return found
+
+
+# what comes out
+
+
+def _outputs(given: list[str]) -> tuple[dict[int, Callable[[Iterator[bytes]], None]], list[Any]]:
+    """What takes each output here, by number, and the outputs as the order names them."""
+    from wherry.model.build_session import Output
+
+    takers: dict[int, Callable[[Iterator[bytes]], None]] = {}
+    asked: list[Any] = []
+    for text in given:
+        fields = _fields(text, "--output") if "=" in text else {"type": "tar" if text == "-" else "local", "dest": text}
+        kind = fields.pop("type", "")
+        destination = fields.pop("dest", "")
+        name = fields.pop("name", "")
+        if fields.pop("push", "false") != "false":
+            raise Failure("pushing from a build is not supported by this version: build, then push")
+        if fields:
+            raise Failure(f"--output {text}: {min(fields)} is not supported by this version")
+        if kind in ("image", "docker") and not destination:
+            asked.append(Output("image", name))
+            continue
+        if kind not in ("docker", "oci", "tar", "local"):
+            raise Failure(f"--output {text}: unknown type {kind or 'of output'}: image, docker, oci, tar or local")
+        if not destination and kind == "local":
+            raise Failure(f"--output {text}: dest is required for local output")
+        if not destination or destination == "-":
+            if sys.stdout.isatty():
+                raise Failure(f"dest file is required for {kind} exporter. refusing to write to console")
+            destination = ""
+        takers[len(asked)] = _unpacker(destination) if kind == "local" else _keeper(destination)
+        asked.append(Output("tar" if kind == "local" else kind, name))
+    return takers, asked
+
+
+def _keeper(path: str) -> Callable[[Iterator[bytes]], None]:
+    from wherry.cli.commands.archives import keep
+
+    return lambda pieces: keep(pieces, path)
+
+
+def _unpacker(directory: str) -> Callable[[Iterator[bytes]], None]:
+    from wherry.cli.tarball import unpack
+
+    def take(pieces: Iterator[bytes]) -> None:
+        os.makedirs(directory, exist_ok=True)
+        unpack(_Stream(pieces), directory, lambda name: name)
+
+    return take
+
+
+class _Stream:
+    """Pieces as a file to read."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def read(self, size: int = -1) -> bytes:
+        while size < 0 or len(self._rest) < size:
+            piece = next(self._pieces, None)
+            if piece is None:
+                break
+            self._rest += piece
+        size = len(self._rest) if size < 0 else size
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+
+# running it
+
+
+def _run(
+    context: Context,
+    order: BuildOrder,
+    sources: Sources,
+    secrets: dict[str, bytes],
+    agents: dict[str, str],
+    outputs: dict[int, Callable[[Iterator[bytes]], None]],
+) -> dict[str, Any]:
+    from wherry.cli.build_display import display
+    from wherry.client.build_session import BuildFailed, Session
+
+    quiet = context.flags.on("quiet")
+    try:
+        shown = display(
+            "quiet" if quiet else context.flags.text("progress") or os.environ.get("BUILDKIT_PROGRESS", "auto")
+        )
+    except (KeyError, ValueError) as error:
+        raise Failure(f"invalid progress mode: {error}") from None
+    session = Session(
+        context.engine,
+        directories=sources.directories,
+        secrets=secrets,
+        agents=agents,
+        archive=sources.archive,
+        outputs=outputs,
+        tell=shown.tell,
+    )
+    try:
+        return session.run(order)
+    except BuildFailed as error:
+        shown.close()
+        raise Failure(_explained(error, sources, shown.failed())) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise Failure(f"failed to read the context: {error.filename}: {(error.strerror or '').lower()}") from None
+    finally:
+        session.close()
+        shown.close()
+
+
+def _explained(error: Any, sources: Sources, output: str) -> str:
+    text = output
+    if error.lines is not None and sources.dockerfile:
+        from wherry.model.dockerfile.source import Lines, frame
+
+        source = sources.dockerfile.decode("utf-8", "replace")
+        text += frame(sources.dockerfile_name, source, Lines(*error.lines)) + "\n"
+    return f"{text}ERROR: failed to build: failed to solve: {error.message}"
+
+
+def _only_plan(context: Context, sources: Sources) -> int:
+    from wherry.cli import buildplans
+    from wherry.errors import InvalidParameter
+
+    if not sources.dockerfile:
+        raise Failure("--check and --plan need the Dockerfile here: give it with -f")
+    form = context.flags.text("plan") or "text"
+    if form not in buildplans.PLAN_FORMS:
+        raise Failure(f"invalid argument for --plan: {form}: it is {' or '.join(buildplans.PLAN_FORMS)}")
+    try:
+        options = _plan_options(context, sources)
+    except InvalidParameter as error:
+        raise Failure(f"ERROR: failed to build: {error}") from None
+    name = os.path.basename(sources.dockerfile_name) if sources.dockerfile_name != "-" else "Dockerfile"
+    if context.flags.on("check"):
+        return buildplans.check(context.engine, sources.dockerfile, name, options)
+    return buildplans.show(context.engine, sources.dockerfile, name, options, form)
+
+
+def _plan_options(context: Context, sources: Sources) -> PlanOptions:
+    """The order as the engine would read it. Raises InvalidParameter."""
+    from wherry.cli import buildplans
+    from wherry.model import platforms
+    from wherry.model.build_graph import Ulimit
+    from wherry.model.dockerfile.options import MAIN_CONTEXT, ImageContext, LocalContext, PlanOptions
+
+    flags, host = context.flags, buildplans.host_platform()
+    asked, network = flags.text("platform"), flags.text("network")
+    build_args = _arguments(flags.items("build-arg"))
+    contexts: dict[str, NamedContext] = {}
+    for name, offer in _named_contexts(sources, flags.items("build-context")).items():
+        if offer.url:
+            raise Failure(f"--check and --plan do not fetch the build context {name}={offer.url}")
+        contexts[name] = ImageContext(offer.image) if offer.image else LocalContext(name, tuple(offer.exclude))
+    return PlanOptions(
+        host=host,
+        target=flags.text("target"),
+        platform=platforms.parse(asked, host) if asked else None,
+        build_args=build_args,
+        labels=dict(_pair(text) for text in flags.items("label")),
+        pull=flags.on("pull"),
+        network="" if network == "default" else network,
+        extra_hosts=tuple(flags.items("add-host")),
+        shm_size=flags.number("shm-size"),
+        ulimits=tuple(Ulimit(item["Name"], item["Soft"], item["Hard"]) for item in flags.pairs("ulimit").values()),
+        main=LocalContext(MAIN_CONTEXT, tuple(sources.exclude)),
+        contexts=contexts,
+        epoch=_epoch(build_args.get("SOURCE_DATE_EPOCH", "")),
+        allow=frozenset(flags.items("allow")),
+    )
+
+
+def _epoch(text: str) -> int | None:
+    if text and not (text.isascii() and text.isdigit()):
+        raise Failure(f"invalid SOURCE_DATE_EPOCH: {text}: it is a number of seconds")
+    return int(text) if text else None
+
+
+def _report(context: Context, done: dict[str, Any]) -> None:
+    flags = context.flags
+    image = done.get("image", "")
+    if path := flags.text("iidfile"):
+        _write(path, image)
+    if path := flags.text("metadata-file"):
+        from wherry.model.jsontext import dumps
+
+        told = {"containerimage.config.digest": image, "containerimage.digest": image} if image else {}
+        if done.get("names"):
+            told["image.name"] = ",".join(done["names"])
+        _write(path, dumps(told) + "\n")
+    if flags.on("quiet") and image:
+        print(image)
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise Failure(f"open {path}: {(error.strerror or '').lower()}") from None

@@ -1,0 +1,184 @@
+"""Carrying out what a build session asks for: from a client's order to what it gets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+from wherry.engine.builds.progress import Listener, Warned
+from wherry.engine.builds.service import Build, Builds
+from wherry.engine.builds.trees import Client, Settings
+from wherry.engine.builds.uploads import Uploaded
+from wherry.errors import InvalidParameter, NotFound, NotSupported
+from wherry.model import platforms, reference
+from wherry.model.build_graph import GitSource, HttpSource, Target, Ulimit, Vertex
+from wherry.model.build_session import BuildOrder, ContextOffer
+from wherry.model.config import HostConfig
+from wherry.model.credentials import decode_many
+from wherry.model.dockerfile.git_urls import is_web, parse_git_url
+from wherry.model.dockerfile.options import (
+    MAIN_CONTEXT,
+    Context,
+    ImageContext,
+    LocalContext,
+    PlanOptions,
+    VertexContext,
+)
+from wherry.model.dockerfile.planning import plan_dockerfile
+from wherry.model.file_list import FileList
+from wherry.model.reference import Reference
+
+EPOCH = "SOURCE_DATE_EPOCH"
+_NETWORKS = {"": "", "default": "", "bridge": "", "none": "none", "host": "host"}
+_TYPES = ("image", "docker", "oci", "tar")
+
+
+class Delivery(Client, Protocol):
+    """A client that outputs can be sent to, and that may have its context as an archive."""
+
+    async def archive(self) -> FileList: ...
+    async def deliver(self, number: int, pieces: AsyncIterator[bytes]) -> None: ...
+
+
+class _Archived:
+    """A client whose main context has come as a whole."""
+
+    def __init__(self, client: Delivery, files: FileList) -> None:
+        self._files = Uploaded(files)
+        self.secret = client.secret
+        self.agent = client.agent
+        self._client = client
+
+    async def files(self, name: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> FileList:
+        chosen = self._files if name == MAIN_CONTEXT else self._client
+        return await chosen.files(name, include, exclude)
+
+
+async def carry_out(builds: Builds, order: BuildOrder, client: Delivery, listener: Listener) -> dict[str, Any]:
+    """Build, deliver, and say what came of it. Raises WherryError."""
+    _check(order)
+    names = _names(order)
+    epoch = epoch_of(order.build_args.get(EPOCH, ""))
+    async with builds.using():
+        main: Client = client
+        dockerfile = order.dockerfile
+        if order.context != "local":
+            files = await _remote_files(builds, order, client)
+            builds.contexts.remember(files, builds.contexts.name_of(files, order.dockerfile_name))
+            main = _Archived(client, files)
+            if not dockerfile:
+                dockerfile = await asyncio.to_thread(_dockerfile_in, builds, files, order.dockerfile_name)
+        settings = Settings(
+            HostConfig(cgroup_parent=order.cgroup_parent),
+            epoch,
+            "" if order.network in _NETWORKS else order.network,
+            order.pull,
+            decode_many(order.registry_auth),
+        )
+        async with builds.open(main, settings, listener) as build:
+            options = _plan_options(builds, order, epoch)
+            plan = await plan_dockerfile(dockerfile, options, build, elsewhere=asyncio.to_thread)
+            for warning in plan.target.warnings:
+                listener.tell(Warned(warning))
+            return await _deliver(builds, build, order, plan.target, names, client)
+
+
+async def _remote_files(builds: Builds, order: BuildOrder, client: Delivery) -> FileList:
+    if order.context == "archive":
+        return await client.archive()
+    return await builds.contexts.remote(order.context, order.dockerfile_name)
+
+
+def _dockerfile_in(builds: Builds, files: FileList, name: str) -> bytes:
+    found = builds.contexts.read(files, name)
+    if found is None:
+        raise NotFound(f"failed to read dockerfile: open {name}: no such file or directory")
+    return found
+
+
+async def _deliver(
+    builds: Builds, build: Build, order: BuildOrder, target: Target, names: list[Reference], client: Delivery
+) -> dict[str, Any]:
+    outputs = order.outputs
+    wanted = [output for output in outputs if output.type != "tar"]
+    told: dict[str, Any] = {}
+    if wanted or not outputs:
+        kept = any(output.type == "image" for output in outputs) or not outputs
+        before = builds.known()
+        image = await build.image(target, names if kept else ())
+        told = {"image": image.id, "names": [name.familiar for name in names] if kept else []}
+        for number, output in enumerate(outputs):
+            if output.type in ("docker", "oci"):
+                await client.deliver(number, builds.saved(image, names))
+        if not kept and image.id not in before:
+            await builds.forget(image)
+    for number, output in enumerate(outputs):
+        if output.type == "tar":
+            tree, _ = await build.solve(target)
+            await client.deliver(number, builds.packed(tree))
+    return told
+
+
+def epoch_of(text: str) -> int | None:
+    """SOURCE_DATE_EPOCH. Raises InvalidParameter."""
+    if not text:
+        return None
+    if not text.isdigit():
+        raise InvalidParameter(f"invalid {EPOCH}: {text}: it is a number of seconds")
+    return int(text)
+
+
+def _check(order: BuildOrder) -> None:
+    for output in order.outputs:
+        if output.type not in _TYPES:
+            raise InvalidParameter(f"unknown type of output: {output.type}")
+    unknown = set(order.allow) - {"network.host"}
+    if unknown:
+        raise NotSupported(f"the entitlement {min(unknown)} is not supported by this version of Wherry")
+
+
+def _names(order: BuildOrder) -> list[Reference]:
+    found: dict[Reference, None] = {}
+    named = [name for output in order.outputs for name in output.name.split(",") if name]
+    for name in (*order.names, *named):
+        parsed = reference.parse(name)
+        if parsed.digest:
+            raise InvalidParameter("build tag cannot contain a digest")
+        found[parsed.with_default_tag()] = None
+    return list(found)
+
+
+def _plan_options(builds: Builds, order: BuildOrder, epoch: int | None) -> PlanOptions:
+    no_cache = frozenset(order.no_cache_filter) if order.no_cache_filter else None
+    return PlanOptions(
+        host=builds.platform,
+        target=order.target,
+        platform=platforms.parse(order.platform, builds.platform) if order.platform else None,
+        build_args=order.build_args,
+        labels=order.labels,
+        no_cache_stages=frozenset() if order.no_cache else no_cache,
+        pull=order.pull,
+        network=_NETWORKS.get(order.network, ""),
+        extra_hosts=tuple(order.extra_hosts),
+        shm_size=order.shm_size,
+        ulimits=tuple(Ulimit(limit.name, limit.soft, limit.hard) for limit in order.ulimits),
+        main=LocalContext(MAIN_CONTEXT, tuple(order.exclude) if order.context == "local" else ()),
+        contexts={name: _context(name, offer) for name, offer in order.contexts.items()},
+        epoch=epoch,
+        allow=frozenset(order.allow),
+    )
+
+
+def _context(name: str, offer: ContextOffer) -> Context:
+    if offer.image:
+        return ImageContext(offer.image)
+    if offer.local:
+        return LocalContext(name, tuple(offer.exclude))
+    git = parse_git_url(offer.url)
+    if git is not None:
+        source = GitSource(git.remote, git.ref, git.subdir)
+        return VertexContext(Vertex(source, name=f"[context {name}] {offer.url}"))
+    if is_web(offer.url):
+        return VertexContext(Vertex(HttpSource(offer.url), name=f"[context {name}] {offer.url}"))
+    raise InvalidParameter(f"the build context {name} is no directory, image, URL or Git repository")

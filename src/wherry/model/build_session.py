@@ -1,0 +1,104 @@
+"""The protocol of a build session: one connection between a client and the engine, both ways, for one build.
+
+A frame is a 32-bit length and a 32-bit stream number, big-endian, then that many bytes. Stream 0 carries JSON, an
+object a frame; what it says may open other streams, whose numbers the engine chooses. Those carry bytes; a frame with
+none ends one direction of one. docs/api.md tells which objects there are.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from msgspec import Struct
+
+_HEAD = struct.Struct(">II")
+LARGEST = 1 << 20  # bytes in one frame
+UPGRADE = "wherry-build"
+
+
+class Malformed(ValueError):
+    """What came is no frame."""
+
+
+def frame(stream: int, data: bytes) -> bytes:
+    """One frame; at most LARGEST bytes."""
+    return _HEAD.pack(len(data), stream) + data
+
+
+class Frames:
+    """Puts frames together from pieces as they come."""
+
+    def __init__(self) -> None:
+        self._waiting = bytearray()
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        """The frames that are complete now. Raises Malformed."""
+        self._waiting += data
+        found: list[tuple[int, bytes]] = []
+        place = 0
+        while len(self._waiting) - place >= _HEAD.size:
+            length, stream = _HEAD.unpack_from(self._waiting, place)
+            if length > LARGEST:
+                raise Malformed(f"a frame of {length} bytes")
+            end = place + _HEAD.size + length
+            if len(self._waiting) < end:
+                break
+            found.append((stream, bytes(self._waiting[place + _HEAD.size : end])))
+            place = end
+        del self._waiting[:place]
+        return found
+
+
+class ContextOffer(Struct, omit_defaults=True):
+    """A named context: one of a directory of the client's (`local`), an image, or a URL or Git repository."""
+
+    local: bool = False
+    exclude: list[str] = []
+    image: str = ""
+    url: str = ""
+
+
+class Output(Struct, omit_defaults=True):
+    """What shall come out: `image` into the engine, or an archive to the client: `docker`, `oci` or `tar`."""
+
+    type: str = "image"
+    name: str = ""
+
+
+class UlimitOption(Struct, omit_defaults=True):
+    name: str
+    soft: int
+    hard: int
+
+
+class BuildOrder(Struct, omit_defaults=True, kw_only=True):
+    """What the client asks for; the first object it sends, under the key `build`.
+
+    `context` is what the main context is: "local", "archive" (the client sends a tar when asked), or a URL. `identity`
+    names the client's directory from one build to the next.
+    """
+
+    dockerfile: bytes = b""
+    dockerfile_name: str = "Dockerfile"
+    context: str = "local"
+    identity: str = ""
+    exclude: list[str] = []
+    contexts: dict[str, ContextOffer] = {}
+    names: list[str] = []
+    target: str = ""
+    platform: str = ""
+    build_args: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    no_cache: bool = False
+    no_cache_filter: list[str] = []
+    pull: bool = False
+    network: str = ""
+    extra_hosts: list[str] = []
+    shm_size: int = 0
+    ulimits: list[UlimitOption] = []
+    cgroup_parent: str = ""
+    allow: list[str] = []
+    secrets: list[str] = []
+    agents: list[str] = []
+    outputs: list[Output] = []
+    registry_auth: str = ""  # as X-Registry-Config

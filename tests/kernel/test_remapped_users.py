@@ -1,0 +1,168 @@
+"""`--userns-remap`: containers whose users are subordinate IDs of the host's."""
+
+from __future__ import annotations
+
+import io
+import os
+import pwd
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.daemon import DaemonFailed, Wherryd, temporary_folder
+from tests.support.engine import IDLE, Engine
+
+USERS, GROUPS = 700000, 800000  # where the ranges begin
+NAME = pwd.getpwuid(1).pw_name
+MAP = [f"0 {USERS} 65536", f"0 {GROUPS} 65536"]
+
+
+@pytest.fixture
+def daemon() -> Iterator[Wherryd]:
+    folder = temporary_folder()
+    folder.chmod(0o711)
+    (folder / "subuid").write_text(f"{NAME}:{USERS}:65536\n")
+    (folder / "subgid").write_text(f"{NAME}:{GROUPS}:65536\n")
+    made = Wherryd(folder)
+    try:
+        yield made
+    finally:
+        made.dispose()
+
+
+@pytest.fixture
+def engine(daemon: Wherryd) -> Iterator[Engine]:
+    daemon.start("--userns-remap", NAME, WHERRY_SUBIDS=str(daemon.folder))
+    engine = Engine("wherry", daemon.socket, daemon.pid)
+    engine.prepare()
+    yield engine
+    engine.tidy()
+
+
+def owner_on_the_host(engine: Engine, container: str) -> tuple[int, int]:
+    found = os.stat(f"/proc/{engine.state(container)['Pid']}")
+    return found.st_uid, found.st_gid
+
+
+def members(archive: bytes) -> dict[str, tuple[int, int]]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        return {member.name: (member.uid, member.gid) for member in tar}
+
+
+def packed(name: str, uid: int, gid: int) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        member = tarfile.TarInfo(name)
+        member.uid, member.gid, member.size = uid, gid, 2
+        tar.addfile(member, io.BytesIO(b"x\n"))
+    return stream.getvalue()
+
+
+def put(engine: Engine, container: str, path: str, archive: bytes) -> None:
+    answer = engine.http.request("PUT", f"/containers/{container}/archive?path={path}", body=archive)
+    assert answer.status == 200, answer.body
+
+
+def test_processes(engine: Engine) -> None:
+    root = engine.idle()
+    assert owner_on_the_host(engine, root) == (USERS, GROUPS)
+    user = engine.idle(User="1000:1000")
+    assert owner_on_the_host(engine, user) == (USERS + 1000, GROUPS + 1000)
+    maps = engine.exec(root, "cat /proc/self/uid_map /proc/self/gid_map")[1]
+    assert [" ".join(line.split()) for line in maps.splitlines()] == MAP
+    assert engine.exec(user, ["id", "-u"])[1] == "1000\n"
+    assert engine.output("cat /proc/self/uid_map", host={"UsernsMode": "host"}).split() == ["0", "0", "4294967295"]
+    assert "name=userns" in engine.http.get("/info").json()["SecurityOptions"]
+
+
+def test_it_has_power_over_its_own(engine: Engine) -> None:
+    host = {"CapAdd": ["NET_ADMIN"]}
+    look = "ip addr add 10.9.9.9/32 dev lo && ip addr show lo | grep -c 10.9.9.9; stat -c %u /etc/hosts"
+    assert engine.output(look, host=host).split() == ["1", "0"]
+    container = engine.idle(name="wt-first")
+    shared = engine.output("cat /proc/self/uid_map", host={"NetworkMode": f"container:{container}"})
+    assert " ".join(shared.split()) == MAP[0]
+
+
+def test_owners_in_image_and_volume(engine: Engine) -> None:
+    look = "touch /v/f; chown 5:6 /v/f; ls -ln /v/f /etc/passwd | tr -s ' ' | cut -d' ' -f3,4"
+    assert engine.output(look, host={"Binds": ["wt-owned:/v"]}).splitlines() == ["0 0", "5 6"]
+    place = Path(engine.http.get("/volumes/wt-owned").json()["Mountpoint"], "f")
+    assert (place.stat().st_uid, place.stat().st_gid) == (5, 6)
+    seen = engine.output("ls -ln /v/f", host={"Binds": ["wt-owned:/v"], "UsernsMode": "host"}).split()
+    assert seen[2:4] == ["5", "6"]
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_copying(engine: Engine, running: bool) -> None:
+    host: dict[str, Any] = {"Binds": ["wt-copied:/v"]}
+    container = engine.idle(host=host)
+    engine.exec(container, "mkdir /d; chown 7:8 /d")
+    if not running:
+        assert engine.http.post(f"/containers/{container}/stop", t=0).status == 204
+    for place in ("/", "/v"):
+        put(engine, container, place, packed("given", 11, 12))
+    assert members(engine.http.get(f"/containers/{container}/archive", path="/d").body) == {"d": (7, 8)}
+    assert members(engine.http.get(f"/containers/{container}/archive", path="/v/given").body) == {"given": (11, 12)}
+    exported = members(engine.http.get(f"/containers/{container}/export").body)
+    assert (exported["given"], exported["d"], exported["etc/passwd"]) == ((11, 12), (7, 8), (0, 0))
+    if not running:
+        engine.start(container)
+    out = engine.exec(container, "ls -ln /given /v/given | tr -s ' ' | cut -d' ' -f3,4")[1]
+    assert out.splitlines() == ["11 12", "11 12"]
+
+
+def test_commit_has_the_container_s_owners(engine: Engine) -> None:
+    container = engine.run(["sh", "-c", "mkdir /d; chown 7:8 /d; rm /etc/group"], name="wt-made")
+    engine.wait(container)
+    kinds = {change["Path"]: change["Kind"] for change in engine.http.get("/containers/wt-made/changes").json()}
+    assert kinds == {"/d": 1, "/etc": 0, "/etc/group": 2}
+    assert engine.http.post("/commit", container="wt-made", repo="wt-made").status == 201
+    for mode in ("", "host"):
+        out = engine.output("ls -lnd /d; ls /etc/group 2>&1 || true", Image="wt-made", host={"UsernsMode": mode})
+        assert out.split()[2:4] == ["7", "8"]
+        assert "No such file" in out
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        (
+            {"Privileged": True},
+            "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace "
+            "when running privileged mode",
+        ),
+        ({"NetworkMode": "host"}, "cannot share the host's network namespace when user namespaces are enabled"),
+        ({"PidMode": "host"}, "cannot share the host PID namespace when user namespaces are enabled"),
+    ],
+)
+def test_refused(engine: Engine, host: dict[str, Any], message: str) -> None:
+    answer = engine.try_create(IDLE, host=host)
+    assert (answer.status, answer.message) == (500, message)
+    assert engine.try_create(IDLE, host={**host, "UsernsMode": "host"}).status == 201
+
+
+def test_it_outlives_the_daemon(daemon: Wherryd, engine: Engine) -> None:
+    container = engine.idle(host={"Binds": ["wt-kept:/v"]})
+    daemon.kill()
+    daemon.start("--userns-remap", NAME, WHERRY_SUBIDS=str(daemon.folder))
+    assert engine.state(container)["Running"]
+    assert engine.exec(container, ["id", "-u"])[1] == "0\n"
+    put(engine, container, "/v", packed("late", 3, 4))
+    assert engine.exec(container, "ls -ln /v/late")[1].split()[2:4] == ["3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("wt-nobody", "there is no user wt-nobody: make it"),
+        ("root", "no subordinate IDs for root in"),
+        ("a:b:c", "must be default, USER or USER:GROUP"),
+    ],
+)
+def test_what_cannot_be(daemon: Wherryd, value: str, message: str) -> None:
+    with pytest.raises(DaemonFailed, match=message):
+        daemon.start("--userns-remap", value, WHERRY_SUBIDS=str(daemon.folder))
