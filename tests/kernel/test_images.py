@@ -22,7 +22,9 @@ from wherry.engine.images.removal import InUse, Removed
 from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure, WherryError
 from wherry.model.filters import Filters
 from wherry.model.image import chain_ids
+from wherry.model.manifests import MEDIA_INDEX, MEDIA_MANIFEST
 from wherry.model.reference import parse
+from wherry.storage.image_records import KnownManifest
 
 
 @pytest.fixture
@@ -511,3 +513,31 @@ def annotated(layout: bytes, reference: str) -> bytes:
                 member.size = len(data)
             after.addfile(member, io.BytesIO(data))
     return stream.getvalue()
+
+
+async def test_an_image_by_its_platforms(store: Store) -> None:
+    """What an index knows of other platforms is told, and that it is not here."""
+    await store.load(docker_archive([BASE, TOP], ["app:1"]))
+    image = store.images.resolve("app:1")
+    store.users[image.id] = [InUse("c" * 64, "c", False)]
+    stored = len(BASE) + len(TOP) + len(config_json([BASE, TOP]))
+    (own,), containers = await asyncio.to_thread(store.images.variants, image)
+    assert (own.descriptor.digest, own.available, own.content, own.unpacked) == (image.id, True, stored, 12)
+    assert (str(own.platform), containers) == ("linux/amd64", ["c" * 64])
+
+    here, there = digest(b"here"), digest(b"there")
+    entries = [
+        {"mediaType": MEDIA_MANIFEST, "digest": one, "size": 9, "platform": {"os": "linux", "architecture": name}}
+        for one, name in ((here, "amd64"), (there, "arm64"))
+    ]
+    entries.append({**entries[0], "digest": digest(b"said"), "annotations": {"vnd.docker.reference.type": "x"}})
+    index = json.dumps({"schemaVersion": 2, "mediaType": MEDIA_INDEX, "manifests": entries}).encode()
+    indexes = (await asyncio.to_thread(store.blobs.put, index),)
+    with store.images.records.transaction() as connection:
+        known = KnownManifest(here, MEDIA_MANIFEST, 9, image.id, (digest(BASE), digest(TOP)), indexes)
+        store.images.records.put_manifest(connection, known)
+    found, _ = await asyncio.to_thread(store.images.variants, image)
+    assert [(one.descriptor.digest, str(one.platform), one.available, one.content) for one in found] == [
+        (here, "linux/amd64", True, stored + 9),
+        (there, "linux/arm64", False, 0),
+    ]
