@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = _configure(options)
         if options.validate:
+            _check_against_host(config)
             print("configuration OK")
             return 0
         _set_up_logging(config)
@@ -153,6 +154,17 @@ def _configure(options: argparse.Namespace) -> DaemonConfig:
     except (OSError, ValueError) as error:
         raise InvalidParameter(f"unable to configure the daemon with file {path}: {error}") from None
     return daemon_config.merge(flags, file, str(path))
+
+
+def _check_against_host(config: DaemonConfig) -> None:
+    """Whether the runtime and the group that the options name are there. Raises InvalidParameter."""
+    from wherry.api.sockets import group_id
+    from wherry.linux.host import find
+
+    installed = [name for name in ("crun", "runc") if find(name)]
+    daemon_config.check_default_runtime(config.default_runtime, [*installed, *config.runtimes])
+    if config.group:
+        group_id(config.group)
 
 
 class _Text(logging.Formatter):

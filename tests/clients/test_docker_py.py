@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -16,6 +17,7 @@ from docker.errors import APIError, ContainerError, ImageNotFound, NotFound
 
 from tests.support.engine import BASE, Engine, eventually, split_frames
 from tests.support.http import join_frames
+from tests.support.registries import PASSWORD, USER, debian_registry
 
 # under Python 3.13 docker-py's answers complain, when collected, of the sockets it took from them
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -297,3 +299,21 @@ def test_limits_and_update(client: docker.DockerClient) -> None:
     container.reload()
     assert container.attrs["HostConfig"]["Memory"] == 128 << 20
     assert container.exec_run(["sh", "-c", "touch /t/x && ! touch /x"])[0] == 0
+
+
+def test_registries(client: docker.DockerClient, tmp_path: Path) -> None:
+    with debian_registry(tmp_path, password=True) as registry:
+        answer = client.login(USER, PASSWORD, registry=registry.host, dockercfg_path=str(tmp_path / "none"))
+        assert answer["Status"] == "Login Succeeded"
+        with pytest.raises(APIError, match="401 Unauthorized"):
+            client.login(USER, "wrong", registry=registry.host, dockercfg_path=str(tmp_path / "none"), reauth=True)
+        image = client.images.get(BASE)
+        name = f"{registry.host}/wt/py"
+        image.tag(name, "1")
+        try:
+            pushed = list(client.images.push(name, "1", stream=True, decode=True))
+            digest = next(line["aux"]["Digest"] for line in pushed if "aux" in line)
+            assert client.images.get_registry_data(f"{name}:1").id == digest
+            assert client.images.pull(name, "1").id == image.id
+        finally:
+            client.images.remove(f"{name}:1")

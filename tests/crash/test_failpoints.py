@@ -20,6 +20,7 @@ from tests.support.daemon import SOURCE, DaemonFailed
 from tests.support.engine import BASE, Engine, eventually
 from tests.support.http import Disconnected
 from tests.support.images import Entry, base_tar, docker_archive, folder, tar
+from tests.support.immutable import immutable, written
 
 COUNTER = ["sh", "-c", "trap 'exit 3' TERM; i=0; while :; do echo $i; i=$((i+1)); sleep 0.02; done"]
 ARCHIVE = docker_archive(
@@ -81,6 +82,7 @@ class Story:
             **dict.fromkeys(own, self.networks),
             "images.commit.": self.commits,
             "snapshots.prepare.mount-points": self.commits,
+            "remove.buried": self.burial,
             **dict.fromkeys(("images.", "blobs.", "snapshots.unpack"), self.images),
             **dict.fromkeys(life, self.life),
             "volumes.": self.volumes,
@@ -157,6 +159,19 @@ class Story:
             eventually(lambda: engine.state("wt-again")["Status"] == "exited")
         with self.doing("wt-again", "absent"):
             assert engine.http.post("/containers/prune").status == 200
+
+    def burial(self) -> None:
+        """A container that cannot be deleted, until it can."""
+        engine, http = self.engine, self.engine.http
+        with self.doing("wt-dead", "running", "created", "exited"):
+            self.create("wt-dead", COUNTER)
+            engine.start("wt-dead")
+        engine.exec("wt-dead", ["touch", "/f"])
+        with immutable(written(engine, "wt-dead", "f")), self.doing("wt-dead", "dead", "exited", "absent"):
+            assert http.delete("/containers/wt-dead", force=1).status == 204
+            eventually(lambda: self.found("wt-dead") == "dead")
+        with self.doing("wt-dead", "absent"):
+            assert http.delete("/containers/wt-dead").status == 204
 
     def volumes(self) -> None:
         with self.doing("volume wt-v2", "present"):
@@ -246,6 +261,9 @@ class Story:
 def is_whole(engine: Engine, name: str) -> None:
     """A container that is there can be used: its log is without a hole, it ends, starts and is removed."""
     state = engine.state(name)
+    if state["Status"] == "dead":
+        assert engine.http.delete(f"/containers/{name}").status == 204
+        return
     if state["Status"] in ("running", "paused"):
         assert Path(f"/proc/{state['Pid']}").exists()
         if memory := engine.inspect(name)["HostConfig"]["Memory"]:
@@ -281,5 +299,5 @@ def test_killed_at(box: Box, name: str) -> None:
     daemon.start()
     eventually(lambda: story.surprises() == [] or None, what=f"end of {story.surprises()} (allowed: {story.allowed})")
     for container in engine.http.get("/containers/json", all=1).json():
-        assert container["State"] in ("created", "running", "paused", "exited", "restarting")
+        assert container["State"] in ("created", "running", "paused", "exited", "restarting", "dead")
         is_whole(engine, container["Names"][0][1:])

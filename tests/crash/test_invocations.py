@@ -117,6 +117,16 @@ def test_validate(daemon: Wherryd) -> None:
     bad = validate('{"nonsense-key": 1}')
     assert bad.returncode == 1
     assert "nonsense-key" in bad.stderr
+    for content, words in (
+        ('{"default-runtime": "kata"}', "default runtime kata is not known; known are "),
+        ('{"group": "nobody-has-this"}', "group nobody-has-this not found"),
+    ):
+        bad = validate(content)
+        assert (bad.returncode, bad.stdout) == (1, "")
+        assert bad.stderr.startswith(f"wherryd: {words}")
+        started = refused(daemon, "--config-file", str(daemon.folder / "daemon.json"))
+        assert bad.stderr.strip() in started
+    assert validate('{"default-runtime": "kata", "runtimes": {"kata": {"path": "/bin/true"}}}').returncode == 0
 
 
 def test_newer_schema(daemon: Wherryd) -> None:

@@ -17,7 +17,7 @@ import pytest
 from tests.support import namespaces
 from tests.support.namespaces import HOST, NEIGHBOUR, client, tcp_server, udp_server, within
 from wherry.engine.networks import Networks, clean_host
-from wherry.errors import SystemFailure
+from wherry.errors import InvalidParameter, SystemFailure
 from wherry.linux import netns, sysctl
 from wherry.linux.netlink import Socket
 from wherry.linux.nftables import Nftables
@@ -421,6 +421,26 @@ async def test_two_engines_on_one_host_have_bridges_of_their_own(world: World, t
     assert second.inspect("bridge").subnet == "172.18.0.0/16"
     await first.close()
     await second.close()
+    other.close()
+
+
+@pytest.mark.parametrize("bip", ["172.17.0.1/16", "172.17.5.1/24", "172.16.0.1/12"])
+async def test_an_address_of_another_bridge_is_refused(world: World, tmp_path: Path, bip: str) -> None:
+    (tmp_path / "other").mkdir()
+    other = World(tmp_path / "other", world.beyond)
+    first, second = world.networks(), other.networks(bip=bip)
+    await first.open()
+    await first.recover([])
+    before = await asyncio.to_thread(links)
+    with pytest.raises(InvalidParameter, match=rf"--bip {bip}: the bridge wherry0 of this host "):
+        await second.open()
+    await second.close()
+    assert await asyncio.to_thread(links) == before
+    again = other.networks(bip="172.20.0.1/16")
+    await again.open()
+    assert again.inspect("bridge").subnet == "172.20.0.0/16"
+    await again.close()
+    await first.close()
     other.close()
 
 

@@ -36,6 +36,26 @@ class Shell:
         command = [sys.executable, "-m", "wherry.cli.main", "-H", f"unix://{self.daemon.socket}", *words]
         return subprocess.run(command, input=stdin, capture_output=True, text=True, env=self._env)
 
+    def at_terminal(self, *words: str, answers: list[tuple[str, str]]) -> str:
+        """Run it on a terminal and answer each prompt; all that the terminal shows."""
+        ours, theirs = os.openpty()
+        command = [sys.executable, "-m", "wherry.cli.main", "-H", f"unix://{self.daemon.socket}", *words]
+        process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=self._env, close_fds=True)
+        os.close(theirs)
+        shown = ""
+        waiting = list(answers)
+        while True:
+            try:
+                shown += os.read(ours, 4096).decode()
+            except OSError:  # the other end is closed (pty(7))
+                break
+            if waiting and shown.endswith(waiting[0][0]):
+                os.write(ours, f"{waiting.pop(0)[1]}\n".encode())
+        os.close(ours)
+        process.wait()
+        assert not waiting
+        return shown
+
     def asked(self) -> list[tuple[str, str, str]]:
         """What Docker Hub was asked by the last command: method, address, authorization."""
         return [(seen["method"], seen["url"], seen["authorization"]) for seen in self._requests()[self._seen :]]
@@ -119,3 +139,42 @@ def test_over_the_api(hub: tuple[HubDaemon, Requests]) -> None:
     answer = Client(hub[0].socket).get("/distribution/mysql/json").json()
     digest = f"sha256:{hashlib.sha256(MANIFEST).hexdigest()}"
     assert answer["Descriptor"] == {"mediaType": MANIFEST_TYPE, "digest": digest, "size": len(MANIFEST)}
+
+
+def test_login_at_a_terminal(wherry: Shell) -> None:
+    """Name and password are asked for; the password is not shown."""
+    shown = wherry.at_terminal("login", answers=[("Username: ", USER), ("Password: ", PASSWORD)])
+    assert "Login Succeeded" in shown
+    assert f"Username: {USER}" in shown and PASSWORD not in shown
+    assert "A Personal Access Token (PAT) can be used instead." in shown
+    assert HUB_KEY in wherry.config.read_text()
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ([("Username: ", "")], "Error: Non-null Username Required"),
+        ([("Username: ", USER), ("Password: ", "")], "Error: Password Required"),
+    ],
+)
+def test_login_without_an_answer(wherry: Shell, answers: list[tuple[str, str]], words: str) -> None:
+    assert words in wherry.at_terminal("login", answers=answers)
+    assert not wherry.config.exists()
+
+
+def test_login_without_a_terminal(wherry: Shell) -> None:
+    done = wherry("login", "-u", USER)
+    assert (done.returncode, done.stderr) == (1, "Error: Cannot perform an interactive login from a non TTY device\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--password-stdin"], "the --password-stdin option requires --username to be set"),
+        (["-u", "x", "-p", "y", "--password-stdin"], "conflicting options: cannot specify both --password and"),
+        (["-u", "", "-p", "y"], "username is empty"),
+    ],
+)
+def test_login_with_options_that_contradict(wherry: Shell, words: list[str], message: str) -> None:
+    done = wherry("login", *words)
+    assert done.returncode == 1 and message in done.stderr

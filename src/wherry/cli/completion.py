@@ -151,11 +151,17 @@ def _group(group: str) -> list[tuple[str, str]]:
 
 def names_of(kind: str, host: str) -> list[str]:
     """Names of the engine's objects of a kind; none where it cannot be asked."""
-    from wherry.cli.context import engine_host
+    from wherry.cli.endpoint import resolve
+    from wherry.cli.flags import Flags
+    from wherry.cli.table import GLOBAL_FLAGS
     from wherry.client.engine import Engine
 
     try:
-        engine = Engine(engine_host([host] if host else []))
+        root = Flags(GLOBAL_FLAGS)
+        if host:
+            root.set("host", host)
+        endpoint = resolve(root)
+        engine = Engine(endpoint.host, endpoint.tls)
         if kind == "container":
             found = engine.get("/containers/json", {"all": True}) or []
             return sorted(name.removeprefix("/") for item in found for name in item["Names"])

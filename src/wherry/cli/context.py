@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from wherry.cli import program
+from wherry.cli.endpoint import Endpoint, resolve
 from wherry.cli.errors import Failure
-from wherry.client.connection import AddressError, ConnectionFailed, ProtocolError, parse_host
+from wherry.client.connection import ConnectionFailed, ProtocolError
 from wherry.client.engine import ApiMismatch, Engine, EngineError
 
 TYPE_CHECKING = False
@@ -25,13 +26,27 @@ class Context:
         level = invocation.root.text("log-level", "info")
         if level not in ("trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"):
             raise Failure(f"Unable to parse logging level: {level}")
-        self.host = engine_host(invocation.root.items("host"))
+        self.root = invocation.root
+        if folder := invocation.root.text("config"):
+            os.environ["DOCKER_CONFIG"] = folder
+        self._endpoint: Endpoint | None = None
         self._engine: Engine | None = None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The engine's address, looked up once. Raises Failure."""
+        if self._endpoint is None:
+            self._endpoint = resolve(self.root)
+        return self._endpoint
+
+    @property
+    def host(self) -> str:
+        return self.endpoint.host
 
     @property
     def engine(self) -> Engine:
         if self._engine is None:
-            self._engine = Engine(self.host)
+            self._engine = Engine(self.endpoint.host, self.endpoint.tls)
         return self._engine
 
     def needs(self, flag: str, minor: int) -> None:
@@ -41,20 +56,6 @@ class Context:
                 f'"--{flag}" requires API version 1.{minor}, but the {program.TITLE} daemon API version is '
                 f"{self.engine.version}"
             )
-
-
-def engine_host(given: list[str]) -> str:
-    """The engine's address: -H, WHERRY_HOST, DOCKER_HOST, or the usual socket. Raises Failure if it is none."""
-    if len(given) > 1:
-        raise Failure("Specify only one -H")
-    host = given[0] if given else os.environ.get("WHERRY_HOST") or os.environ.get("DOCKER_HOST") or ""
-    if not host:
-        return program.DEFAULT_HOST
-    try:
-        parse_host(host)
-    except AddressError as error:
-        raise Failure(f"Failed to initialize: unable to resolve {program.NAME} endpoint: {error}") from None
-    return host
 
 
 def describe(error: Exception, host: str) -> str | None:

@@ -135,6 +135,21 @@ class Store:
             return self._unreadable(str(error), strict)
         return document
 
+    @property
+    def context(self) -> str:
+        """The context in use, "" for the default."""
+        return str(self._read().get("currentContext") or "")
+
+    def choose_context(self, name: str) -> None:
+        """Use a context from now on, "" for the default. Raises Failure."""
+
+        def change(document: Document) -> None:
+            document.pop("currentContext", None)
+            if name:
+                document["currentContext"] = name
+
+        self._change(change)
+
     def _unreadable(self, reason: str, strict: bool) -> Document:
         if strict:
             raise Failure(f"Error loading config file: {self.path}: {reason}")

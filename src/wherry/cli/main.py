@@ -51,7 +51,7 @@ def _run(invocation: Invocation) -> int:
     try:
         command = getattr(__import__(f"wherry.cli.commands.{module}", fromlist=["run"]), function or "run")
         return int(command(context))
-    except BrokenPipeError:
+    except (BrokenPipeError, Failure):
         raise
     except Exception as error:
         text = describe(error, context.host)

@@ -27,6 +27,15 @@ FORMAT_TABLE = (
     "Refer to https://docs.docker.com/go/formatting/ for more information about formatting output with templates"
 )
 
+CONTEXT_ENDPOINT = (
+    "set the docker endpoint (default []):\n"
+    "'from=NAME':            Copy named context's Docker endpoint configuration\n"
+    "'host=ADDRESS':         Docker endpoint on which to connect\n"
+    "'ca=FILE':              Trust certs signed only by this CA\n"
+    "'cert=FILE,key=FILE':   TLS certificate and key\n"
+    "'skip-tls-verify=true': Skip TLS certificate validation"
+)
+
 CREATE_FLAGS: tuple[Flag, ...] = (
     ("add-host", "", "list/host", "Add a custom host-to-IP mapping (host:ip)"),
     (
@@ -851,6 +860,96 @@ COMMANDS: tuple[Command, ...] = (
         (("force", "f", "bool", "Do not error if the network does not exist"),),
     ),
     (
+        ("system dial-stdio",),
+        "",
+        "Proxy the stdio stream to the daemon connection. Should not be invoked manually.",
+        (0, 0),
+        "dialstdio",
+        (),
+    ),
+    (
+        ("context create",),
+        "[OPTIONS] CONTEXT",
+        "Create a context",
+        (1, 1),
+        "contexts:create",
+        (
+            ("description", "", "string", "Description of the context"),
+            ("docker", "", "stringToString", CONTEXT_ENDPOINT),
+            ("from", "", "string", "create context from a named context"),
+        ),
+    ),
+    (
+        ("context export",),
+        "[OPTIONS] CONTEXT [FILE|-]",
+        "Export a context to a tar archive FILE or a tar stream on STDOUT.",
+        (1, 2),
+        "contexts:export",
+        (),
+    ),
+    (
+        ("context import",),
+        "CONTEXT FILE|-",
+        "Import a context from a tar or zip file",
+        (2, 2),
+        "contexts:import_",
+        (),
+    ),
+    (
+        ("context inspect",),
+        "[OPTIONS] [CONTEXT] [CONTEXT...]",
+        "Display detailed information on one or more contexts",
+        (0, -1),
+        "contexts:inspect",
+        (("format", "f", "string", FORMAT),),
+    ),
+    (
+        ("context ls|list",),
+        "[OPTIONS]",
+        "List contexts",
+        (0, 0),
+        "contexts:ls",
+        (
+            ("format", "", "string", FORMAT_TABLE),
+            ("quiet", "q", "bool", "Only show context names"),
+        ),
+    ),
+    (
+        ("context rm|remove",),
+        "CONTEXT [CONTEXT...]",
+        "Remove one or more contexts",
+        (1, -1),
+        "contexts:rm",
+        (("force", "f", "bool", "Force the removal of a context in use"),),
+    ),
+    (
+        ("context show",),
+        "",
+        "Print the name of the current context",
+        (0, 0),
+        "contexts:show",
+        (),
+    ),
+    (
+        ("context update",),
+        "[OPTIONS] CONTEXT",
+        "Update a context",
+        (1, 1),
+        "contexts:update",
+        (
+            ("description", "", "string", "Description of the context"),
+            ("docker", "", "stringToString", CONTEXT_ENDPOINT),
+        ),
+    ),
+    (
+        ("context use",),
+        "CONTEXT",
+        "Set the current {name} context",
+        (1, 1),
+        "contexts:use",
+        (),
+    ),
+    (
         ("system df",),
         "[OPTIONS]",
         "Show {name} disk usage",
@@ -1053,6 +1152,7 @@ GROUPS = {
     "builder": "Manage builds",
     "completion": "Generate the autocompletion script for a shell",
     "container": "Manage containers",
+    "context": "Manage contexts",
     "image": "Manage images",
     "manifest": "Manage image manifests and manifest lists",
     "network": "Manage networks",
@@ -1064,6 +1164,14 @@ GROUPS = {
 COMMON = ("run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version", "info")
 
 GLOBAL_FLAGS: tuple[Flag, ...] = (
+    ("config", "", "string", 'Location of client config files (default "~/.docker")'),
+    (
+        "context",
+        "c",
+        "string",
+        "Name of the context to use to connect to the daemon (overrides DOCKER_HOST env var and default context set "
+        'with "{name} context use")',
+    ),
     ("debug", "D", "bool", "Enable debug mode"),
     ("host", "H", "list", "Daemon socket to connect to"),
     (
@@ -1072,13 +1180,18 @@ GLOBAL_FLAGS: tuple[Flag, ...] = (
         "string",
         'Set the logging level ("debug", "info", "warn", "error", "fatal") (default "info")',
     ),
+    ("tls", "", "bool", "Use TLS; implied by --tlsverify"),
+    ("tlscacert", "", "string", 'Trust certs signed only by this CA (default "~/.docker/ca.pem")'),
+    ("tlscert", "", "string", 'Path to TLS certificate file (default "~/.docker/cert.pem")'),
+    ("tlskey", "", "string", 'Path to TLS key file (default "~/.docker/key.pem")'),
+    ("tlsverify", "", "bool", "Use TLS and verify the remote"),
     ("version", "v", "bool", "Print version information and quit"),
 )
 
 # Commands that docker has and this program will have.
 LATER = frozenset(
     (
-        *"buildx checkpoint compose config context".split(),
+        *"buildx checkpoint compose config".split(),
         *"node plugin secret service stack swarm trust".split(),
         *(f"manifest {name}" for name in "annotate create push rm".split()),
         "volume update",

@@ -33,6 +33,8 @@ def accept(kind: str, shown: str, values: dict[str, Any], name: str, text: str) 
         values.setdefault(name, {})[key] = value
     elif shown in ("list", "mount", "network", "gpu-request"):
         values.setdefault(name, []).append(parser(text))
+    elif kind == "stringToString":
+        values.setdefault(name, {}).update(parser(text))
     elif kind == "ulimit":
         limit = parser(text)
         values.setdefault(name, {})[limit["Name"]] = limit
@@ -226,6 +228,13 @@ def _ulimit(text: str) -> dict[str, Any]:
 
     name, soft, hard = parse(text)
     return {"Name": name, "Hard": hard, "Soft": soft}
+
+
+def _string_to_string(text: str) -> dict[str, str]:
+    pairs = [field.partition("=") for field in csv_fields(text)]
+    if any(not equals for _, equals, _ in pairs):
+        raise ValueError(f"{next(key for key, equals, _ in pairs if not equals)} must be formatted as key=value")
+    return {key: value for key, _, value in pairs}
 
 
 def csv_fields(text: str) -> list[str]:
@@ -456,5 +465,6 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "string/optional": str,
     "strings": csv_fields,
     "uint16": _unsigned16,
+    "stringToString": _string_to_string,
     "ulimit": _ulimit,
 }

@@ -1,4 +1,4 @@
-"""HTTP/1.1 to an engine over a Unix or TCP socket: as much of it as the Engine API uses, and little to import.
+"""HTTP/1.1 to an engine by unix socket, TCP, TLS or ssh: as much of it as the API uses, and little to import.
 
 A connection carries one request at a time and is reused once the answer's body has been read to its end. Attach and
 exec take the connection over: `Response.detach()` hands out the socket and what was read ahead.
@@ -11,6 +11,9 @@ import _socket
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from wherry.client.ssh import Carrier
+    from wherry.client.tls import Relay
 
 
 class ConnectionFailed(OSError):
@@ -25,8 +28,28 @@ class AddressError(ValueError):
     """The address of an engine is malformed."""
 
 
-def parse_host(host: str) -> tuple[str, str | tuple[str, int]]:
-    """("unix", path) or ("tcp", (name, port)) of `unix:///path` or `tcp://name:port`. Raises AddressError."""
+class SshAddress:
+    """`user` is "" and `port` 0 where they are ssh's own choice, `path` of the socket there "" for the usual one."""
+
+    def __init__(self, user: str, name: str, port: int, path: str) -> None:
+        self.user, self.name, self.port, self.path = user, name, port, path
+
+
+class TlsFiles:
+    """How TLS is spoken: paths, "" where there is none. Without `ca` the system's authorities count."""
+
+    def __init__(self, ca: str = "", cert: str = "", key: str = "", *, verify: bool = True) -> None:
+        self.ca = ca
+        self.cert = cert
+        self.key = key
+        self.verify = verify
+
+
+def parse_host(host: str, port: int = 2375) -> tuple[str, str | tuple[str, int] | SshAddress]:
+    """("unix", path), ("tcp", (name, port)) or ("ssh", SshAddress) of an engine's address; `port` is the usual one.
+
+    Raises AddressError.
+    """
     scheme, separator, rest = host.partition("://")
     if not separator:
         scheme, rest = "tcp", host
@@ -34,25 +57,68 @@ def parse_host(host: str) -> tuple[str, str | tuple[str, int]]:
         return "unix", rest or "/run/wherry/wherry.sock"
     if scheme in ("tcp", "http"):
         address = rest.split("/", 1)[0]
-        name, colon, port = address.rpartition(":")
+        name, colon, given = address.rpartition(":")
         if not colon or address.endswith("]"):
-            name, port = address, "2375"
-        if port.isdigit() and int(port) < 65536:
-            return "tcp", (name.strip("[]") or "localhost", int(port))
+            name, given = address, str(port)
+        if given.isdigit() and int(given) < 65536:
+            return "tcp", (name.strip("[]") or "localhost", int(given))
+    if scheme == "ssh":
+        return "ssh", _ssh_address(host)
     raise AddressError(f"invalid bind address format: {host}")
+
+
+def _ssh_address(host: str) -> SshAddress:
+    from urllib.parse import unquote, urlsplit
+
+    wrong = f"invalid SSH URL {host}"
+    try:
+        url = urlsplit(host)
+        port = url.port or 0
+    except ValueError as error:
+        raise AddressError(f"{wrong}: {error}") from None
+    name, user = url.hostname or "", unquote(url.username or "")
+    if url.password is not None:
+        raise AddressError(f"{wrong}: plain-text password is not supported")
+    if not name or name.startswith("-") or user.startswith("-"):
+        raise AddressError(f"{wrong}: no host specified")
+    if url.query or url.fragment:
+        raise AddressError(f"{wrong}: extra words after the host")
+    path = url.path.rstrip("/")
+    if any(not (letter.isalnum() or letter in "/._-") for letter in path):
+        raise AddressError(f"{wrong}: the path of the socket may have letters, digits and /._- only")
+    return SshAddress(user, name, port, path)
 
 
 class Connection:
     """One socket to the engine, connected at once. Raises ConnectionFailed."""
 
-    def __init__(self, host: str) -> None:
-        kind, address = parse_host(host)
+    def __init__(self, host: str, tls: TlsFiles | None = None) -> None:
+        _, address = parse_host(host, 2375 if tls is None else 2376)
         self.used = False
         self._buffer = b""
+        self._carrier: Carrier | Relay | None = None
         try:
-            self.socket = _unix(address) if kind == "unix" else _tcp(address)
+            if isinstance(address, str):
+                self.socket = _unix(address)
+            elif isinstance(address, SshAddress):
+                from wherry.client import ssh
+
+                self.socket, self._carrier = ssh.dial(address)
+            else:
+                self.socket = _tcp(address)
         except OSError as error:
             raise ConnectionFailed(error.errno, error.strerror, host) from error
+        if tls is not None and isinstance(address, tuple):
+            self._encrypt(address[0], tls)
+
+    def _encrypt(self, name: str, tls: TlsFiles) -> None:
+        from wherry.client import tls as tls_
+
+        try:
+            self.socket, self._carrier = tls_.dial(self.socket, name, tls)
+        except OSError as error:
+            self.socket.close()
+            raise ProtocolError(str(error.args[-1] if error.args else error)) from None
 
     def send(
         self, method: str, target: str, headers: dict[str, str], body: bytes | Iterable[bytes] | None = None
@@ -86,11 +152,24 @@ class Connection:
 
     def close(self) -> None:
         self.socket.close()
+        if self._carrier is not None:
+            self._carrier.close()
+
+    def _ended(self) -> ProtocolError:
+        if self._carrier is not None and not self.used:
+            return ProtocolError(self._carrier.explain())
+        return ProtocolError("the connection ended before an answer")
 
     def _head(self) -> list[str]:
         while (end := self._buffer.find(b"\r\n\r\n")) < 0:
-            if not (more := self.socket.recv(65536)):
-                raise ProtocolError("the connection ended before an answer" if not self._buffer else "unexpected EOF")
+            try:
+                more = self.socket.recv(65536)
+            except ConnectionResetError:
+                if self._carrier is None:
+                    raise
+                more = b""  # it ended with part of the request unread
+            if not more:
+                raise ProtocolError("unexpected EOF") if self._buffer else self._ended()
             self._buffer += more
         head, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
         return head.decode("latin-1").split("\r\n")
@@ -132,7 +211,7 @@ class Connection:
         return data
 
 
-def _unix(address: str | tuple[str, int]) -> _socket.socket:
+def _unix(address: str) -> _socket.socket:
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
         connection.connect(address)
@@ -142,8 +221,8 @@ def _unix(address: str | tuple[str, int]) -> _socket.socket:
     return connection
 
 
-def _tcp(address: str | tuple[str, int]) -> _socket.socket:
-    name, port = (address, 0) if isinstance(address, str) else address
+def _tcp(address: tuple[str, int]) -> _socket.socket:
+    name, port = address
     error: OSError | None = None
     for family, kind, protocol, _, resolved in _socket.getaddrinfo(name, port, 0, _socket.SOCK_STREAM):
         connection = _socket.socket(family, kind | _socket.SOCK_CLOEXEC, protocol)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wherry.client.connection import Connection, ConnectionFailed, ProtocolError, Response
+from wherry.client.connection import Connection, ConnectionFailed, ProtocolError, Response, TlsFiles
 from wherry.model import jsontext
 from wherry.model.gotext import escape
 
@@ -46,8 +46,9 @@ def query_string(query: dict[str, Any]) -> str:
 class Engine:
     """A client of the engine at `host`. One kept connection serves requests in turn; streams open their own."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, tls: TlsFiles | None = None) -> None:
         self.host = host
+        self.tls = tls
         self.version = ""
         self.ping_headers: dict[str, str] = {}
         self._idle: Connection | None = None
@@ -104,7 +105,7 @@ class Engine:
         version, words = self.negotiate(), query_string(query)
         connections = []
         for path in paths:
-            connections.append(Connection(self.host))
+            connections.append(Connection(self.host, self.tls))
             connections[-1].send("GET", f"/v{version}{path}{words}", {})
         answers: list[Response | EngineError] = []
         for path, connection in zip(paths, connections, strict=True):
@@ -166,12 +167,16 @@ class Engine:
                     raise
         elif connection is not None:
             connection.close()
-        connection = Connection(self.host)
+        connection = Connection(self.host, self.tls)
         try:
             connection.send(method, target, headers, body)
         except (BrokenPipeError, ConnectionResetError):
             pass  # refused in the middle of the body: the answer says why
-        return connection.receive(method)
+        try:
+            return connection.receive(method)
+        except OSError:
+            connection.close()
+            raise
 
     def _refusal(self, response: Response, path: str) -> EngineError:
         data = self.finish(response)

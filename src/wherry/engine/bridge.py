@@ -76,6 +76,14 @@ class Kernel:
     def exists(self, name: str) -> bool:
         return any(link.name == name for link in self.route.links())
 
+    def bridged(self, network: IPv4Network, besides: Collection[str] = ()) -> tuple[str, IPv4Network] | None:
+        """A bridge of the host, but for these, to whose network a part of this one belongs."""
+        names = {link.index: link.name for link in self.route.links() if link.kind == "bridge"}
+        for other, index in self.route.routes():
+            if names.get(index, "") not in ("", *besides) and other.prefixlen and other.overlaps(network):
+                return names[index], other
+        return None
+
     def networks_in_use(self, besides: Collection[str] = ()) -> list[IPv4Network]:
         """Where the host's routes lead, but for those of these interfaces."""
         own = {link.index for link in self.route.links() if link.name in besides}

@@ -44,6 +44,7 @@ from wherry.linux import cgroups, mounts, user_namespaces
 from wherry.linux import host as hosts
 from wherry.linux.inotify import Watcher
 from wherry.linux.sealed import sealed_copy
+from wherry.model.daemon_config import check_default_runtime
 from wherry.model.host import DEFAULT_DATA, DEFAULT_RUN, CgroupLayout, Host, Roots
 from wherry.model.idmaps import IdMap
 from wherry.registry.client import RegistryClient
@@ -135,8 +136,8 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         volumes = Volumes(database, roots.data / "volumes", events.emit, _using(index))
         await volumes.recover()
         networks = Networks(database, host, events.emit, bip=config.bip)
-        await networks.open()
         stack.push_async_callback(networks.close)
+        await networks.open()
         await images.recover({key for record in index.load() for key in record.snapshots})
         await pulls.recover()
         neighbours = Neighbours(images, snapshots, volumes, networks, events)
@@ -220,8 +221,7 @@ def _runtimes(host: Host, config: EngineConfig, stack: contextlib.AsyncExitStack
     if not found:
         raise Unavailable("neither crun nor runc is installed: apt-get install crun")
     default = config.default_runtime or hosts.default_runtime(host)
-    if default not in found:
-        raise InvalidParameter(f"default runtime {default} is not known; known are {', '.join(sorted(found))}")
+    check_default_runtime(default, found)
     return Runtimes(found, default)
 
 

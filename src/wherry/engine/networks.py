@@ -27,7 +27,7 @@ from wherry.engine.host_bridges import BRIDGES, claim, clean_host, remove_all, r
 from wherry.engine.host_ports import HostPorts, PortUnavailable
 from wherry.engine.network_records import Records, prune_selection
 from wherry.engine.segments import Place, Segment
-from wherry.errors import Conflict, Forbidden, SystemFailure, Unavailable
+from wherry.errors import Conflict, Forbidden, InvalidParameter, SystemFailure, Unavailable
 from wherry.linux import netns, sysctl
 from wherry.linux.nftables import Changes, NftablesError
 from wherry.model import ipam, network_requests
@@ -179,6 +179,13 @@ class Networks:
     def _choose_gateway(self, kernel: Kernel, record: Network, name: str) -> IPv4Interface:
         in_use = kernel.networks_in_use(besides=[name])
         if self._bip:
+            if found := kernel.bridged(self._bip.network, besides=[name]):
+                other, network = found
+                raise InvalidParameter(
+                    f"--bip {self._bip}: the bridge {other} of this host has addresses of {network}, too: packets for "
+                    f"one would go to the other. Give this engine another --bip, or end who made {other} and delete "
+                    f"it: ip link delete {other}"
+                )
             for network in in_use:
                 if network.prefixlen and network.overlaps(self._bip.network):
                     self._overlap = f"the bridge's address {self._bip} (--bip) overlaps the host's route to {network}"

@@ -7,7 +7,7 @@ flag and in the file, as in Docker.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -240,6 +240,16 @@ def _bip(value: Any) -> str:
     if interface.network.prefixlen > 30 or interface.ip in (interface.network.network_address, interface.network[-1]):
         raise InvalidParameter(f"{value} leaves no address for containers")
     return str(interface)
+
+
+def check_default_runtime(name: str, known: Iterable[str]) -> None:
+    """Raises InvalidParameter for one that is neither on the host nor configured; "" is none in particular."""
+    names = sorted(known)
+    if name and name not in names:
+        raise InvalidParameter(
+            f"default runtime {name} is not known; known are {', '.join(names) or 'none'}: "
+            "install it, or give its path under runtimes in the file of options"
+        )
 
 
 def _runtimes(value: Any) -> dict[str, Path]:

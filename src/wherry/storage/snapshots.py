@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 import secrets
-import shutil
 import stat
 import threading
 from collections.abc import Generator, Iterable, Sequence
@@ -29,6 +28,7 @@ from wherry.storage.layers import Unpacked, inherit, unpack
 from wherry.storage.mountpoints import make_mount_points, make_places, missing_places
 from wherry.storage.room import Guarded, Room
 from wherry.storage.tar import Source
+from wherry.storage.trees import remove_tree
 from wherry.storage.usage import disk_usage
 
 _PLAIN = ("redirect_dir=off", "metacopy=off")  # so that the upper directory alone tells what changed
@@ -157,7 +157,7 @@ class Snapshots(Protocol):
         """Bytes on disk of all layers."""
 
     def remove(self, key: str) -> None:
-        """Remove a snapshot that is not mounted; harmless if there is none."""
+        """Remove a snapshot that is not mounted; harmless if there is none. Raises OSError: it is then still there."""
 
     def remove_chain(self, chain_id: str) -> None:
         """Remove a layer; harmless if there is none. Raises Conflict while a layer or snapshot stands on it."""
@@ -366,7 +366,9 @@ class OverlaySnapshots:
         return sum(self.layer_occupied(chain_id) for chain_id in self.chains())
 
     def remove(self, key: str) -> None:
-        _remove_trees(self._take(self._active_path(key)))
+        path = self._active_path(key)
+        _remove_trees([path / "upper", path / "work"])  # where it is known: what cannot go now is asked for again
+        _remove_trees(self._take(path))
 
     def remove_chain(self, chain_id: str) -> None:
         with self._lock:
@@ -540,12 +542,5 @@ def _rename_new(source: Path, target: Path) -> bool:
 
 
 def _remove_trees(paths: Iterable[Path]) -> None:
-    """Delete trees; it does not matter if somebody else is deleting them too."""
     for path in paths:
-        while True:
-            try:
-                shutil.rmtree(path)
-            except FileNotFoundError:
-                if path.exists():
-                    continue
-            break
+        remove_tree(path)

@@ -1,10 +1,12 @@
-"""Copying a directory tree with all that makes it what it is."""
+"""Copying a directory tree with all that makes it what it is, and deleting one."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
+import sys
 from pathlib import Path
 
 
@@ -15,6 +17,20 @@ def copy_tree(source: Path, target: Path) -> None:
     """
     links: dict[tuple[int, int], str] = {}
     _copy_directory(f"{source}/.", str(target), links)
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a tree; what is gone, or goes meanwhile, is fine. Blocking. Raises OSError with the whole path."""
+
+    def refuse(_: object, name: str, failure: BaseException | tuple[object, BaseException, object]) -> None:
+        error = failure[1] if isinstance(failure, tuple) else failure
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise OSError(error.errno, error.strerror, name)
+
+    if sys.version_info >= (3, 12):
+        shutil.rmtree(path, onexc=refuse)
+    else:
+        shutil.rmtree(path, onerror=refuse)
 
 
 def _copy_directory(source: str, target: str, links: dict[tuple[int, int], str]) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from wherry.cli.commandline import Help, arity_problem, find, resolve, spellings
 from wherry.cli.commands.images import rows
-from wherry.cli.context import engine_host
 from wherry.cli.errors import Failure
 from wherry.cli.help import flag_lines, wrap
 from wherry.cli.table import COMMANDS, GROUPS, LATER
@@ -125,19 +124,6 @@ def test_wrapping_keeps_lines_and_avoids_orphans() -> None:
 
 def test_hidden_flags_are_not_listed() -> None:
     assert flag_lines((("seen", "s", "bool", "Seen"), ("hidden", "", "int", "")), 79) == ["  -s, --seen   Seen"]
-
-
-def test_address_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WHERRY_HOST", raising=False)
-    monkeypatch.delenv("DOCKER_HOST", raising=False)
-    assert engine_host([]) == "unix:///run/wherry/wherry.sock"
-    monkeypatch.setenv("DOCKER_HOST", "unix:///docker")
-    assert engine_host([]) == "unix:///docker"
-    monkeypatch.setenv("WHERRY_HOST", "unix:///wherry")
-    assert engine_host([]) == "unix:///wherry"
-    assert engine_host(["tcp://x:1"]) == "tcp://x:1"
-    with pytest.raises(Failure, match="invalid bind address format: foo://x"):
-        engine_host(["foo://x"])
 
 
 def test_lines_of_an_image() -> None:

@@ -48,19 +48,19 @@ def _get(context: Context, kind: str, name: str) -> tuple[str, bytes]:
 
 
 def containers(context: Context) -> int:
-    return _inspect(context, lambda name: _get(context, "container", name))
+    return show_each(context, lambda name: _get(context, "container", name))
 
 
 def images(context: Context) -> int:
-    return _inspect(context, lambda name: _get(context, "image", name))
+    return show_each(context, lambda name: _get(context, "image", name))
 
 
 def networks(context: Context) -> int:
-    return _inspect(context, lambda name: _get(context, "network", name))
+    return show_each(context, lambda name: _get(context, "network", name))
 
 
 def volumes(context: Context) -> int:
-    return _inspect(context, lambda name: _get(context, "volume", name))
+    return show_each(context, lambda name: _get(context, "volume", name))
 
 
 def anything(context: Context) -> int:
@@ -73,7 +73,7 @@ def anything(context: Context) -> int:
         raise Failure(f"unknown type: {quote(kind)}: must be one of {_choices()}")
     if kind and kind not in KINDS:
         raise Failure(f"{program.NAME}: 'inspect --type {kind}' is not there yet")
-    return _inspect(context, lambda name: _get(context, kind, name) if kind else _search(context, name))
+    return show_each(context, lambda name: _get(context, kind, name) if kind else _search(context, name))
 
 
 def _choices() -> str:
@@ -95,7 +95,8 @@ def _search(context: Context, name: str) -> tuple[str, bytes]:
     raise Failure(f"Error: No such object: {name}")
 
 
-def _inspect(context: Context, get: Getter) -> int:
+def show_each(context: Context, get: Getter) -> int:
+    """Every argument's JSON, by the template of --format or indented. Raises Failure with what went wrong."""
     form = context.flags.text("format")
     template = _template(form) if form not in ("", "json") else None
     found: list[bytes] = []
@@ -109,7 +110,7 @@ def _inspect(context: Context, get: Getter) -> int:
             if text is None:
                 raise
             problems.append(text)
-            if context.engine.version == "":
+            if not isinstance(error, Failure) and context.engine.version == "":
                 break
             continue
         if template is None:

@@ -127,11 +127,9 @@ def _prompted(key: str, username: str, password: str) -> tuple[str, str]:
 
 
 def _ask(prompt: str, *, hidden: bool = False) -> str:
-    """A line from the terminal, with echo off while it is `hidden`."""
-    sys.stdout.write(prompt)
-    sys.stdout.flush()
+    """A line from the terminal; what is `hidden` is not echoed, from before the prompt on."""
     if not hidden:
-        return sys.stdin.readline().rstrip("\r\n")
+        return _line(prompt)
     import termios
 
     before = termios.tcgetattr(0)
@@ -139,10 +137,16 @@ def _ask(prompt: str, *, hidden: bool = False) -> str:
     silent[3] &= ~termios.ECHO
     try:
         termios.tcsetattr(0, termios.TCSADRAIN, silent)
-        return sys.stdin.readline().rstrip("\r\n")
+        return _line(prompt)
     finally:
         termios.tcsetattr(0, termios.TCSADRAIN, before)
         print()
+
+
+def _line(prompt: str) -> str:
+    sys.stdout.write(prompt)
+    sys.stdout.flush()
+    return sys.stdin.readline().rstrip("\r\n")
 
 
 def _inform(lines: list[str]) -> None:

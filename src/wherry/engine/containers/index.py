@@ -117,6 +117,10 @@ class Index:
             pass
         return name
 
+    def is_free(self, name: str, container: Container) -> bool:
+        """Whether a name is nobody's or this container's."""
+        return self._by_name.get(name, container.id) == container.id
+
     def check_free(self, name: str) -> None:
         if not NAME.fullmatch(name):
             raise InvalidParameter(f"Invalid container name ({name}), only {NAME_RULE} are allowed")
