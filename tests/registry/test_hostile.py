@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from aiohttp import web
 
 from tests.registry.conftest import FAST
 from tests.support.certificates import Authority
-from tests.support.registries import PASSWORD, USER, Scripted, Tokens, raw_server, scripted, server_context
+from tests.support.registries import PASSWORD, USER, Handler, Scripted, Tokens, raw_server, scripted, server_context
 from wherry.errors import NotFound, WherryError
 from wherry.model.credentials import Credentials
 from wherry.model.manifests import MEDIA_INDEX, MEDIA_MANIFEST, Descriptor
@@ -346,6 +347,38 @@ async def test_a_redirect_to_a_blob_store_goes_without_credentials(
     assert asked.authorization == BASIC and asked.headers["X-Secret"]
     (stored,) = stranger.requests("/store")
     assert not stored.authorization and "X-Secret" not in stored.headers and "Cookie" not in stored.headers
+
+
+async def test_a_redirect_goes_without_the_client_certificate(
+    client: RegistryClient, settings: RegistrySettings, authority: Authority
+) -> None:
+    """Both servers ask for one, and are content without."""
+    shown: dict[str, bool] = {}
+
+    def asking(name: str, body: web.Response) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            assert request.transport is not None
+            shown[name] = bool(request.transport.get_extra_info("peercert"))
+            return body
+
+        return answer
+
+    contexts = [server_context(authority, f"IP:{address}") for address in ("127.0.0.1", "127.0.0.2")]
+    for context in contexts:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(authority.cert)
+    async with scripted(contexts[0]) as secure, scripted(contexts[1], "127.0.0.2") as store:
+        folder = settings.certificate_folders[0] / secure.host
+        folder.mkdir(parents=True)
+        (folder / "ca.crt").write_bytes(authority.cert.read_bytes())
+        pair = authority.issue("client")
+        (folder / "me.cert").write_bytes(pair.cert.read_bytes())
+        (folder / "me.key").write_bytes(pair.key.read_bytes())
+        moved = web.Response(status=307, headers={"Location": f"{store.url}/store"})
+        secure.on("GET", BLOB_PATH)(asking("registry", moved))
+        store.on("GET", "/store")(asking("store", web.Response(body=BLOB)))
+        assert await read(client.repository(Reference(secure.host, "x"))) == BLOB
+    assert shown == {"registry": True, "store": False}
 
 
 async def test_credentials_do_not_come_back_after_a_detour(
