@@ -34,8 +34,16 @@ class Built:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """Without times."""
-        return [{k: v for k, v in entry.items() if k != "created"} for entry in self.document["history"]]
+        """Without times. A step that changed nothing is told as one without a layer, whether or not it has an empty
+        one: BuildKit makes one, ours does not."""
+        changed = iter([bool(layer) for layer in self._changes()])
+        told = []
+        for entry in self.document["history"]:
+            kept = {key: value for key, value in entry.items() if key != "created"}
+            if self.layers and not entry.get("empty_layer") and not next(changed):
+                kept["empty_layer"] = True
+            told.append(kept)
+        return told
 
     @property
     def tree(self) -> Tree:
@@ -47,16 +55,18 @@ class Built:
 
     @property
     def changes(self) -> list[Tree]:
-        """What each layer changes. Folders that it only lists, and layers that change nothing, tell nothing."""
+        """What each layer changes, those left out that change nothing."""
+        return [changed for changed in self._changes() if changed]
+
+    def _changes(self) -> list[Tree]:
+        """Folders that a layer only lists tell nothing."""
         tree: Tree = {}
         found = []
         for layer in self.layers:
-            changed = {
-                path: entry for path, entry in layer.items() if tree.get(path) != entry or entry["kind"] != "folder"
-            }
+            found.append(
+                {path: entry for path, entry in layer.items() if tree.get(path) != entry or entry["kind"] != "folder"}
+            )
             _lay_on(tree, layer)
-            if changed:
-                found.append(changed)
         return found
 
 
