@@ -89,10 +89,8 @@ class Limit:
             try:
                 await turn
             except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
+                if not turn.cancelled():
                     self._leave()
-                else:
-                    self._queue.remove(turn)
                 raise
         else:
             self._active += 1
@@ -103,5 +101,7 @@ class Limit:
     def _leave(self) -> None:
         self._active -= 1
         while self._queue and self._active < self._most():
-            self._active += 1
-            self._queue.popleft().set_result(None)
+            turn = self._queue.popleft()
+            if not turn.cancelled():
+                self._active += 1
+                turn.set_result(None)
