@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import itertools
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -12,6 +13,9 @@ from dataclasses import replace
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from tests.registry.conftest import FAST
 from tests.support.certificates import Authority
@@ -19,6 +23,7 @@ from tests.support.registries import PASSWORD, USER, Handler, Scripted, Tokens, 
 from wherry.errors import NotFound, WherryError
 from wherry.model.credentials import Credentials
 from wherry.model.manifests import MEDIA_INDEX, MEDIA_MANIFEST, Descriptor
+from wherry.model.proxies import Proxies
 from wherry.model.reference import Reference
 from wherry.model.registry_options import RegistryOptions
 from wherry.registry.client import RegistryClient, RegistrySettings, Repository
@@ -779,3 +784,41 @@ async def test_a_manifest_stored_as_another(registry: Scripted, repository: Repo
     registry.answer("PUT", "/v2/x/manifests/1", status=201, Docker_Content_Digest=digest(b"else"))
     with pytest.raises(Untrusted, match="instead of"):
         await repository.put_manifest("1", MEDIA_MANIFEST, MANIFEST)
+
+
+@given(
+    cuts=st.lists(st.integers(1, len(BLOB) // 3), min_size=1, max_size=6),
+    ranges=st.lists(st.booleans(), min_size=1, max_size=4),
+    offset=st.integers(0, len(BLOB) - 1),
+)
+@settings_of_hypothesis(max_examples=25)
+def test_whatever_breaks_the_bytes_are_the_blobs(cuts: list[int], ranges: list[bool], offset: int) -> None:
+    """Connections that break anywhere, of a registry that does ranges now and then: the bytes, or an error."""
+
+    async def run() -> None:
+        count = itertools.count()
+
+        async with scripted() as registry:
+
+            @registry.on("GET", BLOB_PATH)
+            async def blob(request: web.Request) -> web.StreamResponse:
+                number = next(count)
+                start = (request.http_range.start or 0) if ranges[number % len(ranges)] else 0
+                most = cuts[number] if number < len(cuts) else len(BLOB)
+                response = web.StreamResponse(status=206 if start else 200)
+                if start:
+                    response.headers["Content-Range"] = f"bytes {start}-{len(BLOB) - 1}/{len(BLOB)}"
+                response.content_length = len(BLOB) - start
+                await response.prepare(request)
+                await response.write(BLOB[start : start + most])
+                if start + most < len(BLOB):
+                    assert request.transport is not None
+                    request.transport.close()
+                return response
+
+            options = RegistryOptions(max_download_attempts=len(cuts) + 1)
+            fast = RegistrySettings(proxies=Proxies(), certificate_folders=(), retries=FAST)
+            async with RegistryClient(lambda: options, fast) as client:
+                assert await read(client.repository(Reference(registry.host, "x")), offset=offset) == BLOB[offset:]
+
+    asyncio.run(run())
