@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.engine import Engine
+from tests.support.images import base_tar
 
 
 def test_without_a_network(engine: Engine) -> None:
@@ -39,3 +40,36 @@ def test_paths_of_the_system_unconfined(engine: Engine, paths: str) -> None:
     assert engine.inspect(engine.create(["true"], host={paths: []}))["HostConfig"][paths] == []
     mounted = engine.output("grep ' /proc/' /proc/mounts || true", host={"MaskedPaths": [], "ReadonlyPaths": []})
     assert mounted == ""
+
+
+def test_triggers_of_its_own_and_not_its_image_s(engine: Engine) -> None:
+    assert engine.inspect(engine.create(["true"], OnBuild=["RUN x"]))["Config"]["OnBuild"] == ["RUN x"]
+    engine.import_image(base_tar(), "wt-triggers", "latest", "ONBUILD RUN y")
+    assert engine.inspect(engine.create(["true"], Image="wt-triggers"))["Config"]["OnBuild"] is None
+
+
+@pytest.mark.parametrize(
+    ("network", "address", "problems"),
+    [
+        ("bridge", "1.2.3.4", ["no configured subnet or ip-range contain the IP address 1.2.3.4"]),
+        (
+            "none",
+            "1.2.3.4",
+            ["user specified IP address is supported only when connecting to networks with user configured subnets"],
+        ),
+        (
+            "bridge",
+            "bad",
+            ["invalid IPv4 address: bad", "no configured subnet or ip-range contain the IP address bad"],
+        ),
+    ],
+)
+def test_an_address_in_a_network_of_the_engine_s(
+    engine: Engine, network: str, address: str, problems: list[str]
+) -> None:
+    asked = {"EndpointsConfig": {network: {"IPAMConfig": {"IPv4Address": address}}}}
+    answer = engine.try_create(["true"], NetworkingConfig=asked)
+    first = "user specified IP address is supported on user defined networks only"
+    listed = "".join(f"\n* {problem}" for problem in [first, *problems])
+    assert answer.status == 400
+    assert answer.message == f"invalid config for network {network}: invalid endpoint settings:{listed}"

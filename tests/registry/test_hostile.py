@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import itertools
 import json
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from tests.registry.conftest import FAST
 from tests.support.certificates import Authority
-from tests.support.registries import PASSWORD, USER, Scripted, Tokens, raw_server, scripted, server_context
+from tests.support.registries import PASSWORD, USER, Handler, Scripted, Tokens, raw_server, scripted, server_context
 from wherry.errors import NotFound, WherryError
 from wherry.model.credentials import Credentials
 from wherry.model.manifests import MEDIA_INDEX, MEDIA_MANIFEST, Descriptor
+from wherry.model.proxies import Proxies
 from wherry.model.reference import Reference
 from wherry.model.registry_options import RegistryOptions
 from wherry.registry.client import RegistryClient, RegistrySettings, Repository
@@ -346,6 +352,38 @@ async def test_a_redirect_to_a_blob_store_goes_without_credentials(
     assert asked.authorization == BASIC and asked.headers["X-Secret"]
     (stored,) = stranger.requests("/store")
     assert not stored.authorization and "X-Secret" not in stored.headers and "Cookie" not in stored.headers
+
+
+async def test_a_redirect_goes_without_the_client_certificate(
+    client: RegistryClient, settings: RegistrySettings, authority: Authority
+) -> None:
+    """Both servers ask for one, and are content without."""
+    shown: dict[str, bool] = {}
+
+    def asking(name: str, body: web.Response) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            assert request.transport is not None
+            shown[name] = bool(request.transport.get_extra_info("peercert"))
+            return body
+
+        return answer
+
+    contexts = [server_context(authority, f"IP:{address}") for address in ("127.0.0.1", "127.0.0.2")]
+    for context in contexts:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(authority.cert)
+    async with scripted(contexts[0]) as secure, scripted(contexts[1], "127.0.0.2") as store:
+        folder = settings.certificate_folders[0] / secure.host
+        folder.mkdir(parents=True)
+        (folder / "ca.crt").write_bytes(authority.cert.read_bytes())
+        pair = authority.issue("client")
+        (folder / "me.cert").write_bytes(pair.cert.read_bytes())
+        (folder / "me.key").write_bytes(pair.key.read_bytes())
+        moved = web.Response(status=307, headers={"Location": f"{store.url}/store"})
+        secure.on("GET", BLOB_PATH)(asking("registry", moved))
+        store.on("GET", "/store")(asking("store", web.Response(body=BLOB)))
+        assert await read(client.repository(Reference(secure.host, "x"))) == BLOB
+    assert shown == {"registry": True, "store": False}
 
 
 async def test_credentials_do_not_come_back_after_a_detour(
@@ -746,3 +784,41 @@ async def test_a_manifest_stored_as_another(registry: Scripted, repository: Repo
     registry.answer("PUT", "/v2/x/manifests/1", status=201, Docker_Content_Digest=digest(b"else"))
     with pytest.raises(Untrusted, match="instead of"):
         await repository.put_manifest("1", MEDIA_MANIFEST, MANIFEST)
+
+
+@given(
+    cuts=st.lists(st.integers(1, len(BLOB) // 3), min_size=1, max_size=6),
+    ranges=st.lists(st.booleans(), min_size=1, max_size=4),
+    offset=st.integers(0, len(BLOB) - 1),
+)
+@settings_of_hypothesis(max_examples=25)
+def test_whatever_breaks_the_bytes_are_the_blobs(cuts: list[int], ranges: list[bool], offset: int) -> None:
+    """Connections that break anywhere, of a registry that does ranges now and then: the bytes, or an error."""
+
+    async def run() -> None:
+        count = itertools.count()
+
+        async with scripted() as registry:
+
+            @registry.on("GET", BLOB_PATH)
+            async def blob(request: web.Request) -> web.StreamResponse:
+                number = next(count)
+                start = (request.http_range.start or 0) if ranges[number % len(ranges)] else 0
+                most = cuts[number] if number < len(cuts) else len(BLOB)
+                response = web.StreamResponse(status=206 if start else 200)
+                if start:
+                    response.headers["Content-Range"] = f"bytes {start}-{len(BLOB) - 1}/{len(BLOB)}"
+                response.content_length = len(BLOB) - start
+                await response.prepare(request)
+                await response.write(BLOB[start : start + most])
+                if start + most < len(BLOB):
+                    assert request.transport is not None
+                    request.transport.close()
+                return response
+
+            options = RegistryOptions(max_download_attempts=len(cuts) + 1)
+            fast = RegistrySettings(proxies=Proxies(), certificate_folders=(), retries=FAST)
+            async with RegistryClient(lambda: options, fast) as client:
+                assert await read(client.repository(Reference(registry.host, "x")), offset=offset) == BLOB[offset:]
+
+    asyncio.run(run())

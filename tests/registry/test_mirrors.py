@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -303,3 +304,41 @@ async def test_a_proxy_that_refuses(settings: RegistrySettings) -> None:
         async with RegistryClient(settings=with_proxy) as client:
             with pytest.raises(WherryError, match=r"registry\.invalid/v2/"):
                 await client.repository(Reference("registry.invalid", "x")).manifest("1")
+
+
+async def test_https_through_a_proxy(settings: RegistrySettings, authority: Authority) -> None:
+    """A tunnel: the proxy is told the host, and the registry's password never."""
+    told: list[bytes] = []
+
+    async with scripted(server_context(authority, "DNS:registry.invalid")) as registry:
+        stock(registry)
+        registry.answer("GET", "/v2/", status=401, WWW_Authenticate='Basic realm="x"')
+
+        async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            told.append(await reader.readuntil(b"\r\n\r\n"))
+            host, _, port = registry.host.partition(":")
+            beyond, into = await asyncio.open_connection(host, int(port))
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            await asyncio.gather(copy(reader, into), copy(beyond, writer))
+
+        async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            try:
+                while piece := await source.read(65536):
+                    target.write(piece)
+            except ConnectionError:
+                pass
+            finally:
+                target.close()
+
+        folder = settings.certificate_folders[0] / "registry.invalid"
+        folder.mkdir(parents=True)
+        (folder / "ca.crt").write_bytes(authority.cert.read_bytes())
+        server = await asyncio.start_server(tunnel, "127.0.0.1", 0)
+        async with server:
+            proxy = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            async with RegistryClient(settings=replace(settings, proxies=Proxies(https=proxy))) as client:
+                repository = client.repository(Reference("registry.invalid", "x"), CREDENTIALS)
+                assert (await repository.manifest("1")).data == MANIFEST
+    assert told and all(head.startswith(b"CONNECT registry.invalid:443 ") for head in told)
+    assert not any(b"Authorization" in head for head in told)
+    assert all(seen.authorization for seen in registry.requests("/v2/x/manifests/1"))

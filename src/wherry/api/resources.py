@@ -19,10 +19,14 @@ from wherry.model.usage import Reading
 
 _encode = msgspec.json.Encoder().encode
 
+PAIR = 0.5  # seconds between two readings that somebody waits for: enough to tell the share of a CPU
+
 
 class Meter(Protocol):
     async def read(self, container: Container) -> Reading | None: ...
-    def follow(self, container: Container) -> AsyncGenerator[tuple[Reading | None, Reading | None], None]: ...
+    def follow(
+        self, container: Container, interval: float = 1.0, /
+    ) -> AsyncGenerator[tuple[Reading | None, Reading | None], None]: ...
 
 
 class Updater(Protocol):
@@ -68,7 +72,7 @@ def routes(find: Find, meter: Meter, updater: Updater, tops: Tops) -> list[Route
     async def second(container: Container) -> usage.Json:
         """The second reading of a stream: the first that has one before it."""
         shown = _frame(container, None, None)
-        async with aclosing(meter.follow(container)) as readings:
+        async with aclosing(meter.follow(container, PAIR)) as readings:
             first = True
             async for reading, before in readings:
                 shown = _frame(container, reading, before)

@@ -21,6 +21,7 @@ OPERATIONS: tuple[tuple[str, str, str], ...] = (
     ("GET", "/containers/{container:.*}/checkpoints", "checkpoints"),
     ("POST", "/containers/{container:.*}/checkpoints", "checkpoints"),
     ("DELETE", "/containers/{container:.*}/checkpoints/{checkpoint}", "checkpoints"),
+    ("GET", "/images/{image:.*}/attestations", "attestations of images"),
     ("POST", "/session", "build sessions (BuildKit)"),
     ("POST", "/grpc", "build sessions (BuildKit)"),
     ("PUT", "/volumes/{volume:.*}", "updating cluster volumes"),

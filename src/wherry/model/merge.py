@@ -38,7 +38,6 @@ def merge(own: Config, image: Config) -> Config:
         stop_signal=own.stop_signal or image.stop_signal,
         stop_timeout=own.stop_timeout if own.stop_timeout is not None else image.stop_timeout,
         shell=own.shell or image.shell,
-        on_build=image.on_build,
     )
 
 

@@ -167,16 +167,16 @@ def _problems(network: Network | None, asked: EndpointConfig) -> Iterator[str]:
         yield f"invalid IPv4 address: {ipam.ipv4_address}"
     if ipam.ipv6_address and _parsed(IPv6Address, ipam.ipv6_address) is None:
         yield f"invalid IPv6 address: {ipam.ipv6_address}"
-    if network is None or default:
+    if network is None:
         return
     unconfigured = (
         "user specified IP address is supported only when connecting to networks with user configured subnets"
     )
-    if ipam.ipv4_address and not network.own_subnet:
+    if ipam.ipv4_address and not (network.own_subnet or network.name == "bridge"):
         yield unconfigured
     elif ipam.ipv4_address:
         address = _parsed(IPv4Address, ipam.ipv4_address)
-        if address is None or address not in IPv4Network(network.subnet):
+        if address is None or not network.subnet or address not in IPv4Network(network.subnet):
             yield f"no configured subnet or ip-range contain the IP address {ipam.ipv4_address}"
     if ipam.ipv6_address:
         yield unconfigured

@@ -285,7 +285,7 @@ def _check_cpu(host: HostConfig, facts: Host) -> Iterator[str]:
     if (host.cpu_realtime_period or host.cpu_realtime_runtime) and "cpu.realtime" not in features:
         raise InvalidParameter("Your kernel does not support CPU real-time scheduler")
     if 0 < host.cpu_realtime_period < host.cpu_realtime_runtime:
-        raise InvalidParameter("cpu real-time runtime cannot be higher than cpu real-time period")
+        raise SystemFailure("cpu real-time runtime cannot be higher than cpu real-time period")
     for given, name in ((host.cpu_percent, "percent. Percent"), (host.cpu_count, "count. Count")):
         if given:
             yield f"linux does not support CPU {name} discarded."

@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -125,7 +125,7 @@ class Authorizer:
         realm = challenge["realm"]
         given = bool(credentials.username or credentials.identity_token)
         _check_realm(url, realm, given)
-        realm_target = target if _same_host(url, realm) else Target(target.tls, plain_allowed=not given)
+        realm_target = target if _same_host(url, realm) else replace(target.elsewhere(), plain_allowed=not given)
 
         def ask() -> Awaitable[Token]:
             if credentials.identity_token:

@@ -111,7 +111,7 @@ class Session:
         greeting = await self.greet()
         url = self._address(greeting.base, where, query)
         ours = _origin(url) == _origin(greeting.base)
-        target = self.target if ours else Target(self.target.tls, plain_allowed=self.target.plain_allowed)
+        target = self.target if ours else self.target.elsewhere()
         challenges: Sequence[Challenge] = greeting.challenges if ours else ()
         for again in (False, True):
             authorization = await self._authorize(told_as or method, url, challenges, scopes, renew=again)

@@ -41,6 +41,10 @@ class Target:
     connect_seconds: float = 0.0
     plain_allowed: bool = False  # redirects of an HTTPS host to plain HTTP are followed
 
+    def elsewhere(self) -> Target:
+        """For another host that this one sends us to: whom we trust stays, who we are does not go along."""
+        return Target(TlsFiles(self.tls.authorities, (), self.tls.verify), plain_allowed=self.plain_allowed)
+
 
 class Transport:
     """All requests to registries. An async context manager."""
@@ -82,16 +86,15 @@ class Transport:
         A streamed body (`body()` gives it) needs its `length` in bytes.
         """
         first = urlsplit(url)
-        secrets, tls = True, target.tls
+        now = target
         for _ in range(MAX_REDIRECTS + 1):
             sent = [("User-Agent", self._user_agent), ("Accept-Encoding", "identity"), *(headers or {}).items()]
             if length is not None:
                 sent.append(("Content-Length", str(length)))
-            if secrets:
-                sent += [each for each in target.headers if not (authorization and each[0].lower() == "authorization")]
-                if authorization:
-                    sent.append(("Authorization", authorization))
-            response = await self._request(method, url, sent, tls, target.connect_seconds, body)
+            sent += [each for each in now.headers if not (authorization and each[0].lower() == "authorization")]
+            if authorization:
+                sent.append(("Authorization", authorization))
+            response = await self._request(method, url, sent, now.tls, now.connect_seconds, body)
             try:
                 location = next(iter(response.headers("Location")), "")
                 if not (follow and method in ("GET", "HEAD") and response.status in REDIRECTS and location):
@@ -102,8 +105,7 @@ class Transport:
             url = _redirected(method, url, location, target)
             parts = urlsplit(url)
             if (parts.scheme, parts.netloc) != (first.scheme, first.netloc):
-                secrets = False  # for good: a third host must not send us back with a forged address
-                tls = TlsFiles(target.tls.authorities, (), target.tls.verify)
+                now, authorization = target.elsewhere(), ""  # for good: nobody sends us back with a forged address
         raise network_error(method, url, f"stopped after {MAX_REDIRECTS} redirects", retryable=False)
 
     async def _request(

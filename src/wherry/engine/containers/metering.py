@@ -40,8 +40,10 @@ class Meter:
             self._visit = asyncio.create_task(self._read_all())
         return await wanted
 
-    async def follow(self, container: Container) -> AsyncGenerator[tuple[Reading | None, Reading | None], None]:
-        """The reading now and the one before it, every second until the container is removed."""
+    async def follow(
+        self, container: Container, interval: float = INTERVAL
+    ) -> AsyncGenerator[tuple[Reading | None, Reading | None], None]:
+        """The reading now and the one before it, every `interval` seconds until the container is removed."""
         loop = asyncio.get_running_loop()
         before: Reading | None = None
         due = loop.time()
@@ -49,7 +51,7 @@ class Meter:
             reading = await self.read(container)
             yield reading, before
             before = reading
-            due = max(due + INTERVAL, loop.time())
+            due = max(due + interval, loop.time())
             await asyncio.sleep(due - loop.time())
 
     def _subject(self, container: Container) -> Subject:

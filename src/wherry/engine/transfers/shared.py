@@ -15,6 +15,7 @@ class Job(Protocol):
 
 
 J = TypeVar("J", bound=Job)
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -74,6 +75,23 @@ class Shared(Generic[J]):
         return running
 
 
+async def finished(work: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
+    """Do something short in a thread and wait for its end, also where who waits is cancelled: nothing is torn from
+    under it, and what it made is handed to `undo` then."""
+    task = asyncio.create_task(asyncio.to_thread(work))
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return task.result()
+    if task.exception() is None and undo is not None:
+        undo(task.result())
+    raise cancelled
+
+
 class Limit:
     """So many at once, first come first served; how many is asked each time, since a reload may change it."""
 
@@ -89,10 +107,8 @@ class Limit:
             try:
                 await turn
             except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
+                if not turn.cancelled():
                     self._leave()
-                else:
-                    self._queue.remove(turn)
                 raise
         else:
             self._active += 1
@@ -103,5 +119,7 @@ class Limit:
     def _leave(self) -> None:
         self._active -= 1
         while self._queue and self._active < self._most():
-            self._active += 1
-            self._queue.popleft().set_result(None)
+            turn = self._queue.popleft()
+            if not turn.cancelled():
+                self._active += 1
+                turn.set_result(None)
