@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -103,10 +104,18 @@ class Contents:
         """Where files are made. A new folder now and then, so that the file system looks for room anew (`spread`)."""
         with self._lock:
             if self._made % FOLDER == 0:
+                self._leave()
                 self._current = self._temporary / secrets.token_hex(8)
-                self._current.mkdir(mode=0o700)
             self._made += 1
+            self._current.mkdir(mode=0o700, exist_ok=True)
             return self._current
+
+    def _leave(self) -> None:
+        """The folder at hand, if nothing is being written in it."""
+        if self._current != self._temporary:
+            with contextlib.suppress(OSError):
+                self._current.rmdir()
+        self._made = 0
 
     def admit(self, path: Path, digest: bytes) -> None:
         """Give a complete file its name."""
@@ -116,6 +125,8 @@ class Contents:
 
     def collect(self, needed: Collection[bytes]) -> None:
         """Remove what is not needed."""
+        with self._lock:
+            self._leave()
         for digest in self._there() - set(needed):
             self._forget(digest)
             Path(self.path(digest)).unlink(missing_ok=True)
