@@ -41,6 +41,11 @@ class Engine:
             raise RuntimeError(f"{self.name}: {' '.join(command)}: {done.stderr.strip()}")
         return done.stdout
 
+    def client_discarding(self, *arguments: str) -> None:
+        """The same, for output that is large and that nobody wants. Raises CalledProcessError."""
+        command = [*self._client, *arguments]
+        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True, env=self._environment)
+
     def version(self) -> dict[str, Any]:
         answer = self.api.call("GET", "/version")
         components = {part["Name"]: part["Version"] for part in answer.get("Components") or []}

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.arithmetic import Item
 from bench.engine import Engine, milliseconds
-from bench.http import Failed
 from bench.images import LARGE, MANY_LAYERS, cache, large_archive, many_layers_archive
-from bench.processes import listener
+from bench.settling import Keep, forget, peak_memory, reset_peak, settle
 
 _IMAGES: tuple[tuple[str, str, Callable[[], Path]], ...] = (
     ("large", LARGE, large_archive),
@@ -32,11 +30,7 @@ MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.oci.image.manifest.v1+json",
 )
-_TITLES = {"large": "1.1 GB in 57,000 files", "layers": "40 small layers"}
-_SETTLE_SECONDS = 2.0
-_BUSY = 0.2  # of one CPU: an engine that still deletes files takes more
-
-Keep = Callable[[Item, str, float], None]
+_TITLES = {"large": "1.1 GB in 52,000 files", "layers": "40 small layers"}
 
 
 @contextmanager
@@ -88,14 +82,14 @@ def measure(engines: list[Engine], rounds: int, keep: Keep) -> None:
         for kind, _, _ in _IMAGES:
             _pulls(engines, rounds, keep, address, kind)
         for engine in engines:
-            _forget(engine, *(f"{address}/{kind}:1" for kind, _, _ in _IMAGES))
+            forget(engine, *(f"{address}/{kind}:1" for kind, _, _ in _IMAGES))
 
 
 def _fill(engine: Engine, address: str, kind: str, name: str, archive: Path) -> None:
     engine.client("load", "-qi", str(archive))
     engine.client("tag", name, f"{address}/{kind}:1")
     engine.client("push", "-q", f"{address}/{kind}:1")
-    _forget(engine, name, f"{address}/{kind}:1")
+    forget(engine, name, f"{address}/{kind}:1")
 
 
 def _pulls(engines: list[Engine], rounds: int, keep: Keep, address: str, kind: str) -> None:
@@ -107,7 +101,7 @@ def _pulls(engines: list[Engine], rounds: int, keep: Keep, address: str, kind: s
     identity = _identity(address, kind)
     for _ in range(rounds):
         for engine in engines:
-            _forget(engine, identity)  # whatever it is called: layers that are there are not fetched
+            forget(engine, identity)  # whatever it is called: layers that are there are not fetched
             reset_peak(engine)
             began = time.perf_counter()
             engine.client("pull", "-q", image)
@@ -145,46 +139,10 @@ def pushes_of_loaded(engines: list[Engine], rounds: int, keep: Keep) -> None:
     item = Item("push-loaded", f"push to an empty registry after load, {_TITLES['large']}", "ms", 0.8)
     for _ in range(rounds):
         for engine in engines:
-            _forget(engine, LARGE)
+            forget(engine, LARGE)
             engine.client("load", "-qi", str(large_archive()))
             keep(item, engine.name, _push(engine, LARGE, "large"))
-            _forget(engine, LARGE)
-
-
-def _forget(engine: Engine, *images: str) -> None:
-    for image in images:
-        with suppress(Failed):
-            engine.api.call("DELETE", f"/images/{image}?force=1")
-    settle(engine)
-
-
-def settle(engine: Engine) -> None:
-    """Until the engine does nothing any more (files are deleted after the answer) and the disk has its data."""
-    pid = listener(engine.socket)
-    os.sync()
-    while True:
-        before = _cpu(pid)
-        time.sleep(_SETTLE_SECONDS / 4)
-        if _cpu(pid) - before < _BUSY * _SETTLE_SECONDS / 4:
-            break
-    os.sync()
-
-
-def _cpu(pid: int) -> float:
-    """Seconds that the process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def reset_peak(engine: Engine) -> None:
-    """VmHWM counts from here (proc(5), clear_refs)."""
-    Path(f"/proc/{listener(engine.socket)}/clear_refs").write_text("5")
-
-
-def peak_memory(engine: Engine) -> float:
-    """The daemon's own largest resident set since then, in MB."""
-    status = Path(f"/proc/{listener(engine.socket)}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+            forget(engine, LARGE)
 
 
 def available() -> bool:

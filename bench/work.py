@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from bench import files, transfers
+from bench import archives, files, transfers
 from bench.arithmetic import Item, turns
 from bench.engine import IMAGE, LABEL, Engine, milliseconds
 from bench.http import Connection
@@ -41,7 +41,7 @@ class Plan:
 
 
 Report = Callable[[Item, str, float], None]
-ALL = ("run", "alone", "exec", "many", "rate", "stats", "files", "idle", "client", "registry")
+ALL = ("run", "alone", "exec", "many", "rate", "stats", "files", "idle", "client", "store", "registry")
 
 
 class Work:
@@ -160,6 +160,10 @@ class Work:
             )
         for engine in self.engines.values():
             engine.remove_all()
+
+    def store(self) -> None:
+        """Load, save and rmi of a large image."""
+        archives.measure(list(self.engines.values()), self.plan.many_rounds, self.report)
 
     def files(self) -> None:
         """cp, export and commit."""

@@ -121,9 +121,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--insecure-registry", dest="insecure_registries", action="append", metavar="HOST[:PORT]|NETWORK",
         help="registry that may speak HTTP or have an unknown certificate; may be repeated")  # fmt: skip
     add("--max-concurrent-downloads", type=int, metavar="NUMBER",
-        help=f"layers that a pull fetches at once (default {defaults.max_concurrent_downloads})")  # fmt: skip
+        help=f"layers that pulls fetch at once (default {defaults.max_concurrent_downloads})")  # fmt: skip
     add("--max-concurrent-uploads", type=int, metavar="NUMBER",
-        help=f"layers that a push sends at once (default {defaults.max_concurrent_uploads})")  # fmt: skip
+        help=f"layers that pushes send at once (default {defaults.max_concurrent_uploads})")  # fmt: skip
     add("--max-download-attempts", type=int, metavar="NUMBER",
         help=f"attempts at each layer (default {defaults.max_download_attempts})")  # fmt: skip
     add("--validate", action="store_true", help="check the configuration and exit")

@@ -5,7 +5,12 @@ The message is interface: clients match on it, so it is in Docker's words where 
 
 
 class WherryError(Exception):
-    """Base of all errors that are answers rather than defects. `str(error)` is the whole message for the user."""
+    """Base of all errors that are answers rather than defects. `str(error)` is the whole message for the user.
+
+    `place` is the first and last line of what was asked, where that is a text and the error is about a part of it.
+    """
+
+    place: tuple[int, int] | None = None
 
 
 class InvalidParameter(WherryError):

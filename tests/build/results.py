@@ -34,8 +34,18 @@ class Built:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """Without times."""
-        return [{k: v for k, v in entry.items() if k != "created"} for entry in self.document["history"]]
+        """As it is written, without times."""
+        return [{key: value for key, value in entry.items() if key != "created"} for entry in self.document["history"]]
+
+    @property
+    def changing_history(self) -> list[dict[str, Any]]:
+        """The same, a step that changed nothing told as one without a layer, whether or not it has an empty one:
+        BuildKit makes one, ours does not."""
+        changed = iter([bool(layer) for layer in self._changes()])
+        return [
+            entry if entry.get("empty_layer") or next(changed) else {**entry, "empty_layer": True}
+            for entry in self.history
+        ]
 
     @property
     def tree(self) -> Tree:
@@ -47,16 +57,18 @@ class Built:
 
     @property
     def changes(self) -> list[Tree]:
-        """What each layer changes. Folders that it only lists, and layers that change nothing, tell nothing."""
+        """What each layer changes, those left out that change nothing."""
+        return [changed for changed in self._changes() if changed]
+
+    def _changes(self) -> list[Tree]:
+        """Folders that a layer only lists tell nothing."""
         tree: Tree = {}
         found = []
         for layer in self.layers:
-            changed = {
-                path: entry for path, entry in layer.items() if tree.get(path) != entry or entry["kind"] != "folder"
-            }
+            found.append(
+                {path: entry for path, entry in layer.items() if tree.get(path) != entry or entry["kind"] != "folder"}
+            )
             _lay_on(tree, layer)
-            if changed:
-                found.append(changed)
         return found
 
 
@@ -153,7 +165,9 @@ def compare(left: Built, right: Built, *, tree: bool = True, history: bool = Tru
     """Every difference; [] if there is none."""
     found = differences(left.top, right.top, "document")
     found += differences(left.config, right.config, "config")
-    if history:
+    if history and tree:
+        found += differences(left.changing_history, right.changing_history, "history")
+    elif history:
         found += differences(left.history, right.history, "history")
     if tree:
         found += differences(left.tree, right.tree, "tree")

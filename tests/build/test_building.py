@@ -1,4 +1,4 @@
-"""The same Dockerfile built by BuildKit and by ours: configuration, every entry of the tree, changes of each layer."""
+"""The same Dockerfile built by BuildKit and by ours: configuration, history, the tree, the changes of each layer."""
 
 from __future__ import annotations
 
@@ -7,36 +7,66 @@ from pathlib import Path
 
 import pytest
 
-from tests.build.buildkit import BuildKit
-from tests.build.cases import FILESYSTEM, LANGUAGE, STAGES, Case
+from tests.build.buildkit import BuildFailed, BuildKit
+from tests.build.cases import BASE, BROKEN, FILESYSTEM, LANGUAGE, STAGES, Case
 from tests.build.results import compare
-from tests.build.wherry import Wherry
+from tests.build.wherry import Classic, Command, Refused
 from tests.support.daemon import Wherryd, temporary_folder
+
+ALL = (*LANGUAGE, *STAGES, *FILESYSTEM)
 
 
 @pytest.fixture(scope="module")
-def wherry() -> Iterator[Wherry]:
+def daemon() -> Iterator[Wherryd]:
     daemon = Wherryd(temporary_folder())
     daemon.start()
     try:
-        ours = Wherry(daemon)
-        ours.prepare()
-        yield ours
+        Classic(daemon).prepare()
+        yield daemon
     finally:
         daemon.dispose()
 
 
-def carried(case: Case) -> bool:
-    """Whether the classic endpoint can carry it."""
-    return not case.contexts and not case.secrets
+def name_of(case: Case) -> str:
+    return case.name
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in (*LANGUAGE, *STAGES, *FILESYSTEM) if carried(case)], ids=lambda case: case.name
-)
-def test_configuration_and_tree(case: Case, wherry: Wherry, buildkit: BuildKit, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", ALL, ids=name_of)
+def test_the_command_makes_what_buildkit_makes(case: Case, daemon: Wherryd, buildkit: BuildKit, tmp_path: Path) -> None:
     (tmp_path / "ours").mkdir()
     (tmp_path / "theirs").mkdir()
-    ours = wherry.build(case, tmp_path / "ours")
+    ours = Command(daemon).build(case, tmp_path / "ours")
+    assert compare(ours, buildkit.build(case, tmp_path / "theirs")) == []
+
+
+@pytest.mark.parametrize("case", [case for case in FILESYSTEM if not case.contexts and not case.secrets], ids=name_of)
+def test_the_classic_endpoint_makes_the_same_trees(
+    case: Case, daemon: Wherryd, buildkit: BuildKit, tmp_path: Path
+) -> None:
+    """Its history is the classic builder's, and so is the configuration, which has no mark of a command's form."""
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "theirs").mkdir()
+    ours = Classic(daemon).build(case, tmp_path / "ours")
     theirs = buildkit.build(case, tmp_path / "theirs")
+    theirs.document["config"].pop("ArgsEscaped", None)
     assert compare(ours, theirs, history=False) == []
+
+
+@pytest.mark.parametrize("case", [case for case in BROKEN if case.name in ("copy-missing", "run-fails")], ids=name_of)
+def test_what_fails_while_it_is_carried_out(case: Case, daemon: Wherryd, buildkit: BuildKit, tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "theirs").mkdir()
+    with pytest.raises(BuildFailed) as theirs:
+        buildkit.build(case, tmp_path / "theirs")
+    with pytest.raises(Refused) as ours:
+        Command(daemon).build(case, tmp_path / "ours")
+    told = BuildFailed(str(ours.value))
+    assert theirs.value.message.endswith(told.message)  # theirs names an internal reference before a path
+    assert told.shown == theirs.value.shown
+
+
+def test_a_base_image_that_is_not_there_is_shown_where_it_is_asked_for(daemon: Wherryd, tmp_path: Path) -> None:
+    case = Case("", f"FROM {BASE}\nFROM 127.0.0.1:1/none:1\nRUN x\n")
+    with pytest.raises(Refused) as refused:
+        Command(daemon).build(case, tmp_path)
+    assert "   2 | >>> FROM 127.0.0.1:1/none:1" in str(refused.value)

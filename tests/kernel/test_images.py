@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 import tarfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,16 @@ from typing import Any
 import pytest
 
 from tests.support.image_store import BASE, TOP, Store, packed, pieces
-from tests.support.images import Entry, config_json, digest, docker_archive, oci_archive, symlink, tar
+from tests.support.images import Entry, config_json, digest, docker_archive, folder, oci_archive, symlink, tar
 from tests.support.trees import inventory
 from wherry.engine.images.keeping import Needed
 from wherry.engine.images.removal import InUse, Removed
 from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure, WherryError
 from wherry.model.filters import Filters
 from wherry.model.image import chain_ids
+from wherry.model.manifests import MEDIA_INDEX, MEDIA_MANIFEST
 from wherry.model.reference import parse
+from wherry.storage.image_records import KnownManifest
 
 
 @pytest.fixture
@@ -429,3 +431,113 @@ async def test_a_sender_that_goes_away_while_a_layer_is_unpacked(store: Store) -
         async for _ in store.images.load(leaving()):
             pass
     assert await store.left() == []
+
+
+def as_skopeo(layer: bytes, config: bytes) -> bytes:
+    """What skopeo, Podman and Buildah write as docker-archive: links where Docker had the layers."""
+    name = digest(layer).removeprefix("sha256:")
+    document = digest(config).removeprefix("sha256:") + ".json"
+    manifest = [
+        {"Config": document, "RepoTags": ["docker.io/library/app:1", "localhost/b:2"], "Layers": [f"{name}.tar"]}
+    ]
+    return tar(
+        [
+            Entry(f"{name}.tar", layer),
+            Entry(document, config),
+            symlink("185d1bf161ef/layer.tar", f"../{name}.tar"),
+            Entry("185d1bf161ef/VERSION", b"1.0"),
+            Entry("185d1bf161ef/json", b"{}"),
+            Entry("manifest.json", json.dumps(manifest).encode()),
+            Entry("repositories", b"{}"),
+        ]
+    )
+
+
+def as_kaniko(layer: bytes, config: bytes) -> bytes:
+    """What Kaniko and crane write: the configuration under its digest, layers compressed, names in full."""
+    blob = gzip.compress(layer, mtime=0)
+    name = digest(blob).removeprefix("sha256:") + ".tar.gz"
+    names = ["index.docker.io/library/app:1", "localhost/b:2"]
+    manifest = [{"Config": digest(config), "RepoTags": names, "Layers": [name]}]
+    return tar(
+        [Entry(digest(config), config), Entry(name, blob), Entry("manifest.json", json.dumps(manifest).encode())]
+    )
+
+
+def as_old_docker(layer: bytes, config: bytes) -> bytes:
+    """What Docker wrote before 25: a folder for each layer, members in Go's order, manifest.json at the end."""
+    document = digest(config).removeprefix("sha256:") + ".json"
+    manifest = [{"Config": document, "RepoTags": ["app:1", "localhost/b:2"], "Layers": ["4f2c/layer.tar"]}]
+    return tar(
+        [
+            folder("4f2c"),
+            Entry("4f2c/VERSION", b"1.0"),
+            Entry("4f2c/json", b"{}"),
+            Entry("4f2c/layer.tar", layer),
+            Entry(document, config),
+            Entry("manifest.json", json.dumps(manifest).encode()),
+            Entry("repositories", b"{}"),
+        ]
+    )
+
+
+@pytest.mark.parametrize("write", [as_skopeo, as_kaniko, as_old_docker])
+async def test_archives_of_other_programs(store: Store, write: Callable[[bytes, bytes], bytes]) -> None:
+    config = config_json([BASE], Env=["A=b"])
+    await store.load(write(BASE, config))
+    image = store.images.resolve("app:1")
+    assert (image.id, image.repo_tags) == (digest(config), ["app:1", "localhost/b:2"])
+    await store.load(await store.save("app:1", "localhost/b:2"))
+    assert store.images.all() == [image]
+
+
+@pytest.mark.parametrize(("name", "shown"), [("docker.io/library/app:1", "app:1"), ("localhost/b:2", "localhost/b:2")])
+async def test_an_oci_layout_that_only_has_a_reference(store: Store, name: str, shown: str) -> None:
+    """As skopeo, Podman and Buildah write it: the whole reference where the specification wants a tag."""
+    layout = annotated(without(oci_archive([BASE], name), "manifest.json"), name)
+    await store.load(layout)
+    assert store.images.resolve(shown).repo_tags == [shown]
+
+
+def annotated(layout: bytes, reference: str) -> bytes:
+    """The layout with no other annotation than this."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(layout)) as before, tarfile.open(fileobj=stream, mode="w") as after:
+        for member in before:
+            content = before.extractfile(member)
+            data = content.read() if content is not None else b""
+            if member.name == "index.json":
+                index = json.loads(data)
+                index["manifests"][0]["annotations"] = {"org.opencontainers.image.ref.name": reference}
+                data = json.dumps(index).encode()
+                member.size = len(data)
+            after.addfile(member, io.BytesIO(data))
+    return stream.getvalue()
+
+
+async def test_an_image_by_its_platforms(store: Store) -> None:
+    """What an index knows of other platforms is told, and that it is not here."""
+    await store.load(docker_archive([BASE, TOP], ["app:1"]))
+    image = store.images.resolve("app:1")
+    store.users[image.id] = [InUse("c" * 64, "c", False)]
+    stored = len(BASE) + len(TOP) + len(config_json([BASE, TOP]))
+    (own,), containers = await asyncio.to_thread(store.images.variants, image)
+    assert (own.descriptor.digest, own.available, own.content, own.unpacked) == (image.id, True, stored, 12)
+    assert (str(own.platform), containers) == ("linux/amd64", ["c" * 64])
+
+    here, there = digest(b"here"), digest(b"there")
+    entries = [
+        {"mediaType": MEDIA_MANIFEST, "digest": one, "size": 9, "platform": {"os": "linux", "architecture": name}}
+        for one, name in ((here, "amd64"), (there, "arm64"))
+    ]
+    entries.append({**entries[0], "digest": digest(b"said"), "annotations": {"vnd.docker.reference.type": "x"}})
+    index = json.dumps({"schemaVersion": 2, "mediaType": MEDIA_INDEX, "manifests": entries}).encode()
+    indexes = (await asyncio.to_thread(store.blobs.put, index),)
+    with store.images.records.transaction() as connection:
+        known = KnownManifest(here, MEDIA_MANIFEST, 9, image.id, (digest(BASE), digest(TOP)), indexes)
+        store.images.records.put_manifest(connection, known)
+    found, _ = await asyncio.to_thread(store.images.variants, image)
+    assert [(one.descriptor.digest, str(one.platform), one.available, one.content) for one in found] == [
+        (here, "linux/amd64", True, stored + 9),
+        (there, "linux/arm64", False, 0),
+    ]

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -77,6 +78,20 @@ def test_the_same_root_can_be_mounted_for_a_start(place: Place) -> None:
             (place.root / "target" / "written").write_bytes(b"by the container")
             assert read(view, "/written") == b"by the container"
             assert os.listdir(place.root / "target" / "made" / "volume") == []
+        finally:
+            unmount(place.root / "target")
+
+
+def test_no_device_can_be_opened_in_it_but_where_the_container_runs(place: Place) -> None:
+    os.mknod(place.root / "upper" / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    with place.open() as view:
+        with pytest.raises(PermissionError):
+            open_in_root(view.root, "/null", os.O_RDONLY)
+        found = {item.path: item.readable for item in walk(view.root, no_devices=view.no_devices)}
+        assert (found[b"file"], found[b"null"]) == (True, False)
+        view.attach(place.root / "target")
+        try:
+            assert (place.root / "target" / "null").read_bytes() == b""
         finally:
             unmount(place.root / "target")
 

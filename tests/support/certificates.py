@@ -21,14 +21,16 @@ class Authority:
         self._directory = directory
         self.cert, self._key = directory / f"{name}.pem", directory / f"{name}-key.pem"
         self._openssl(
-            "req", "-x509", *_NEW_KEY, "-keyout", self._key, "-out", self.cert, "-days", "2", "-subj", f"/CN={name}"
-        )
+            "req", "-x509", *_NEW_KEY, "-keyout", self._key, "-out", self.cert, "-days", "2", "-subj", f"/CN={name}",
+            "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+        )  # fmt: skip
 
     def issue(self, name: str, *names: str) -> Pair:
         """A certificate for a server of these names (`DNS:…`, `IP:…`), or for a client where there is none."""
         pair = Pair(self._directory / f"{name}.pem", self._directory / f"{name}-key.pem")
         request, extensions = self._directory / f"{name}.csr", self._directory / f"{name}.ext"
         extensions.write_text(
+            "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
             f"extendedKeyUsage={'serverAuth' if names else 'clientAuth'}\n"
             + (f"subjectAltName={','.join(names)}\n" if names else "")
         )

@@ -24,10 +24,9 @@ from wherry.engine.builds.orders import Delivery, carry_out
 from wherry.engine.builds.progress import Message
 from wherry.engine.builds.service import Builds
 from wherry.engine.builds.trees import Connect, ProcessFailed
-from wherry.errors import InvalidParameter, NotFound
+from wherry.errors import InvalidParameter, NotFound, WherryError
 from wherry.model import file_list
 from wherry.model.build_session import LARGEST, UPGRADE, BuildOrder, Frames, Malformed, frame
-from wherry.model.dockerfile.source import DockerfileError
 from wherry.model.file_list import FileList
 from wherry.storage.content import IN_MEMORY, Contents
 from wherry.storage.streams import consume
@@ -79,10 +78,10 @@ async def _serve(builds: Builds, wire: _Wire) -> None:
         order = _order(await wire.control())
         client = _SessionClient(builds, wire, order)
         last = {"done": await carry_out(builds, order, client, wire)}
-    except DockerfileError as error:
-        last = {"error": {"message": str(error), "lines": list(_lines(error))}}
     except ProcessFailed as error:
-        last = {"error": {"message": str(error), "code": error.exit_code}}
+        last = {"error": {"message": str(error), "code": error.exit_code, "lines": list(error.place or ())}}
+    except WherryError as error:
+        last = {"error": {"message": message_of(error), "lines": list(error.place or ())}}
     except ClientGone:
         raise
     except Exception as error:
@@ -100,10 +99,6 @@ def _order(message: Json) -> BuildOrder:
         raise InvalidParameter("the first object of a build session is {build: ...}") from None
     except msgspec.ValidationError as error:
         raise InvalidParameter(f"invalid build: {error}") from None
-
-
-def _lines(error: DockerfileError) -> tuple[int, ...]:
-    return (error.lines.first, error.lines.last) if error.lines is not None else ()
 
 
 class _Wire:

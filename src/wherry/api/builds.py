@@ -46,6 +46,8 @@ def routes(builds: Builds, host: Platform) -> list[Route]:
             files = await _context(builds, call, options)
             dockerfile = await asyncio.to_thread(_dockerfile, builds, files, options)
             builds.contexts.remember(files, builds.contexts.name_of(files, options.dockerfile))
+            if not options.remote:
+                files = await asyncio.to_thread(builds.contexts.without_told, files, options.dockerfile)
             answer = _Answering(options)
             work = asyncio.create_task(answer.run(builds, files, dockerfile, host, credentials))
             if options.build_id:
@@ -113,7 +115,9 @@ class _Answering:
         async with builds.open(Uploaded(files), settings, self) as build:
             bases_of = _Bases(self, build, dockerfile)
             try:
-                plan = await plan_dockerfile(dockerfile, _plan_options(options, host, epoch), bases_of)
+                plan = await plan_dockerfile(
+                    dockerfile, _plan_options(options, host, epoch), bases_of, elsewhere=asyncio.to_thread
+                )
             except DockerfileError as error:
                 raise classic_words.planning_failed(error) from None
             target = classic_words.with_classic_history(plan.target, files, options.labels)

@@ -74,17 +74,17 @@ def read_head(data: bytes) -> Head:
     method, target, major, minor = line.groups()
     if major != b"1":
         raise Malformed("unsupported protocol version", 505)
-    headers = Headers()
+    fields: dict[str, str] = {}
     for field in data[line.end() :].decode("utf-8", "surrogateescape").split("\r\n")[1:]:
         name, _, value = field.partition(":")
         name, value = name.lower(), value.strip(" \t")
-        dict.__setitem__(headers, name, f"{dict.__getitem__(headers, name)}, {value}" if name in headers else value)
+        fields[name] = f"{fields[name]}, {value}" if name in fields else value
     persistent = minor != b"0"
-    if persistent and "host" not in headers:
+    if persistent and "host" not in fields:
         raise Malformed("missing required Host header")
-    if not _HOST.fullmatch(headers.get("host", "")):
+    if not _HOST.fullmatch(fields.get("host", "")):
         raise Malformed("malformed Host header")
-    expect = headers.get("expect", "").lower()
+    expect = fields.get("expect", "").lower()
     if expect not in ("", "100-continue"):
         raise Malformed("only 100-continue can be expected", 417)
     path, _, query = _origin(target.decode("utf-8", "surrogateescape")).partition("?")
@@ -92,9 +92,9 @@ def read_head(data: bytes) -> Head:
         method=method.decode("ascii"),
         path=path,
         query=query,
-        headers=headers,
-        length=_length(headers, persistent),
-        keep_alive=_keep_alive(headers.get("connection", "").lower(), persistent),
+        headers=Headers(fields),
+        length=_length(fields, persistent),
+        keep_alive=_keep_alive(fields.get("connection", "").lower(), persistent),
         persistent=persistent,
         expects_continue=bool(expect) and persistent,
     )
@@ -118,9 +118,9 @@ def _keep_alive(connection: str, persistent: bool) -> bool:
     return "close" not in options if persistent else "keep-alive" in options
 
 
-def _length(headers: Headers, persistent: bool) -> int | None:
+def _length(fields: Mapping[str, str], persistent: bool) -> int | None:
     """RFC 9112 section 6.3; what could be read in two ways is refused."""
-    coding, length = headers.get("transfer-encoding"), headers.get("content-length")
+    coding, length = fields.get("transfer-encoding"), fields.get("content-length")
     if coding is not None:
         if coding.lower() != "chunked":
             raise Malformed("unsupported transfer encoding", 501)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -41,16 +42,14 @@ def routes(images: Images, pulls: Pulls, pushes: Pushes) -> list[Route]:
                 filters = Filters({**filters.fields, "reference": (*filters.get("reference"), legacy)})
         listed = images.select(filters, all=call.query.boolean("all"))
         shared = call.version >= (1, 42) and call.query.boolean("shared-size")
-        return call.json(
-            [
-                summary(
-                    item,
-                    call.version,
-                    shared_size=images.shared_size(item.image) if shared else NOT_COUNTED,
-                )
-                for item in listed
-            ]
-        )
+        shown = [
+            summary(item, call.version, shared_size=images.shared_size(item.image) if shared else NOT_COUNTED)
+            for item in listed
+        ]
+        if call.query.boolean("manifests"):
+            for entry, item in zip(shown, listed, strict=True):
+                entry["Manifests"] = await asyncio.to_thread(_manifests, images, item.image)
+        return call.json(shown)
 
     async def inspect(call: Call) -> Answer:
         return call.json(_inspection(images.resolve(call.path["name"]), images, call.version))
@@ -245,6 +244,34 @@ def summary(
     if version < (1, 44):
         shown["VirtualSize"] = taken
     return shown
+
+
+def _manifests(images: Images, image: Image) -> list[dict[str, Any]]:
+    """ImageManifestSummary of each (API 1.47). Blocking."""
+    found, containers = images.variants(image)
+    return [
+        {
+            "ID": variant.descriptor.digest,
+            "Descriptor": {
+                "mediaType": variant.descriptor.media_type,
+                "digest": variant.descriptor.digest,
+                "size": variant.descriptor.size,
+            },
+            "Available": variant.available,
+            "Kind": "image",
+            "Size": {"Content": variant.content, "Total": variant.content + variant.unpacked},
+            "ImageData": {
+                "Platform": {
+                    "architecture": variant.platform.architecture,
+                    "os": variant.platform.os,
+                    **({"variant": variant.platform.variant} if variant.platform.variant else {}),
+                },
+                "Containers": containers if variant.available else [],
+                "Size": {"Unpacked": variant.unpacked},
+            },
+        }
+        for variant in found
+    ]
 
 
 def _inspection(image: Image, images: Images, version: tuple[int, ...]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from wherry.cli import program
-from wherry.cli.endpoint import Endpoint, resolve
+from wherry.cli.endpoint import Endpoint, context_name, resolve
 from wherry.cli.errors import Failure
 from wherry.client.connection import ConnectionFailed, ProtocolError
 from wherry.client.engine import ApiMismatch, Engine, EngineError
@@ -38,6 +38,11 @@ class Context:
         if self._endpoint is None:
             self._endpoint = resolve(self.root)
         return self._endpoint
+
+    @property
+    def name(self) -> str:
+        """Of the context that counts."""
+        return context_name(self.root)
 
     @property
     def host(self) -> str:

@@ -25,6 +25,9 @@ def show(response: Response, out: TextIO, *, quiet: bool = False, code: int = 1)
             lines.show(message)
 
 
+_BAR_COLUMNS = 110
+
+
 class Lines:
     """Where each layer's line is on the terminal, so that it can be written over."""
 
@@ -42,7 +45,8 @@ class Lines:
                 return
             text = f"{identifier}: " if identifier else ""
             text += message["status"] + (f" {bar}" if bar else "")
-            self._line(identifier if bar or identifier in self._rows else "", text)
+            row = bar or message.get("progressDetail") is not None  # an empty one says: no bar, but a line that stays
+            self._line(identifier if row else "", text)
         self._out.flush()
 
     def _line(self, identifier: str, text: str) -> None:
@@ -56,8 +60,16 @@ class Lines:
         up = len(self._rows) - self._rows[identifier]
         self._out.write(f"\x1b[{up}A\x1b[2K\r{text}\r\x1b[{up}B")
 
-    @staticmethod
-    def _bar(message: dict[str, Any]) -> str:
+    def _wide(self) -> bool:
+        """There is room for a bar: a line that is wrapped cannot be written over."""
+        import os
+
+        try:
+            return os.get_terminal_size(self._out.fileno()).columns > _BAR_COLUMNS
+        except OSError:
+            return False
+
+    def _bar(self, message: dict[str, Any]) -> str:
         from wherry.cli.humanize import human_size
 
         detail = message.get("progressDetail") or {}
@@ -66,6 +78,8 @@ class Lines:
             return ""
         if total <= 0 or current > total:
             return f"{human_size(current):>8}"
+        if not self._wide():
+            return f"{human_size(current):>8}/{human_size(total)}"
         filled = current * 50 // total
         bar = "=" * filled + (">" if filled < 50 else "") + " " * max(0, 49 - filled)
         return f"[{bar}]  {human_size(current):>8}/{human_size(total)}"

@@ -67,6 +67,7 @@ _SYS_PIVOT_ROOT = {"x86_64": 155}.get(os.uname().machine, 41)  # 41: asm-generic
 CLONE_NEWNS = 0x20000
 
 # mount_setattr(2)
+MOUNT_ATTR_NODEV = 4
 MOUNT_ATTR_IDMAP = 0x100000
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
@@ -77,9 +78,9 @@ class _MountAttributes(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns"))
 
 
-def mount_setattr(fd: int, attributes: int, userns: int, *, recursive: bool = False) -> None:
-    """mount_setattr(2): set attributes of the mount that a descriptor is."""
-    given = _MountAttributes(attributes, 0, 0, userns)
+def mount_setattr(fd: int, attributes: int, userns: int = 0, *, clear: int = 0, recursive: bool = False) -> None:
+    """mount_setattr(2): set, and clear, attributes of the mount that a descriptor is."""
+    given = _MountAttributes(attributes, clear, 0, userns)
     flags = ctypes.c_uint(AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0))
     size = ctypes.c_size_t(ctypes.sizeof(given))
     _check(_libc.syscall(_SYS_MOUNT_SETATTR, fd, b"", flags, ctypes.byref(given), size), "mount_setattr")

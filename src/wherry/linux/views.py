@@ -28,10 +28,14 @@ _OWN_NAMESPACE = "/proc/thread-self/ns/mnt"
 
 
 class View:
-    """An open view. `root` is an O_PATH descriptor of its root directory."""
+    """An open view. `root` is an O_PATH descriptor of its root directory.
 
-    def __init__(self, root: int, namespace: int) -> None:
+    With `no_devices` the kernel opens no device in it, whatever its files are.
+    """
+
+    def __init__(self, root: int, namespace: int, no_devices: bool) -> None:
         self.root = root
+        self.no_devices = no_devices
         self._namespace = namespace
 
     def attach(self, target: Path) -> None:
@@ -42,6 +46,8 @@ class View:
         """
         tree = self.bare()
         try:
+            if self.no_devices:  # that is of the view alone
+                libc.mount_setattr(tree, 0, clear=libc.MOUNT_ATTR_NODEV)
             libc.move_mount(tree, str(target))
         finally:
             os.close(tree)
@@ -106,9 +112,19 @@ def _build(plan: ViewPlan, scratch: Path) -> View:
         undo.callback(os.close, namespace)
         root = _mount(plan, scratch)
         undo.callback(os.close, root)
+        no_devices = _without_devices(root)
         _become_root(scratch)
         undo.pop_all()
-    return View(root, namespace)
+    return View(root, namespace, no_devices)
+
+
+def _without_devices(root: int) -> bool:
+    """Make it so; False where the kernel cannot (before Linux 5.12)."""
+    try:
+        libc.mount_setattr(root, libc.MOUNT_ATTR_NODEV, recursive=True)
+    except OSError:
+        return False
+    return True
 
 
 def _mount(plan: ViewPlan, scratch: Path) -> int:

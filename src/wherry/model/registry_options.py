@@ -18,8 +18,8 @@ class RegistryOptions:
 
     mirrors: tuple[str, ...] = ()  # of docker.io: URLs that end in a slash, tried in this order
     insecure: tuple[str, ...] = ()  # `host[:port]`, or networks as `10.0.0.0/8`, besides LOOPBACK
-    max_concurrent_downloads: int = 3  # layers at once, for each pull
-    max_concurrent_uploads: int = 5  # layers at once, for each push
+    max_concurrent_downloads: int = 3  # layers at once, of all pulls together
+    max_concurrent_uploads: int = 5  # layers at once, of all pushes together
     max_download_attempts: int = 5  # for each layer
 
 

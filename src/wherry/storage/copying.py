@@ -291,7 +291,8 @@ def _parents_like(
 
 
 def _copy_directory(root: int, action: Copy, tree: SourceTree, item: Item, target: str, made: Made, keep: Keep) -> None:
-    """A directory that is there already keeps what it is; those inside it become what the source's are."""
+    """A directory that is there already keeps what it is, and one made for contents alone is like any that a copy makes
+    on its way; those inside it become what the source's are."""
     created = False
     try:
         top = open_in_root(root, target, _DIRECTORY)
@@ -299,7 +300,7 @@ def _copy_directory(root: int, action: Copy, tree: SourceTree, item: Item, targe
         folder = target.rstrip("/").rpartition("/")[0]
         os.close(_folder(root, folder, action.create_destination, made))
         top = _folder(root, target, True, made)
-        created = True
+        created = not action.contents_only
     except NotADirectoryError:
         raise SystemFailure(f"cannot copy to non-directory: {target}") from None
     opened: list[tuple[bytes, int, bytes, Node]] = [(b"", top, item.path, item.node)]  # folders being filled
@@ -443,7 +444,7 @@ def _unpack(root: int, tree: SourceTree, item: Item, destination: str, made: Mad
     os.close(_folder(root, destination, True, made))
     with open(tree.open(item.path, item.node), "rb", buffering=0) as file:
         try:
-            extract(Decompressed(file), root, destination, owner=made.owner)
+            extract(Decompressed(file), root, destination)  # whose owners are those in the archive
         except BadArchive as error:
             raise SystemFailure(f"unpacking {os.fsdecode(item.name)}: {error}") from error
 

@@ -7,6 +7,7 @@ Formats: POSIX.1-2017 pax, "ustar Interchange Format"; pax records only where us
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import struct
@@ -18,6 +19,7 @@ from wherry.model.idmaps import IdMap
 from wherry.storage.tar import BLOCK, BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Entry
 
 END = bytes(2 * BLOCK)
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _ZEROS = bytes(BLOCK)
 PIECE = 1 << 20  # bytes; a piece is about this long
 _SMALL_ID, _SMALL_SIZE = 8**7, 8**11
@@ -35,11 +37,15 @@ _BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 
 
 class Found(NamedTuple):
-    """An object of a tree: its path below the root ("" for the root), and an O_PATH descriptor for the moment."""
+    """An object of a tree: its path below the root ("" for the root), and a descriptor for the moment.
+
+    That is an O_PATH one, unless it is `readable`.
+    """
 
     path: bytes
     fd: int
     stat: os.stat_result
+    readable: bool = False
 
 
 def open_directory(root: int, path: bytes) -> int:
@@ -47,21 +53,23 @@ def open_directory(root: int, path: bytes) -> int:
     return openat2(root, path or b".", os.O_RDONLY | os.O_DIRECTORY, resolve=_BENEATH)
 
 
-def walk(root: int) -> Iterator[Found]:
+def walk(root: int, *, no_devices: bool = False) -> Iterator[Found]:
     """Everything below a directory, each directory before what is in it, names in order. The root itself comes first.
 
-    What vanishes meanwhile is left out. Raises OSError for what cannot be read.
+    `no_devices`: the kernel opens no device here (mount(8), nodev), so that what is listed as a file or a directory is
+    opened for reading at once, whatever somebody may put in its place. What vanishes meanwhile is left out. Raises
+    OSError for what cannot be read.
     """
     yield Found(b"", root, os.fstat(root))
-    pending: list[tuple[bytes, Iterator[bytes]]] = []
+    pending: list[tuple[bytes, Iterator[tuple[bytes, bool]]]] = []
     directory = open_directory(root, b"")
     current = b""
     try:
         pending.append((b"", _names(directory)))
         while pending:
             path, names = pending[-1]
-            name = next(names, None)
-            if name is None:
+            name, plain = next(names, (b"", False))
+            if not name:
                 pending.pop()
                 continue
             try:
@@ -69,11 +77,11 @@ def walk(root: int) -> Iterator[Found]:
                     reopened = open_directory(root, path)
                     os.close(directory)
                     directory, current = reopened, path
-                fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+                fd, readable = _opened(directory, name, plain and no_devices)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             try:
-                found = Found(path + b"/" + name if path else name, fd, os.fstat(fd))
+                found = Found(path + b"/" + name if path else name, fd, os.fstat(fd), readable)
                 yield found
                 if stat.S_ISDIR(found.stat.st_mode):
                     inner = os.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -86,8 +94,22 @@ def walk(root: int) -> Iterator[Found]:
         os.close(directory)
 
 
-def _names(directory: int) -> Iterator[bytes]:
-    return iter(sorted(os.fsencode(name) for name in os.listdir(directory)))
+def _names(directory: int) -> Iterator[tuple[bytes, bool]]:
+    """Names in order, each with whether it is a file or a directory now."""
+    with os.scandir(directory) as entries:
+        found = [
+            (os.fsencode(entry.name), entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False))
+            for entry in entries
+        ]
+    return iter(sorted(found))
+
+
+def _opened(directory: int, name: bytes, at_once: bool) -> tuple[int, bool]:
+    """A descriptor of what is there, and whether it can be read."""
+    if at_once:
+        with contextlib.suppress(OSError):  # it is something else by now
+            return os.open(name, _READ | os.O_NOFOLLOW, dir_fd=directory), True
+    return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory), False
 
 
 Naming = Callable[[Found], bytes | None]
@@ -110,7 +132,7 @@ def pack(
         if name is None or kind is None:
             continue
         if kind == REGULAR and item.stat.st_size:
-            reading = os.open(b"/proc/self/fd/%d" % item.fd, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            reading = item.fd if item.readable else os.open(b"/proc/self/fd/%d" % item.fd, _READ)
             try:
                 entry = _entry(item, name, kind, links, newest_ns, ids, reading)
                 waiting += header(entry)
@@ -122,7 +144,8 @@ def pack(
                     yield from _content(reading, entry.size)
                 waiting += _ZEROS[: -entry.size % BLOCK]
             finally:
-                os.close(reading)
+                if not item.readable:
+                    os.close(reading)
         else:
             waiting += header(_entry(item, name, kind, links, newest_ns, ids))
         if len(waiting) >= PIECE // 2:
@@ -167,7 +190,7 @@ def _entry(
         entry.link = os.readlink(b"", dir_fd=item.fd)
     elif kind in (CHARACTER, BLOCK_DEVICE):
         entry.major, entry.minor = os.major(found.st_rdev), os.minor(found.st_rdev)
-    place = reading if reading >= 0 else b"/proc/self/fd/%d" % item.fd
+    place = reading if reading >= 0 else item.fd if item.readable else b"/proc/self/fd/%d" % item.fd
     try:
         for attribute in map(os.fsencode, os.listxattr(place)):
             if not attribute.startswith(_UNWRITTEN_XATTRS):

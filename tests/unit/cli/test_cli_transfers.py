@@ -9,12 +9,15 @@ import os
 import socketserver
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from wherry.cli.progress import Lines
 
 DONE = [
     {"status": "Pulling from library/app", "id": "latest"},
@@ -182,3 +185,21 @@ def test_never_is_never(engine: FakeEngine) -> None:
     code, _, told = command(engine, "create", "--pull", "never", "app")
     assert (code, told[0]) == (1, "Error response from daemon: No such image: app:latest")
     assert [path.partition("?")[0] for _, path, _ in engine.asked] == ["/containers/create"]
+
+
+@pytest.mark.parametrize(("columns", "bar"), [(80, False), (120, True)])
+def test_a_layer_has_one_line_on_a_terminal(columns: int, bar: bool) -> None:
+    leader, follower = os.openpty()
+    with open(leader, "rb", buffering=0) as screen:
+        with open(follower, "w") as terminal:
+            termios.tcsetwinsize(follower, (24, columns))
+            lines = Lines(terminal)
+            for message in DONE:
+                lines.show(message)
+            shown = b""
+            while not shown.endswith(b"app:latest\r\n"):
+                shown += screen.read(10_000)
+    text = shown.decode()
+    assert ("[====" in text) == bar
+    assert text.count("\n") == 3, "two lines of words, and one of the layer, written over"
+    assert "\x1b[1A\x1b[2K\r0123456789ab: Pull complete\r\x1b[1B" in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from wherry.cli import paths, program
+from wherry.cli import paths
 from wherry.cli.commands.ps import created_at
 from wherry.cli.errors import Failure
 from wherry.cli.humanize import human_duration, human_size, short_id
@@ -93,8 +93,7 @@ def rows(image: dict[str, Any], digests: bool) -> list[Row]:
 def run(context: Context) -> int:
     flags = context.flags
     if flags.on("tree"):
-        context.needs("tree", 47)
-        raise Failure(f"{program.NAME}: 'images --tree' is not there yet")
+        return _tree(context)
     form = flags.text("format")
     listing = Listing("*formatter.imageContext", HEADERS, fields(flags.on("no-trunc"), time.time()))
     used = listing.probe(form) if form else set()
@@ -107,6 +106,24 @@ def run(context: Context) -> int:
     columns = ["Repository", "Tag", *(["Digest"] if flags.on("digests") else []), "ID", "CreatedSince", "Size"]
     lines = [row for image in found for row in rows(image, digests)]
     listing.show(lines, columns, form, quiet="ID" if flags.on("quiet") else "")
+    return 0
+
+
+def _tree(context: Context) -> int:
+    from wherry.cli.commands import imagetree
+
+    flags = context.flags
+    for name in ("quiet", "no-trunc", "digests"):
+        if flags.on(name):
+            told = "show-digest" if name == "digests" else name
+            raise Failure(f"--{told} is not yet supported with --tree")
+    if flags.text("format"):
+        raise Failure("--format is not yet supported with --tree")
+    wanted = flags.pairs("filter")
+    if context.arguments:
+        wanted["reference"] = [context.arguments[0]]
+    query = {"all": flags.on("all") or None, "filters": filters(wanted), "manifests": True}
+    imagetree.show(context.engine.get("/images/json", query) or [], flags.on("all"))
     return 0
 
 

@@ -35,7 +35,7 @@ def run(context: Context) -> int:
     if template is not None:
         _formatted(template, info, problem, context)
         return 0
-    lines = ["Client:", f" Version:    {program.VERSION}", " Context:    default"]
+    lines = ["Client:", f" Version:    {program.VERSION}", f" Context:    {context.name}"]
     lines += [f" Debug Mode: {_word(context.debug)}", "", "Server:"]
     if problem:
         print("\n".join(lines), flush=True)
@@ -60,7 +60,7 @@ def _formatted(template: Any, info: Info, problem: str | None, context: Context)
     from wherry.cli.structs import server_info
     from wherry.model.template import TemplateError
 
-    client = {"Debug": context.debug, "Version": program.VERSION, "Context": "default", "Plugins": []}
+    client = {"Debug": context.debug, "Version": program.VERSION, "Context": context.name, "Plugins": []}
     try:
         print(template.render(server_info({**info, "ClientInfo": client})))
     except TemplateError as error:

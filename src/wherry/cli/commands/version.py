@@ -46,7 +46,7 @@ def run(context: Context) -> int:
         "Os": "linux",
         "Arch": machine(),
         "BuildTime": "",
-        "Context": "default",
+        "Context": context.name,
     }
     form = context.flags.text("format")
     if form:

@@ -17,7 +17,7 @@ from wherry.engine.builds.uploads import Uploaded, identity, read_archive, witho
 from wherry.errors import InvalidParameter, NotFound, WherryError
 from wherry.model import build_graph as graph
 from wherry.model.dockerfile.git_urls import is_web, parse_git_url
-from wherry.model.dockerfile.ignore import ignore_file_names, read_patterns
+from wherry.model.dockerfile.ignore import IGNORE_FILE, IgnoreRules, ignore_file_names, read_patterns
 from wherry.model.file_list import FileList, Listed
 from wherry.storage.content import Contents
 from wherry.storage.source_trees import ListedTree, resolve
@@ -74,6 +74,16 @@ class Contexts:
             (text for name in ignore_file_names(dockerfile) if (text := self.read(files, name)) is not None), b""
         )
         return without(files, read_patterns(patterns.decode(errors="replace"))) if patterns else files
+
+    def without_told(self, files: FileList, dockerfile: str) -> FileList:
+        """An archive from a client, which has left out what is ignored but for the files that say what to do: these
+        are left out now, if they are ignored too. Blocking, briefly."""
+        patterns = self.read(files, IGNORE_FILE)
+        if patterns is None:
+            return files
+        rules = IgnoreRules(read_patterns(patterns.decode(errors="replace")))
+        told = {os.fsencode(name) for name in (IGNORE_FILE, dockerfile) if rules.ignores(name)}
+        return FileList(entry for entry in files if entry.path not in told) if told else files
 
     def read(self, files: FileList, path: str) -> bytes | None:
         """A regular file's bytes, symlinks followed inside the list; None if there is none. Blocking, briefly."""

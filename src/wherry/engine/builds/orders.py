@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
-from wherry.engine.builds.progress import Listener, Warned
+from wherry.engine.builds.progress import Ended, Listener, Message, Warned
 from wherry.engine.builds.service import Build, Builds
 from wherry.engine.builds.trees import Client, Settings
 from wherry.engine.builds.uploads import Uploaded
-from wherry.errors import InvalidParameter, NotFound, NotSupported
+from wherry.errors import InvalidParameter, NotFound, NotSupported, WherryError
 from wherry.model import platforms, reference
 from wherry.model.build_graph import GitSource, HttpSource, Target, Ulimit, Vertex
 from wherry.model.build_session import BuildOrder, ContextOffer
@@ -76,12 +76,32 @@ async def carry_out(builds: Builds, order: BuildOrder, client: Delivery, listene
             order.pull,
             decode_many(order.registry_auth),
         )
-        async with builds.open(main, settings, listener) as build:
+        watching = _Watching(listener)
+        async with builds.open(main, settings, watching) as build:
             options = _plan_options(builds, order, epoch)
             plan = await plan_dockerfile(dockerfile, options, build, elsewhere=asyncio.to_thread)
             for warning in plan.target.warnings:
                 listener.tell(Warned(warning))
-            return await _deliver(builds, build, order, plan.target, names, client)
+            try:
+                return await _deliver(builds, build, order, plan.target, names, client)
+            except WherryError as error:
+                asked = plan.places.get(watching.failed)
+                error.place = error.place or ((asked.first, asked.last) if asked is not None else None)
+                raise
+
+
+class _Watching:
+    """Tells on, and remembers the vertex that failed first."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.room = listener.room
+        self.failed = ""
+        self._tell = listener.tell
+
+    def tell(self, message: Message, /) -> None:
+        if isinstance(message, Ended) and message.error and not self.failed:
+            self.failed = message.vertex
+        self._tell(message)
 
 
 async def _remote_files(builds: Builds, order: BuildOrder, client: Delivery) -> FileList:

@@ -68,7 +68,9 @@ class Files:
             fd = await asyncio.to_thread(_open, view.root, place, path, ref)
             try:
                 self._announce(container, "archive-path")
-                async with contextlib.aclosing(flow(_packed(fd, paths.base(place), container.ids))) as pieces:
+                async with contextlib.aclosing(
+                    flow(_packed(fd, paths.base(place), view.no_devices, container.ids))
+                ) as pieces:
                     yield found, pieces
             finally:
                 os.close(fd)
@@ -107,7 +109,7 @@ class Files:
         async with self._views.of(container) as view:
             root = await asyncio.to_thread(view.bare)
             try:
-                async with contextlib.aclosing(flow(_exported(root, container.ids))) as pieces:
+                async with contextlib.aclosing(flow(_exported(root, view.no_devices, container.ids))) as pieces:
                     yield pieces
                 self._announce(container, "export")
             finally:
@@ -220,17 +222,19 @@ def _owner(root: int, container: Container) -> tuple[int, int] | None:
     return user.uid, user.gid
 
 
-def _packed(fd: int, name: str, ids: IdMap | None) -> Generator[bytes, None, None]:
+def _packed(fd: int, name: str, no_devices: bool, ids: IdMap | None) -> Generator[bytes, None, None]:
     """A tar of one object, and of what is below it, under its own name; "/" has none."""
     found = os.fstat(fd)
     if not stat.S_ISDIR(found.st_mode):
         yield from pack([Found(b"", fd, found)], lambda item: os.fsencode(name), ids=ids)
     else:
         prefix = b"" if name == "/" else os.fsencode(name)
-        yield from pack(walk(fd), lambda item: prefix + b"/" + item.path if item.path else prefix, ids=ids)
+        yield from pack(
+            walk(fd, no_devices=no_devices), lambda item: prefix + b"/" + item.path if item.path else prefix, ids=ids
+        )
     yield END
 
 
-def _exported(root: int, ids: IdMap | None) -> Generator[bytes, None, None]:
-    yield from pack(walk(root), lambda item: item.path or None, ids=ids)
+def _exported(root: int, no_devices: bool, ids: IdMap | None) -> Generator[bytes, None, None]:
+    yield from pack(walk(root, no_devices=no_devices), lambda item: item.path or None, ids=ids)
     yield END

@@ -8,6 +8,7 @@ that no record names yet.
 |---|---|
 | `service.py` | `Images`, which puts the others together: what the rest of the engine knows |
 | `catalog.py` | looking: references, lists, sizes, history; names |
+| `variants.py` | an image by its manifests and platforms |
 | `keeping.py` | which files are needed; shielding, collecting, sweeping |
 | `admission.py` | taking in an image made elsewhere: the door for load, import, commit, pull and build |
 | `loading.py` `importing.py` `committing.py` | ways in |

@@ -15,6 +15,7 @@ from wherry.engine.images.loading import Loading
 from wherry.engine.images.removal import InUse, Removed
 from wherry.engine.images.removing import Pruned, Removing
 from wherry.engine.images.saving import Saving
+from wherry.engine.images.variants import Variant, variants
 from wherry.model import platforms
 from wherry.model.commits import Commit
 from wherry.model.events import Event
@@ -49,6 +50,7 @@ class Images(Catalog):
         self._importing = Importing(self.admission, self.host)
         self._committing = Committing(self.admission)
         self._saving = Saving(self, self.keeper, blobs, snapshots)
+        self._in_use = in_use
         self._removing = Removing(self, self.keeper, emit, in_use)
 
     async def recover(self, snapshot_keys: Collection[str] | None = None) -> None:
@@ -103,6 +105,10 @@ class Images(Catalog):
         Raises NotFound, InvalidParameter, Conflict in Docker's words.
         """
         return await self._removing.remove(ref, force=force, prune=prune)
+
+    def variants(self, image: Image) -> tuple[list[Variant], list[str]]:
+        """Its manifests, those of other platforms too, and the IDs of the containers made from it. Blocking."""
+        return variants(self, self._blobs, image), [user.id for user in self._in_use(image.id)]
 
     async def prune(self, filters: Filters) -> Pruned:
         """Remove unused images: dangling ones, or with `dangling=false` all that no container needs.

@@ -16,9 +16,9 @@ from typing import Protocol, TypeVar
 
 from msgspec import Struct, field
 
-from wherry.errors import InvalidParameter
+from wherry.errors import InvalidParameter, WherryError
 from wherry.model import platforms, reference
-from wherry.model.build_graph import SCRATCH, ImageSource, Step, Target, Vertex
+from wherry.model.build_graph import SCRATCH, ImageSource, Scratch, Step, Target, Vertex
 from wherry.model.dockerfile import checks, copying, image_config, running, settings
 from wherry.model.dockerfile.checks import Checks, Finding, read_settings
 from wherry.model.dockerfile.expansion import Expansion, Lexer
@@ -77,9 +77,12 @@ class Needs(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
+    """`places` are the lines that asked for a vertex, by its digest."""
+
     target: Target
     needs: Needs
     findings: tuple[Finding, ...] = ()
+    places: Mapping[str, Lines] = {}
 
 
 class Elsewhere(Protocol):
@@ -155,6 +158,7 @@ class _Planner:
         self._lexer = Lexer(document.escape)
         self._nodes: list[_Node] = []
         self._by_name: dict[str, _Node] = {}
+        self._places: dict[str, Lines] = {}
         self._foreign: dict[str, _Node] = {}  # images and contexts that only files are taken from
         self._target_platform = options.platform or options.host
 
@@ -181,7 +185,7 @@ class _Planner:
         states, paths = self._carry_out(target, paths)
         self.checks.demand()
         needs = Needs({name: frozenset(found) for name, found in paths.items()})
-        return Plan(self._target(target, states), needs, tuple(self.checks.sorted()))
+        return Plan(self._target(target, states), needs, tuple(self.checks.sorted()), self._places)
 
     # arguments before the first FROM
 
@@ -404,7 +408,11 @@ class _Planner:
             parsed = reference.parse(wanted).with_default_tag()
         except InvalidParameter as error:
             raise DockerfileError(f"failed to parse stage name {quote(wanted)}: {error}", lines) from None
-        node.image = await images.base_image(parsed.canonical, platform)
+        try:
+            node.image = await images.base_image(parsed.canonical, platform)
+        except WherryError as error:
+            error.place = error.place or (lines.first, lines.last)
+            raise
         found = Platform(
             node.image.document.get("os") or platform.os,
             node.image.document.get("architecture") or platform.architecture,
@@ -456,8 +464,19 @@ class _Planner:
                 except DockerfileError as error:
                     raise error.at(instruction.origin.lines) from None
                 made = state.vertex if state.vertex is not before else None
+                if made is not None:
+                    self._place(made, instruction.origin.lines)
                 state.steps.append(Step(instruction.origin.code, made, self._index(node)))
         return states, scope.paths
+
+    def _place(self, made: Vertex, lines: Lines) -> None:
+        """The vertex and those made for it alone are asked for at these lines."""
+        pending = [made]
+        while pending:
+            vertex = pending.pop()
+            if vertex.digest not in self._places and not isinstance(vertex.operation, Scratch):
+                self._places[vertex.digest] = lines
+                pending += vertex.inputs
 
     def _index(self, node: _Node) -> int:
         return self._nodes.index(node) if node.registered else 0
@@ -511,6 +530,7 @@ class _Planner:
             )
             layers = (image.document.get("rootfs") or {}).get("diff_ids")
             state.vertex = state.base if layers else SCRATCH
+            self._place(state.base, node.source.origin.lines)
             if node.triggers_read:
                 state.config.pop("OnBuild", None)
         return state

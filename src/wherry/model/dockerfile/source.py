@@ -38,6 +38,7 @@ class DockerfileError(InvalidParameter):
     def __init__(self, message: str, lines: Lines | None = None) -> None:
         super().__init__(message)
         self.lines = lines
+        self.place = (lines.first, lines.last) if lines is not None else None
 
     def at(self, lines: Lines) -> DockerfileError:
         """The same with a place, if it has none yet."""
