@@ -128,6 +128,8 @@ def test_detach_keys(engine: Engine) -> None:
         engine.start(container)
         connection.send(b"a\n")
         connection.read_until(b"a\r\na\r\n")
+        connection.send(b"\x10\x10\x11\n")  # ctrl-p, ctrl-p, ctrl-q: the second breaks it off and begins nothing
+        connection.read_until(b"^P^P")
         connection.send(b"\x10\x11")  # ctrl-p, ctrl-q
         connection.read()
     assert engine.state(container)["Running"]

@@ -133,6 +133,19 @@ def test_sysctls(engine: Engine) -> None:
     assert out.split() == ["500", "123456"]
 
 
+def test_sysctls_that_cannot_be(engine: Engine) -> None:
+    for name, value, reason, code in (
+        ("net.nope", "1", "open /proc/sys/net/nope: no such file or directory", 127),
+        ("fs.mqueue.nope", "1", "open /proc/sys/fs/mqueue/nope: no such file or directory", 127),
+        ("kernel.shmmax", "abc", "write /proc/sys/kernel/shmmax: invalid argument", 128),
+    ):
+        container = engine.create(["true"], host={"Sysctls": {name: value}})
+        answer = engine.http.post(f"/containers/{container}/start")
+        assert f"unable to start container process: error during container init: {reason}: unknown" in answer.message
+        assert answer.status == (400 if code == 127 else 500)
+        assert engine.state(container)["ExitCode"] == code
+
+
 def test_oom_score(engine: Engine) -> None:
     assert engine.output(["cat", "/proc/self/oom_score_adj"], host={"OomScoreAdj": 321}) == "321\n"
 

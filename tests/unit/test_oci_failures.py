@@ -39,6 +39,33 @@ def test_anything_else_is_told_as_it_is() -> None:
     assert failure.exit_code == 128
 
 
+@pytest.mark.parametrize(
+    ("said", "words", "code"),
+    [
+        (
+            "open /proc/sys/net/nope: No such file or directory",
+            "open /proc/sys/net/nope: no such file or directory",
+            127,
+        ),
+        (
+            "open `/proc/sys/net/nope`: No such file or directory",
+            "open /proc/sys/net/nope: no such file or directory",
+            127,
+        ),
+        ("write to /proc/sys/kernel/shmmax: Invalid argument", "write /proc/sys/kernel/shmmax: invalid argument", 128),
+        (
+            "write to `/proc/sys/kernel/shmmax`: Invalid argument",
+            "write /proc/sys/kernel/shmmax: invalid argument",
+            128,
+        ),
+    ],
+)
+def test_settings_of_the_kernel(said: str, words: str, code: int) -> None:
+    failure = start_failure(said, "true", verb="create", runtime="crun")
+    assert f"unable to start container process: error during container init: {words}: unknown" in str(failure)
+    assert failure.exit_code == code
+
+
 def test_execs_have_words_of_their_own() -> None:
     failure = start_failure(SAID[0][0], "nosuch", verb="exec")
     assert str(failure) == (

@@ -50,7 +50,10 @@ def detach_keys(written: str) -> bytes:
 
 
 class DetachWatch:
-    """Finds the detach sequence in what a terminal sends; a part of it is held back until it is clear what it is."""
+    """Finds the detach sequence in what a terminal sends; a part of it is held back until it is clear what it is.
+
+    The key that breaks a sequence off begins none, as in Docker: with ctrl-p,ctrl-q, two times ctrl-p type one.
+    """
 
     def __init__(self, keys: bytes) -> None:
         self._keys = keys
@@ -60,15 +63,14 @@ class DetachWatch:
         """What to pass on, and whether the sequence is complete (what follows it is dropped)."""
         passed = bytearray()
         for byte in data:
-            if byte != self._keys[self._matched]:
-                passed += self._keys[: self._matched]
-                self._matched = 0
             if byte == self._keys[self._matched]:
                 self._matched += 1
                 if self._matched == len(self._keys):
                     return bytes(passed), True
             else:
+                passed += self._keys[: self._matched]
                 passed.append(byte)
+                self._matched = 0
         return bytes(passed), False
 
 

@@ -26,7 +26,10 @@ def parse(text: str) -> bytes:
 
 
 class Watcher:
-    """Finds the sequence in what is typed. What could be its beginning is held back until the next key decides."""
+    """Finds the sequence in what is typed. What could be its beginning is held back until the next key decides.
+
+    The key that breaks a sequence off begins none, as in Docker.
+    """
 
     def __init__(self, keys: bytes) -> None:
         self.keys = keys
@@ -43,12 +46,6 @@ class Watcher:
                     return bytes(out), True
                 continue
             out += self.keys[: self._seen]
+            out.append(byte)
             self._seen = 0
-            if byte == self.keys[0]:
-                self._seen = 1
-                if len(self.keys) == 1:
-                    self._seen = 0
-                    return bytes(out), True
-            else:
-                out.append(byte)
         return bytes(out), False

@@ -120,6 +120,7 @@ class Runtime:
 
 # crun 1.8.1, crun 1.21, runc
 _DIRECTORY = ("open executable: operation not permitted", "is not a regular file", "is a directory")
+_SYSCTL = re.compile(r"(open|write)(?: to)? `?(/proc/sys/[^`:]+)`?: (.+)")  # crun's words
 _WRONG_DIRECTORY = re.compile(r"chdir `([^`]*)`: (.+)")  # crun's words
 
 
@@ -145,6 +146,12 @@ def _in_dockers_words(said: str, argv0: str) -> tuple[str, int]:
     command = f"exec: {json.dumps(argv0, ensure_ascii=False)}"
     if (directory := _WRONG_DIRECTORY.search(said)) is not None:
         return f'chdir to cwd ("{directory[1]}") set in config.json failed: {directory[2].lower()}', 126
+    if (setting := _SYSCTL.search(said)) is not None:
+        reason = setting[3].lower()
+        return (
+            f"error during container init: {setting[1]} {setting[2]}: {reason}",
+            127 if reason == "no such file or directory" else 128,
+        )
     if "mount" in lower or not (argv0 in said or "exec" in lower):
         return said, 128
     if "/" not in argv0 and ("not found" in lower or not argv0):

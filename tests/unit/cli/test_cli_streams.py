@@ -66,7 +66,8 @@ def test_not_detach_keys(text: str) -> None:
         ([b"abc"], b"abc", False),
         ([b"\x10"], b"", False),
         ([b"\x10", b"a"], b"\x10a", False),
-        ([b"\x10\x10\x11"], b"\x10", True),
+        ([b"\x10\x10\x11"], b"\x10\x10\x11", False),
+        ([b"\x10\x10", b"\x10\x11"], b"\x10\x10", True),
         ([b"x\x10", b"\x11y"], b"x", True),
     ],
 )
@@ -87,8 +88,7 @@ def test_nothing_typed_is_lost_or_made_up(data: bytes, size: int) -> None:
         piece, done = watcher.feed(data[at : at + size])
         assert not done
         out += piece
-    held = DEFAULT[:1] if data.endswith(DEFAULT[:1]) else b""
-    assert out + held == data
+    assert data in (out, out + DEFAULT[:1])
 
 
 @pytest.mark.parametrize(
