@@ -424,6 +424,19 @@ async def test_two_engines_on_one_host_have_bridges_of_their_own(world: World, t
     other.close()
 
 
+async def test_an_engine_has_its_own_bridge_again_while_another_one_looks_at_it(world: World) -> None:
+    first = world.networks()
+    await first.open()
+    await first.close()
+    looking = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)  # as an engine that starts holds each name
+    looking.bind("\0wherry/bridge/wherry0")
+    asyncio.get_running_loop().call_later(0.2, looking.close)
+    again = world.networks()
+    await again.open()
+    assert again.inspect("bridge").bridge == "wherry0"
+    await again.close()
+
+
 @pytest.mark.parametrize("bip", ["172.17.0.1/16", "172.17.5.1/24", "172.16.0.1/12"])
 async def test_an_address_of_another_bridge_is_refused(world: World, tmp_path: Path, bip: str) -> None:
     (tmp_path / "other").mkdir()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 from collections.abc import Collection, Iterable
 from ipaddress import IPv4Network
 
@@ -17,6 +18,7 @@ from wherry.model.firewall import Segment
 
 BRIDGES = tuple(f"wherry{number}" for number in range(16))
 _NOWHERE = IPv4Network("0.0.0.0/32")
+_PATIENCE = 1.0  # seconds: another engine that starts holds each name for an instant, to see what was left behind
 
 
 def table_of(default: str, bridge: str) -> str:
@@ -32,7 +34,7 @@ def claim(kernel: Kernel, wanted: str, recorded: str) -> tuple[str, socket.socke
     """
     names = [wanted] if wanted else list(dict.fromkeys((recorded or BRIDGES[0], *BRIDGES)))
     for name in names:
-        if (lock := _lock(name)) is None:
+        if (lock := _lock(name, _PATIENCE if name in (recorded, wanted) else 0.0)) is None:
             continue
         if name in (recorded, wanted) or (kernel.is_free(name) and not _others(kernel, name)):
             return name, lock
@@ -40,8 +42,8 @@ def claim(kernel: Kernel, wanted: str, recorded: str) -> tuple[str, socket.socke
     raise SystemFailure(f"all bridges that this engine may have are in use by others: {' '.join(names)}")
 
 
-def _lock(bridge: str) -> socket.socket | None:
-    """Hold a bridge's name against other engines on this host; None if another one has it.
+def _lock(bridge: str, patience: float = 0.0) -> socket.socket | None:
+    """Hold a bridge's name against other engines on this host; None if another one has it after `patience` seconds.
 
     An abstract socket: it belongs to the network namespace, as the bridge does, and goes with the process (unix(7)).
     """
@@ -52,7 +54,10 @@ def _lock(bridge: str) -> socket.socket | None:
         lock.close()
         if error.errno != errno.EADDRINUSE:
             raise
-        return None
+        if patience <= 0:
+            return None
+        time.sleep(0.02)
+        return _lock(bridge, patience - 0.02)
     return lock
 
 
