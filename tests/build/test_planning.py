@@ -44,6 +44,7 @@ OTHER_FRAME = {
     "escape-bad",  # theirs is one line off
     "directive-twice",
     "from-index",  # theirs shows none
+    "network-host",
     "target-missing",
 }
 """Where the source that is shown is another on purpose."""
