@@ -61,7 +61,7 @@ class Story:
     def tell(self, name: str) -> None:
         """The chapters in which the failpoint may come."""
         chapters = [self.images, self.commits, self.life, self.policies, self.volumes, self.long_log, self.health]
-        chapters.append(self.networks)
+        chapters += [self.networks, self.builds]
         first = next((chapter for prefix, chapter in self._where().items() if name.startswith(prefix)), None)
         for chapter in [first] if first else chapters:
             chapter()
@@ -81,6 +81,7 @@ class Story:
         own = tuple(f"networks.{verb}." for verb in ("create", "connect", "disconnect", "remove"))
         return {
             **dict.fromkeys(own, self.networks),
+            **dict.fromkeys(("images.keep.", "snapshots.settle."), self.builds),
             "images.commit.": self.commits,
             "snapshots.prepare.mount-points": self.commits,
             "remove.buried": self.burial,
@@ -88,6 +89,7 @@ class Story:
             **dict.fromkeys(life, self.life),
             "volumes.": self.volumes,
             "logs.": self.long_log,
+            **dict.fromkeys(("builds.", "contents."), self.builds),
             "health.": self.health,
         }
 
@@ -225,6 +227,15 @@ class Story:
             assert http.delete("/containers/wt-net", force=1).status == 204
         with self.doing("network wt-n1", "absent"):
             assert http.delete("/networks/wt-n1").status == 204
+
+    def builds(self) -> None:
+        text = "FROM wt-base\nRUN --mount=type=cache,target=/c touch /c/f /new\nCOPY f /f\n"
+        context = tar([Entry("Dockerfile", text.encode()), Entry("f", b"f")])
+        with self.doing("image wt-built:1", "present"):
+            answer = self.engine.http.post("/build", body=context, t="wt-built:1")
+            assert "error" not in answer.json_lines()[-1], answer.body
+        with self.doing("image wt-built:1", "absent"):
+            assert self.engine.http.delete("/images/wt-built:1").status == 200
 
     def health(self) -> None:
         engine, check = self.engine, {"Test": ["CMD-SHELL", "true"], "Interval": 50_000_000}
