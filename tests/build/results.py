@@ -34,16 +34,18 @@ class Built:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """Without times. A step that changed nothing is told as one without a layer, whether or not it has an empty
-        one: BuildKit makes one, ours does not."""
+        """As it is written, without times."""
+        return [{key: value for key, value in entry.items() if key != "created"} for entry in self.document["history"]]
+
+    @property
+    def changing_history(self) -> list[dict[str, Any]]:
+        """The same, a step that changed nothing told as one without a layer, whether or not it has an empty one:
+        BuildKit makes one, ours does not."""
         changed = iter([bool(layer) for layer in self._changes()])
-        told = []
-        for entry in self.document["history"]:
-            kept = {key: value for key, value in entry.items() if key != "created"}
-            if self.layers and not entry.get("empty_layer") and not next(changed):
-                kept["empty_layer"] = True
-            told.append(kept)
-        return told
+        return [
+            entry if entry.get("empty_layer") or next(changed) else {**entry, "empty_layer": True}
+            for entry in self.history
+        ]
 
     @property
     def tree(self) -> Tree:
@@ -163,7 +165,9 @@ def compare(left: Built, right: Built, *, tree: bool = True, history: bool = Tru
     """Every difference; [] if there is none."""
     found = differences(left.top, right.top, "document")
     found += differences(left.config, right.config, "config")
-    if history:
+    if history and tree:
+        found += differences(left.changing_history, right.changing_history, "history")
+    elif history:
         found += differences(left.history, right.history, "history")
     if tree:
         found += differences(left.tree, right.tree, "tree")

@@ -183,3 +183,16 @@ def test_sweeping_at_start(snapshots: Snapshots) -> None:
     assert snapshots.keys() == {"kept", "forgotten"}
     snapshots.sweep(keys=["kept"], chains=[])
     assert (snapshots.keys(), snapshots.chains()) == ({"kept"}, {base})
+
+
+def test_what_layers_take(snapshots: Snapshots) -> None:
+    base = unpack(snapshots, BASE)
+    assert snapshots.layer_occupied(base) > 0
+    assert snapshots.layers_occupied() == snapshots.layer_occupied(base)
+    snapshots.prepare("key", base)
+    assert snapshots.occupied("key") == 0
+    snapshots.remove("key")
+    with pytest.raises(NotFound):
+        snapshots.occupied("key")
+    snapshots.remove_chain(base)
+    assert snapshots.layer_occupied(base) == snapshots.layers_occupied() == 0

@@ -29,6 +29,7 @@ class Box:
     def tidy(self) -> None:
         """Remove everything through the API; the host must be as it was."""
         self.engine.tidy()
+        assert self.engine.http.post("/build/prune", all=1).status == 200
         for image in self.engine.http.get("/images/json").json():
             for tag in image["RepoTags"] or [image["Id"]]:
                 if tag != "wt-base:latest":

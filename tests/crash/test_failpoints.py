@@ -31,6 +31,7 @@ ARCHIVE = docker_archive(
 )
 # Come once in the life of a host, or when the engine leaves it: tests/kernel kills at these.
 HOST_ONLY = ("networks.open.bridge-made", "networks.recover.accepts", "networks.recover.forwarding", "networks.close.")
+TRANSFERS = ("pulls.", "pushes.", "partials.")  # want a registry: test_transfers kills at these
 V1_ONLY = ("start.enter.",)  # where a container's process enters its cgroups by itself
 GONE = (ConnectionError, FileNotFoundError, Disconnected)
 
@@ -39,7 +40,7 @@ def failpoints() -> list[str]:
     names: set[str] = set()
     for path in Path(SOURCE).rglob("*.py"):
         names.update(re.findall(r'\bfailpoint\("([^"]+)"\)', path.read_text()))
-    elsewhere = (*HOST_ONLY, *(V1_ONLY if V2 else ()))
+    elsewhere = (*HOST_ONLY, *TRANSFERS, *(V1_ONLY if V2 else ()))
     return sorted(name for name in names if not name.startswith(elsewhere))
 
 
@@ -60,7 +61,7 @@ class Story:
     def tell(self, name: str) -> None:
         """The chapters in which the failpoint may come."""
         chapters = [self.images, self.commits, self.life, self.policies, self.volumes, self.long_log, self.health]
-        chapters.append(self.networks)
+        chapters += [self.networks, self.builds]
         first = next((chapter for prefix, chapter in self._where().items() if name.startswith(prefix)), None)
         for chapter in [first] if first else chapters:
             chapter()
@@ -80,6 +81,7 @@ class Story:
         own = tuple(f"networks.{verb}." for verb in ("create", "connect", "disconnect", "remove"))
         return {
             **dict.fromkeys(own, self.networks),
+            **dict.fromkeys(("images.keep.", "snapshots.settle."), self.builds),
             "images.commit.": self.commits,
             "snapshots.prepare.mount-points": self.commits,
             "remove.buried": self.burial,
@@ -87,6 +89,7 @@ class Story:
             **dict.fromkeys(life, self.life),
             "volumes.": self.volumes,
             "logs.": self.long_log,
+            **dict.fromkeys(("builds.", "contents."), self.builds),
             "health.": self.health,
         }
 
@@ -224,6 +227,15 @@ class Story:
             assert http.delete("/containers/wt-net", force=1).status == 204
         with self.doing("network wt-n1", "absent"):
             assert http.delete("/networks/wt-n1").status == 204
+
+    def builds(self) -> None:
+        text = "FROM wt-base\nRUN --mount=type=cache,target=/c touch /c/f /new\nCOPY f /f\n"
+        context = tar([Entry("Dockerfile", text.encode()), Entry("f", b"f")])
+        with self.doing("image wt-built:1", "present"):
+            answer = self.engine.http.post("/build", body=context, t="wt-built:1")
+            assert "error" not in answer.json_lines()[-1], answer.body
+        with self.doing("image wt-built:1", "absent"):
+            assert self.engine.http.delete("/images/wt-built:1").status == 200
 
     def health(self) -> None:
         engine, check = self.engine, {"Test": ["CMD-SHELL", "true"], "Interval": 50_000_000}

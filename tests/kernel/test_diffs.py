@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
@@ -161,3 +162,30 @@ def test_a_diff_unpacked_gives_the_same_files(
         assert any(listed.get(parent) in (Kind.DELETED, Kind.MODIFIED) for parent in parents), path
     for path in after.keys() - before.keys():
         assert listed[path] is Kind.ADDED
+
+
+def test_a_settled_snapshot_is_the_layer_that_its_diff_would_be(container: Container, tmp_path: Path) -> None:
+    with container.mounted() as root:
+        (root / "new").mkdir(mode=0o750)
+        os.chown(root / "new", 7, 8)
+        (root / "new" / "file").write_bytes(b"n")
+        shutil.rmtree(root / "a")
+        (root / "a").mkdir()
+        os.unlink(root / "link")
+        os.chmod(root, 0o700)  # of which no layer tells
+    layer = b"".join(container.snapshots.diff("key"))
+    digest = "sha256:" + hashlib.sha256(layer).hexdigest()
+    settled = container.snapshots.settle("key", digest, len(layer))
+    container.snapshots.remove("key")
+    other = OverlaySnapshots(tmp_path / "other")
+    unpacked = other.unpack(io.BytesIO(layer), other.unpack(io.BytesIO(BASE), ""), digest)
+    assert settled == unpacked
+    assert container.snapshots.layer(settled) == other.layer(unpacked)
+    trees = []
+    for store, chain in ((container.snapshots, settled), (other, unpacked)):
+        store.prepare("again", chain, container=False)
+        mount_overlay(store.mount_plan("again", volatile=False), container.root)
+        found = inventory(container.root)  # an archive's times are whole seconds
+        trees.append({path: {**entry, "mtime": entry["mtime"] // 10**9} for path, entry in found.items()})
+        unmount(container.root)
+    assert trees[0] == trees[1]

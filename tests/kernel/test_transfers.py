@@ -17,7 +17,7 @@ import zstandard
 from tests.support.fake_registry import FakeRegistry
 from tests.support.image_store import BASE, TOP, Store
 from tests.support.images import Entry, config_json, digest, docker_archive, tar
-from wherry.errors import InvalidParameter, NotFound, SystemFailure
+from wherry.errors import InvalidParameter, NotFound, SystemFailure, WherryError
 from wherry.model.filters import Filters
 from wherry.model.manifests import MEDIA_DOCKER_LAYER, MEDIA_LAYER
 from wherry.model.reference import parse
@@ -319,6 +319,35 @@ async def test_a_registry_that_lies_is_not_believed(registry: FakeRegistry, stor
     if what != "not the layer":
         await told(pulls.pull(parse(f"{REPOSITORY}:1")))
         assert store.images.resolve(f"{REPOSITORY}:1").diff_ids == [digest(BASE)]
+
+
+NESTED = b'{"a":' * 10_000 + b"1" + b"}" * 10_000
+
+
+@pytest.mark.parametrize(
+    ("layers", "config", "words"),
+    [
+        ([tar([Entry("../evil", b"x")])], None, r"\.\./evil"),
+        ([BASE[:700]], None, "ends|truncated|unexpected|EOF"),
+        ([b"no tar at all" * 100], None, "tar|header|archive"),
+        ([BASE], NESTED, "invalid image configuration"),
+        ([BASE], b"[]", "invalid image configuration"),
+        ([BASE], config_json([BASE, TOP]), "layers from manifest don't match image configuration"),
+        ([BASE], config_json([BASE]).replace(b'"linux"', b'"windows"'), "cannot be used on this platform"),
+        ([BASE, TOP], config_json([TOP, BASE]), "layer digest mismatch"),
+    ],
+)
+async def test_hostile_content_leaves_nothing(
+    registry: FakeRegistry, store: Store, layers: list[bytes], config: bytes | None, words: str
+) -> None:
+    registry.put_image("team/app", "1", layers, config=config)
+    pulls, _ = store.transfers(registry)
+    with pytest.raises(WherryError, match=words):
+        await told(pulls.pull(parse(f"{REPOSITORY}:1")))
+    await store.images.prune(Filters.decode('{"dangling": ["true"]}'))
+    assert store.images.all() == []
+    assert await store.left() == []
+    assert await asyncio.to_thread(lambda: list((store.root / "snapshots" / "staging").iterdir())) == []
 
 
 async def test_a_layer_whose_size_is_not_the_manifests_is_refused(registry: FakeRegistry, store: Store) -> None:

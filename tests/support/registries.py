@@ -209,7 +209,7 @@ async def raw_server(
             pass
         finally:
             tasks.discard(task)
-            writer.close()
+            writer.transport.abort()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -217,8 +217,11 @@ async def raw_server(
         yield f"127.0.0.1:{port}"
     finally:
         server.close()
-        for task in list(tasks):
+        ending = list(tasks)
+        for task in ending:
             task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+        await asyncio.sleep(0)  # the loop tells aborted transports that they are closed
 
 
 def server_context(authority: Authority, *names: str) -> ssl.SSLContext:

@@ -93,6 +93,15 @@ class MemorySnapshots:
         self.chain_of(key)
         yield bytes(1024)
 
+    def occupied(self, key: str) -> int:
+        return self.usage(key)
+
+    def layer_occupied(self, chain_id: str) -> int:
+        return self._layers[chain_id].size if chain_id in self._layers else 0
+
+    def layers_occupied(self) -> int:
+        return sum(map(self.layer_occupied, self._layers))
+
     def remove(self, key: str) -> None:
         self._active.pop(key, None)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.engine.transfers.shared import Limit, Shared
+from wherry.engine.transfers.shared import Limit, Shared, finished
 
 
 class Task:
@@ -84,6 +85,31 @@ async def test_who_comes_while_it_is_being_given_up_waits_and_begins_anew() -> N
         assert ran[0].stopped
         assert len(ran) == 2
     await leaving
+
+
+async def test_what_is_short_is_finished_and_undone_where_nobody_waits() -> None:
+    begun, let = threading.Event(), threading.Event()
+    undone: list[int] = []
+
+    def work() -> int:
+        begun.set()
+        let.wait()
+        return 7
+
+    async def waiting() -> int:
+        return await finished(work, undone.append)
+
+    task = asyncio.create_task(waiting())
+    await asyncio.to_thread(begun.wait)
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    let.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert undone == [7]
+    assert await waiting() == 7
 
 
 @given(st.integers(1, 4), st.lists(st.booleans(), max_size=12))

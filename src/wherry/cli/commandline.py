@@ -107,8 +107,17 @@ def _grouped(group: str, rest: list[str], root: Flags) -> Invocation:
     path = f"{group} {rest[0]}"
     if find(path) or path in LATER:
         return _command(path, rest[1:], root)
-    message = f"{program.NAME}: unknown command: {program.NAME} {path}"
+    message = f"{program.NAME}: unknown command: {program.NAME} {path}{_perhaps(group, rest[0])}"
     raise usage_error(message, "", group, 1)
+
+
+def _perhaps(group: str, word: str) -> str:
+    """What of a group ("" for the top) the word may have been meant to be."""
+    from wherry.cli.suggesting import did_you_mean
+
+    paths = [name for command in COMMANDS for pattern in command[0] for name in spellings(pattern)]
+    inside = [name.rpartition(" ")[2] for name in paths if name.rpartition(" ")[0] == group]
+    return did_you_mean(word, [*inside, *([] if group else GROUPS)])
 
 
 def _command(path: str, rest: list[str], root: Flags) -> Invocation:
@@ -116,7 +125,7 @@ def _command(path: str, rest: list[str], root: Flags) -> Invocation:
     if found is None:
         if path in LATER:
             raise Failure(f"{program.NAME}: '{program.NAME} {path}' is not there yet")
-        unknown = f"{program.NAME}: unknown command: {program.NAME} {path}"
+        unknown = f"{program.NAME}: unknown command: {program.NAME} {path}{_perhaps('', path)}"
         raise Failure(f"{unknown}\n\nRun '{program.NAME} --help' for more information")
     command, path = found
     paths, usage, _, (least, most), _, flags = command

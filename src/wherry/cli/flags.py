@@ -139,7 +139,9 @@ def parse(
             name = name if name in kinds else _renamed(name, kinds, warnings)
             if name not in kinds:
                 if name != "help":
-                    raise FlagError(f"unknown flag: --{name}")
+                    from wherry.cli.suggesting import did_you_mean
+
+                    raise FlagError(f"unknown flag: --{name}{did_you_mean(name, kinds, '--')}")
                 _assign_help(value if equals else "true")
                 continue
             if not equals:

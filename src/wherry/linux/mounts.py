@@ -84,6 +84,7 @@ def check_mapped_overlay(ids: IdMap, scratch: Path) -> None:
         for place in places:
             place.mkdir(parents=True, exist_ok=True)
         a, b, upper, work, root = map(str, places)
+        unmount(Path(root))  # one that died between the next lines
         mount_overlay(OverlayPlan((a, b), upper, work, ids=ids), Path(root))
         unmount(Path(root))
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 import threading
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from wherry.errors import InvalidParameter, NotFound
+from wherry.linux.placement import spread
 from wherry.model.failpoints import failpoint
 from wherry.storage.usage import disk_usage
 
+FOLDER = 2000  # files
 IN_MEMORY = 1 << 20  # bytes; what is smaller is hashed before a file is made for it
 
 
@@ -25,7 +29,7 @@ class Contents:
         with open(contents.path(digest), "rb") as file: ...
         contents.collect(needed)                 # the others go
 
-    On disk: `HH/HEX` by the first byte, and `tmp`.
+    On disk: `HH/HEX` by the first byte, and `tmp/FOLDER` for what is on its way.
     """
 
     def __init__(self, root: Path) -> None:
@@ -33,13 +37,16 @@ class Contents:
         self._temporary = root / "tmp"
         self._known: set[bytes] | None = None
         self._lock = threading.Lock()
+        self._current = self._temporary
+        self._made = 0
 
     def _there(self) -> set[bytes]:
         with self._lock:
             if self._known is None:
                 self._temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
                 for name in os.listdir(self._temporary):
-                    (self._temporary / name).unlink(missing_ok=True)
+                    shutil.rmtree(self._temporary / name, ignore_errors=True)
+                spread(self._temporary)
                 found: set[bytes] = set()
                 for number in range(256):
                     folder = self._root / f"{number:02x}"
@@ -91,7 +98,24 @@ class Contents:
     def begin(self) -> Writing:
         """For a content that comes in pieces."""
         self._there()
-        return Writing(self, self._temporary / secrets.token_hex(12))
+        return Writing(self, self._folder() / secrets.token_hex(12))
+
+    def _folder(self) -> Path:
+        """Where files are made. A new folder now and then, so that the file system looks for room anew (`spread`)."""
+        with self._lock:
+            if self._made % FOLDER == 0:
+                self._leave()
+                self._current = self._temporary / secrets.token_hex(8)
+            self._made += 1
+            self._current.mkdir(mode=0o700, exist_ok=True)
+            return self._current
+
+    def _leave(self) -> None:
+        """The folder at hand, if nothing is being written in it."""
+        if self._current != self._temporary:
+            with contextlib.suppress(OSError):
+                self._current.rmdir()
+        self._made = 0
 
     def admit(self, path: Path, digest: bytes) -> None:
         """Give a complete file its name."""
@@ -101,6 +125,8 @@ class Contents:
 
     def collect(self, needed: Collection[bytes]) -> None:
         """Remove what is not needed."""
+        with self._lock:
+            self._leave()
         for digest in self._there() - set(needed):
             self._forget(digest)
             Path(self.path(digest)).unlink(missing_ok=True)

@@ -147,6 +147,11 @@ class Snapshots(Protocol):
         Blocking at each step. Raises NotFound (at the first), OSError.
         """
 
+    def settle(self, key: str, diff_id: str, tar_size: int) -> str:
+        """Make a snapshot that is not mounted the layer that `diff` has told (its digest and bytes), without writing it
+        again; returns the chain ID. The snapshot is only good for `remove` then. Raises NotFound, OSError.
+        """
+
     def occupied(self, key: str) -> int:
         """Bytes on disk of the snapshot's own files. Raises NotFound."""
 
@@ -224,6 +229,7 @@ class OverlaySnapshots:
         for directory in (root, self._layers, self._active, self._temporary, self._staging, self._trash):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         spread(self._staging)
+        spread(self._temporary)
         self._empty.mkdir(mode=0o755, exist_ok=True)
         self._known: dict[str, Layer] = {}
         self._occupied: dict[str, int] = {}  # bytes on disk of the layers that were asked about
@@ -349,6 +355,34 @@ class OverlaySnapshots:
     def diff(self, key: str, newest_ns: int | None = None) -> Generator[bytes, None, None]:
         self.chain_of(key)
         yield from overlay.diff(str(self._active_path(key) / "upper"), newest_ns, self._ids_of(key))
+
+    def settle(self, key: str, diff_id: str, tar_size: int) -> str:
+        parent = self.chain_of(key)
+        chain_id = next_chain_id(parent, diff_id)
+        if self._has(chain_id):
+            return chain_id
+        upper = self._active_path(key) / "upper"
+        layer = Layer(parent, diff_id, tree_size(str(upper)), tar_size)
+        making = self._new(self._temporary)
+        try:
+            self._like_below(upper, parent)
+            os.rename(upper, making / "fs")
+            (making / "layer.json").write_bytes(msgspec.json.encode(layer))
+            failpoint("snapshots.settle.moved")
+            with self._lock:
+                if parent and not self._has(parent):
+                    raise NotFound(f"layer {parent} does not exist")
+                _rename_new(making, self._layer_path(chain_id))
+            failpoint("snapshots.settle.renamed")
+        finally:
+            _remove_trees([making])
+        return chain_id
+
+    def _like_below(self, upper: Path, chain_id: str) -> None:
+        """The root directory is in no layer's tar: whatever was done to it, it is what the layers below say."""
+        like = os.stat(self._directories(chain_id)[0] if chain_id else str(self._empty))
+        os.chown(upper, like.st_uid, like.st_gid)
+        os.chmod(upper, stat.S_IMODE(like.st_mode))
 
     def occupied(self, key: str) -> int:
         self.chain_of(key)

@@ -162,7 +162,7 @@ class Operations:
         step = Step(self._shop, job, operation)
         async with step.prepared():
             await step.run()
-            kept = await uninterrupted(lambda: self._shop.keep(step.id, job.base, job.settings))
+            kept = await uninterrupted(lambda: step.keep(job.base))
         failpoint("builds.exec.kept")
         return _outcome(job.base, kept)
 

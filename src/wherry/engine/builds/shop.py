@@ -87,9 +87,10 @@ class Shop:
             yield RootTree(view.root)
 
     def keep(self, key: str, base: Tree, settings: Settings) -> KeptLayer | None:
-        """What was written in a snapshot, as a layer; None if nothing was. Blocking."""
-        newest = None if settings.epoch is None else settings.epoch * 10**9
-        return self.admission.keep_diff(self.snapshots.diff(key, newest), base.chain_id)
+        """What was written in a snapshot, which is not mounted any more, as a layer; None if nothing was. Blocking."""
+        if settings.epoch is None:
+            return self.admission.keep_snapshot(key, base.chain_id)
+        return self.admission.keep_diff(self.snapshots.diff(key, settings.epoch * 10**9), base.chain_id)
 
 
 async def uninterrupted(work: Callable[[], T]) -> T:

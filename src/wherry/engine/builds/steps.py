@@ -23,6 +23,7 @@ from wherry.engine.builds.shop import Job, Shop, uninterrupted
 from wherry.engine.builds.trees import Files, ProcessFailed, Tree
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.starting import clear_bundle, make_bundle
+from wherry.engine.images.admission import KeptLayer
 from wherry.errors import InvalidParameter, NotFound, SystemFailure
 from wherry.linux import cgroups, mounts, safepath
 from wherry.model import build_graph as graph
@@ -86,6 +87,11 @@ class Step:
         failpoint("builds.exec.ended")
         if code != 0:
             raise ProcessFailed(self._operation.args, code)
+
+    def keep(self, base: Tree) -> KeptLayer | None:
+        """What the process, which has ended, wrote, as a layer. Blocking."""
+        mounts.unmount(self._layout.rootfs)
+        return self._shop.keep(self.id, base, self._job.settings)
 
     def _mount_root(self) -> None:
         places = [(point.destination, point.type == "tmpfs" or os.path.isdir(point.source)) for point in self._points]

@@ -87,6 +87,27 @@ class Admission:
         finally:
             diff.close()
 
+    def keep_snapshot(self, key: str, chain_id: str) -> KeptLayer | None:
+        """A snapshot on `chain_id` that is not mounted as a layer, its files where they are; None if nothing is in it.
+
+        The snapshot is only to be removed then. Blocking. Raises NotFound, SystemFailure, OSError.
+        """
+        diff = self._snapshots.diff(key)
+        try:
+            first = next(diff)
+            if first == END or (not first and next(diff, END) == END):
+                return None
+            with self._blobs.ingest() as ingest:
+                ingest.write(first)
+                for piece in diff:
+                    ingest.write(piece)
+                diff_id = ingest.commit()
+                failpoint("images.keep.written")
+            settled = self._snapshots.settle(key, diff_id, ingest.size)
+        finally:
+            diff.close()
+        return KeptLayer(settled, diff_id, self._snapshots.layer(settled).size, LayerBlob(diff_id, ""))
+
     async def admit(
         self,
         document: bytes,

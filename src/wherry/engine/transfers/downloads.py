@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import BinaryIO
 
 from wherry.engine.transfers.needs import Repository
-from wherry.engine.transfers.shared import Limit, Running, Shared
+from wherry.engine.transfers.shared import Limit, Running, Shared, finished
 from wherry.errors import InvalidParameter
 from wherry.model.manifests import Descriptor
 from wherry.storage.blobs import Blobs
@@ -80,7 +80,8 @@ class Download:
 
     async def _fetch(self) -> None:
         descriptor = self._descriptor
-        partial = await asyncio.to_thread(self._downloads.partials.open, descriptor.digest, descriptor.size)
+        partials = self._downloads.partials
+        partial = await finished(lambda: partials.open(descriptor.digest, descriptor.size), undo=Partial.close)
         with partial:
             self._partial = partial
             self._readable.set()
@@ -88,9 +89,9 @@ class Download:
             if partial.size < descriptor.size:
                 await consume(self._repository.blob(descriptor, partial.size), lambda source: _receive(source, partial))
             self.phase = Phase.VERIFYING
-            await asyncio.to_thread(partial.verify)
+            await finished(partial.verify)
             self._downloads.fetched(FetchedBlob(descriptor.digest, descriptor.size, time.time_ns()))
-            await asyncio.to_thread(partial.commit)
+            await finished(partial.commit)
 
     async def source(self) -> Follower | Kept:
         """The blob's bytes, as far as they have arrived; the reader waits for the rest. Close it.
@@ -100,7 +101,8 @@ class Download:
         await self._readable.wait()
         if self._partial is not None and self._partial.open and self.phase is not Phase.COMPLETE:
             return self._partial.follow()
-        return Kept(await asyncio.to_thread(self._downloads.blobs.open, self._descriptor.digest))
+        blobs = self._downloads.blobs
+        return Kept(await finished(lambda: blobs.open(self._descriptor.digest), undo=lambda file: file.close()))
 
 
 class Kept:

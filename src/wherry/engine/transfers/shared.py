@@ -15,6 +15,7 @@ class Job(Protocol):
 
 
 J = TypeVar("J", bound=Job)
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -72,6 +73,23 @@ class Shared(Generic[J]):
 
         running.task.add_done_callback(ended)
         return running
+
+
+async def finished(work: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
+    """Do something short in a thread and wait for its end, also where who waits is cancelled: nothing is torn from
+    under it, and what it made is handed to `undo` then."""
+    task = asyncio.create_task(asyncio.to_thread(work))
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return task.result()
+    if task.exception() is None and undo is not None:
+        undo(task.result())
+    raise cancelled
 
 
 class Limit:

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 
 from wherry.engine.images.admission import KeptLayer, verify
 from wherry.engine.transfers.downloads import Download, Kept
-from wherry.engine.transfers.shared import Limit, Running, Shared
+from wherry.engine.transfers.shared import Limit, Running, Shared, finished
 from wherry.errors import InvalidParameter, NotFound
 from wherry.model.failpoints import failpoint
 from wherry.model.image import next_chain_id
@@ -96,10 +96,10 @@ class Layer:
             await self._download.done()
             if self._below is not None:
                 await self._below.done()
-            self.kept = await asyncio.to_thread(self._place)
+            self.kept = await finished(self._place)
         finally:
             if self._staged is not None:
-                await asyncio.to_thread(self._staged.discard)
+                await finished(self._staged.discard)
 
     async def _read(self, source: Follower | Kept) -> None:
         """The blob to its end, in a thread."""
