@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.build.buildkit import BuildFailed, BuildKit
-from tests.build.cases import BASE, BROKEN, FILESYSTEM, LANGUAGE, ON_BUILD, STAGES, Case
+from tests.build.cases import BASE, BROKEN, FILES, FILESYSTEM, LANGUAGE, ODDS, ON_BUILD, STAGES, Case
 from tests.build.planned import document_of, planned
 from tests.build.results import Built, compare
 from wherry.model.dockerfile.source import DockerfileError
@@ -23,6 +23,20 @@ def test_configuration_and_history(case: Case, buildkit: BuildKit, tmp_path: Pat
     documents = {name: buildkit.image(name).document for name in (BASE, ON_BUILD)}
     ours = Built(document_of(planned(case, documents), documents), [])
     assert compare(ours, theirs, tree=False) == []
+
+
+@pytest.mark.parametrize("text", ODDS)
+def test_corners_of_the_language(text: str, buildkit: BuildKit, tmp_path: Path) -> None:
+    case = Case("", f"FROM {BASE}\n{text}\n", FILES)
+    documents = {name: buildkit.image(name).document for name in (BASE, ON_BUILD)}
+    try:
+        theirs = buildkit.build(case, tmp_path)
+    except BuildFailed as failure:
+        with pytest.raises(DockerfileError) as ours:
+            planned(case, documents)
+        assert str(ours.value) == failure.message
+        return
+    assert compare(Built(document_of(planned(case, documents), documents), []), theirs, tree=False) == []
 
 
 NOT_PLANNED = {"copy-missing", "run-fails"}

@@ -30,6 +30,7 @@ from wherry.model.gotext import quote
 _OCTAL = re.compile(r"[0-7]{1,11}")
 _SYMBOLIC = re.compile(r"[ugoa]*([-+=]([rwxXst]*|[ugo]))+(,[ugoa]*([-+=]([rwxXst]*|[ugo]))+)*")
 _CHECKSUM = re.compile(r"(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})")
+_WILDCARD = re.compile(r"[*?\[]")
 _UNNAMED = "__unnamed__"
 
 
@@ -178,22 +179,33 @@ def _add_files(scope: Scope, copying: _Copying, instruction: CopyFiles, source: 
         _check_ignored(scope, instruction, path)
     if source.local:
         scope.needs(source.local, posixpath.normpath("/" + path))
-    absolute = "/" + posixpath.normpath("/" + path).lstrip("/")
-    if instruction.parents:
-        absolute = path if path.startswith("/") else "/" + path
     copying.add(
         source.vertex,
         _changed(
             copying.defaults,
-            source=absolute,
             follow=True,
             wildcard=True,
             allow_empty=True,
             contents_only=True,
-            parents=instruction.parents,
             unpack=instruction.add if instruction.unpack is None else instruction.unpack,
+            **(_with_parents(path) if instruction.parents else {"source": _clean(path)}),
         ),
     )
+
+
+def _with_parents(path: str) -> dict[str, object]:
+    """A path of which the folders are kept, those after "/./" if it has that. `**` may be among its wildcards."""
+    base, pivot, inner = path.partition("/./")
+    if not pivot:
+        base, inner = "/", path
+    base, inner = _clean(base), _clean(inner).lstrip("/")
+    if _WILDCARD.search(inner):
+        return {"source": base, "include": (inner,)}
+    return {"source": f"{base.rstrip('/')}/./{inner}", "parents": True}
+
+
+def _clean(path: str) -> str:
+    return "/" + posixpath.normpath("/" + path).lstrip("/")
 
 
 def _check_ignored(scope: Scope, instruction: CopyFiles, path: str) -> None:

@@ -69,7 +69,7 @@ def arg(scope: Scope, state: State, instruction: Arg) -> None:
     written = []
     lines = instruction.origin.lines
     for definition in instruction.definitions:
-        key = definition.key
+        key = scope.lexer.word(definition.key, state.variables)
         checks.check_secret_name(scope.checks, "ARG", key, lines)
         default = None
         if definition.value is not None:
