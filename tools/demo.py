@@ -1,4 +1,4 @@
-"""What `./up` shows: the starter image loaded, a web service running, its page fetched."""
+"""What `./up` shows: the starter image loaded, a web service built and running, its page fetched."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from tools import starter
 from tools.engine import wherry
 from tools.progress import Failure, say
-from tools.settings import Settings
+from tools.settings import ROOT, Settings
 
 CONTAINER = "wherry-hello"
+IMAGE = "wherry/hello:latest"
+SITE = ROOT / "tools" / "site"
 _FAVOURITE_PORT = 8080
 _PATIENCE = 10.0
 
@@ -30,13 +32,18 @@ def load_starter(settings: Settings) -> None:
     say(f"Loaded the starter image: {starter.NAME}")
 
 
+def build_web_service(settings: Settings) -> None:
+    """Build its image from a Dockerfile of two stages; again, everything comes from the cache."""
+    wherry(settings, "build", "--quiet", "--tag", IMAGE, str(SITE))
+    say(f"Built the image of a web service from {SITE.relative_to(ROOT)}/Dockerfile: {IMAGE}")
+
+
 def run_web_service(settings: Settings) -> str:
     """Have the container running and its page answering; returns "host:port". Raises Failure if it does not come."""
     state = wherry(settings, "ps", "--all", "--filter", f"name=^/?{CONTAINER}$", "--format", "{{.State}}").strip()
     if not state:
         port = f"127.0.0.1:{free_port()}:80"
-        service = ("httpd", "-f", "-h", "/www")
-        wherry(settings, "run", "--detach", "--name", CONTAINER, "--publish", port, starter.NAME, *service)
+        wherry(settings, "run", "--detach", "--name", CONTAINER, "--publish", port, IMAGE)
     elif state != "running":
         wherry(settings, "start", CONTAINER)
     address = wherry(settings, "port", CONTAINER, "80/tcp").split()[0]
@@ -82,6 +89,7 @@ def epilogue(settings: Settings, address: str) -> Iterator[str]:
         f"wherry{host} ps": "what runs",
         f"wherry{host} run -it --rm {starter.NAME} sh": "a shell in a container of its own",
         f"wherry{host} logs {CONTAINER}": "what a container said",
+        f"wherry{host} build -t mine {SITE.relative_to(ROOT)}": "an image of your own: change its pages first",
         f"docker -H unix://{settings.socket} ps": "the stock client on the same engine",
         f"curl http://{address}/": "the page",
         "./down": "undo all this (--data: images and containers too)",

@@ -19,8 +19,12 @@ _PATIENCE = 60.0
 
 
 def wherry(settings: Settings, *arguments: str) -> str:
-    """Run our own command against this engine; its standard output. Raises Failure with what it said."""
-    return run([VENV / "bin" / "wherry", "--host", f"unix://{settings.socket}", *arguments])
+    """Run our own command against this engine; its standard output. Raises Failure with what it said.
+
+    What it remembers of files that it has sent goes with the engine, not into the user's home.
+    """
+    words: list[str | Path] = [VENV / "bin" / "wherry", "--host", f"unix://{settings.socket}", *arguments]
+    return run(words, env={**os.environ, "XDG_CACHE_HOME": str(settings.exec_root / "cache")})
 
 
 def answers(settings: Settings) -> bool:

@@ -541,3 +541,12 @@ async def test_an_image_by_its_platforms(store: Store) -> None:
         (here, "linux/amd64", True, stored + 9),
         (there, "linux/arm64", False, 0),
     ]
+
+
+async def test_more_layers_than_wait_to_be_unpacked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What had to wait too long is unpacked from the archive's blob afterwards."""
+    monkeypatch.setattr("wherry.engine.images.staging._PENDING_MAX", 1)
+    layers = [tar([Entry(f"layer-{number}", b"x" * number)]) for number in range(30)]
+    await store.load(docker_archive(layers, ["app:1"]))
+    image = store.images.resolve("app:1")
+    assert (len(image.layer_sizes), image.size) == (30, sum(range(30)))

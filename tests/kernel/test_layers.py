@@ -19,6 +19,7 @@ from tests.support.layer_strategy import entries, packed
 from tests.support.trees import inventory
 from wherry.errors import InvalidParameter, WherryError
 from wherry.linux.mounts import mount_overlay, unmount
+from wherry.model.manifests import LAYERS_MAX
 from wherry.storage.layers import inherit, unpack
 from wherry.storage.snapshots import OverlaySnapshots
 
@@ -201,14 +202,14 @@ def test_whiteouts_hide_what_is_below(tmp_path: Path) -> None:
 def test_more_layers_than_a_page_of_mount_options_holds(tmp_path: Path) -> None:
     snapshots = OverlaySnapshots(tmp_path / "snapshots")
     chain_id = ""
-    for number in range(130):
+    for number in range(LAYERS_MAX):
         chain_id = snapshots.unpack(io.BytesIO(tar([Entry(f"layer-{number}")])), chain_id)
     snapshots.prepare("key", chain_id)
     target = tmp_path / "mounted"
     target.mkdir()
     mount_overlay(snapshots.mount_plan("key", volatile=True), target)
     try:
-        assert len([name for name in os.listdir(target) if name.startswith("layer-")]) == 130
+        assert len([name for name in os.listdir(target) if name.startswith("layer-")]) == LAYERS_MAX
     finally:
         unmount(target)
 

@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 from wherry.errors import InvalidParameter
 from wherry.model.config import Config
+from wherry.model.manifests import LAYERS_MAX
 
 ImageConfig = Config
 """What an image says about the containers made from it; the same fields as a container's own configuration."""
@@ -81,9 +82,6 @@ class _Document(Struct, kw_only=True):
     history: list[History] | None = None
 
 
-MAX_LAYERS = 180
-"""As many as one mount takes: a page of options, each layer named through a descriptor."""
-
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -114,8 +112,10 @@ def parse_image(document: bytes) -> Image:
     if parsed.rootfs is None:
         raise InvalidParameter("invalid image JSON, no RootFS key")
     diff_ids = parsed.rootfs.diff_ids or []
-    if len(diff_ids) > MAX_LAYERS:
-        raise InvalidParameter(f"max depth exceeded: an image of {len(diff_ids)} layers, at most {MAX_LAYERS} work")
+    if len(diff_ids) > LAYERS_MAX:
+        raise InvalidParameter(
+            f"max depth exceeded: the image has {len(diff_ids)} layers, at most {LAYERS_MAX} can be mounted"
+        )
     for diff_id in diff_ids:
         if not _DIGEST.fullmatch(diff_id):
             raise InvalidParameter(f"invalid image configuration: invalid layer digest {diff_id[:100]!r}")

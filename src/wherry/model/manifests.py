@@ -32,7 +32,7 @@ MANIFESTS = frozenset({MEDIA_MANIFEST, MEDIA_DOCKER_MANIFEST})
 ACCEPTED = (MEDIA_DOCKER_MANIFEST, MEDIA_DOCKER_INDEX, MEDIA_MANIFEST, MEDIA_INDEX, MEDIA_SCHEMA1_SIGNED)
 """What to ask a registry for. Schema 1 is among them so that its answer can be told from "not found"."""
 
-LAYERS_MAX = 500  # as many as overlayfs stacks (OVL_MAX_STACK)
+LAYERS_MAX = 180  # as many as one mount takes: a page of options, each layer named through a descriptor
 INDEX_MAX = 1000  # manifests of one index
 NESTING_MAX = 4  # of indexes in indexes
 CONFIG_MAX = 16 << 20  # bytes of an image's configuration

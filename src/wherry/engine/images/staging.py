@@ -14,7 +14,7 @@ from wherry.storage.snapshots import Snapshots, Staged
 from wherry.storage.streams import Decompressed
 
 _WORKERS = 2  # creating files is the kernel's work, and goes on in parallel between layers
-_PENDING_MAX = 250  # more layers than an image has, and each holds a descriptor
+_PENDING_MAX = 64  # members that wait to be unpacked; each holds a descriptor
 
 
 class Arriving:
@@ -51,7 +51,8 @@ class Staging:
 
     def begin(self, name: str, ingest: Ingest) -> None:
         """A member that may be a layer begins to arrive."""
-        if len(self._arriving) >= _PENDING_MAX or self._is_known(name):
+        waiting = sum(not arriving.result.done() for arriving in self._arriving.values())
+        if waiting >= _PENDING_MAX or self._is_known(name):
             return
         arriving = self._arriving[ingest] = Arriving(ingest)
         self._queue.put(arriving)
