@@ -347,9 +347,10 @@ def merge(flags: Mapping[str, Any], file: Any, source: str) -> DaemonConfig:
 
 def _check(config: DaemonConfig) -> None:
     """What options mean together. Raises InvalidParameter."""
-    if any(host.startswith("tcp://") for host in config.hosts) and not (config.tls_verify or config.unsafe_tcp):
+    tcp = [host for host in config.hosts if host.startswith("tcp://")]
+    if tcp and not (config.tls_verify or config.unsafe_tcp):
         raise InvalidParameter(
-            "tcp:// makes whoever can reach it root on this host: use --tlsverify with --tlscacert, --tlscert and"
+            f"{tcp[0]} makes whoever can reach it root on this host: use --tlsverify with --tlscacert, --tlscert and"
             " --tlskey, so that only clients with a certificate of yours are served, or say --unsafe-tcp"
         )
     if config.encrypted:

@@ -47,12 +47,12 @@ class Contents:
                 for name in os.listdir(self._temporary):
                     shutil.rmtree(self._temporary / name, ignore_errors=True)
                 spread(self._temporary)
-                found: set[bytes] = set()
-                for number in range(256):
-                    folder = self._root / f"{number:02x}"
-                    folder.mkdir(mode=0o700, exist_ok=True)
-                    found.update(bytes([number]) + bytes.fromhex(name) for name in os.listdir(folder))
-                self._known = found
+                self._known = {
+                    bytes.fromhex(folder + name)
+                    for folder in os.listdir(self._root)
+                    if len(folder) == 2
+                    for name in os.listdir(self._root / folder)
+                }
             return self._known
 
     def path(self, digest: bytes) -> str:
@@ -120,7 +120,12 @@ class Contents:
     def admit(self, path: Path, digest: bytes) -> None:
         """Give a complete file its name."""
         failpoint("contents.put.written")
-        os.rename(path, self.path(digest))
+        target = Path(self.path(digest))
+        try:
+            os.rename(path, target)
+        except FileNotFoundError:  # the first with this first byte
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            os.rename(path, target)
         self._there().add(digest)
 
     def collect(self, needed: Collection[bytes]) -> None:

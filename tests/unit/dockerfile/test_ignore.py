@@ -77,16 +77,30 @@ def _plainly(pattern: str) -> re.Pattern[str]:
     return re.compile(text)
 
 
-@given(st.lists(st.tuples(st.booleans(), _pattern), max_size=4), _path)
-def test_the_last_pattern_that_matches_a_path_or_a_parent_decides(given_: list[tuple[bool, str]], path: str) -> None:
-    rules = IgnoreRules(["!" * negated + pattern for negated, pattern in given_])
+def _with_parents(path: str) -> list[str]:
     parts = path.split("/")
-    paths = ["/".join(parts[: depth + 1]) for depth in range(len(parts))]
-    ignored = False
-    for negated, pattern in given_:
-        if any(_plainly(pattern).fullmatch(one) for one in paths):
-            ignored = not negated
-    assert rules.ignores(path) == ignored
+    return ["/".join(parts[: depth + 1]) for depth in range(len(parts))]
+
+
+@given(st.lists(_pattern, max_size=4), _path)
+def test_any_pattern_that_matches_a_path_or_a_parent_keeps_it_out(patterns: list[str], path: str) -> None:
+    matches = any(_plainly(pattern).fullmatch(one) for pattern in patterns for one in _with_parents(path))
+    assert IgnoreRules(patterns).ignores(path) == matches
+
+
+@given(st.lists(st.tuples(st.booleans(), _pattern), max_size=4), st.booleans(), _path)
+def test_the_last_pattern_decides_if_it_matches_the_path(
+    earlier: list[tuple[bool, str]], negated: bool, path: str
+) -> None:
+    """One that matches a parent only counts if it changed something there, as in the reference."""
+    for last in (path, "**"):
+        rules = IgnoreRules(["!" * flag + pattern for flag, pattern in [*earlier, (negated, last)]])
+        assert rules.ignores(path) == (not negated)
+
+
+def test_a_pattern_that_changed_nothing_of_a_parent_is_forgotten() -> None:
+    assert IgnoreRules(["!**", "?/?", "!?"]).ignores("a/a")
+    assert not IgnoreRules(["a", "!a/b", "a"]).ignores("a/b")
 
 
 @given(_pattern, _path)
