@@ -180,6 +180,22 @@ def test_start_while_a_copy_is_under_way(engine: Engine) -> None:
         assert content(get(engine, container, "/tmp/during").body, "during") == b"written\n"
 
 
+def test_names_that_are_not_utf_8(engine: Engine) -> None:
+    container = engine.run(["sh", "-c", "echo au lait >/tmp/$(printf 'caf\\351')"])
+    assert engine.wait(container) == 0
+    found = engine.http.get(f"/containers/{container}/changes")
+    assert found.status == 200, found.body
+    assert {"Kind": 1, "Path": "/tmp/caf\ufffd"} in found.json()
+    path = b"/tmp/caf\xe9"
+    answer = engine.http.get(f"/containers/{container}/archive", path=path)
+    assert (answer.status, stat_of(answer)["name"]) == (200, "caf\ufffd")
+    with tarfile.open(fileobj=io.BytesIO(answer.body), errors="surrogateescape") as opened:
+        assert [member.name for member in opened] == ["caf\udce9"]
+    answer = engine.http.get(f"/containers/{container}/archive", path=path + b"s")
+    assert answer.status == 404
+    assert "/tmp/caf\ufffds" in answer.message
+
+
 def test_changes(engine: Engine) -> None:
     container = engine.run(["sh", "-c", "echo x > /new; rm /etc/group; mkdir /dir; echo y >> /etc/passwd"])
     engine.wait(container)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -51,6 +52,16 @@ def test_a_name_is_free_after_removal(engine: Engine) -> None:
     for _ in range(2):
         container = engine.idle(name="wt-again")
         assert engine.http.delete(f"/containers/{container}", force=1).status == 204
+
+
+def test_of_many_who_ask_for_a_name_one_gets_it(engine: Engine) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: engine.try_create(["true"], name="wt-wanted"), range(8)))
+    assert sorted(answer.status for answer in answers) == [201, *[409] * 7], [answer.body for answer in answers]
+    (made,) = [answer.json()["Id"] for answer in answers if answer.status == 201]
+    refused = f'The container name "/wt-wanted" is already in use by container "{made}"'
+    assert all(refused in answer.message for answer in answers if answer.status == 409)
+    assert engine.inspect("wt-wanted")["Id"] == made
 
 
 def listed(engine: Engine, **query: object) -> list[str]:

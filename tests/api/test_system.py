@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import socket
+
 import pytest
 
 from tests.support.engine import Engine
@@ -73,8 +76,6 @@ def test_unknown_path_or_method(engine: Engine, method: str, path: str) -> None:
 
 
 def test_one_connection_serves_many_requests(engine: Engine) -> None:
-    import socket
-
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(10)
         connection.connect(str(engine.http.path))
@@ -106,6 +107,22 @@ NOBODY = [
 def test_no_such_container(engine: Engine, method: str, path: str) -> None:
     answer = engine.http.request(method, path)
     assert (answer.status, answer.message) == (404, "No such container: wt-nope")
+
+
+def test_bytes_that_are_not_utf_8_are_told_as_replaced(engine: Engine) -> None:
+    nobody = (404, "No such container: wt-\ufffd")
+    for path, expected in (
+        (b"/containers/wt-%ff/json", nobody),
+        (b"/containers/wt-\xff/json", nobody),
+        (b"/containers/wt-\xff/archive?path=/", nobody),
+    ):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(str(engine.http.path))
+            connection.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert (int(head.split(b" ")[1]), json.loads(body)["message"]) == expected, path
 
 
 def test_no_such_other_things(engine: Engine) -> None:

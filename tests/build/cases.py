@@ -160,6 +160,11 @@ FILESYSTEM = (
     _of_base("copy-chmod", "COPY --chmod=750 d /a\nCOPY --chmod=0644 run.sh /b\nCOPY --chmod=4755 a /c\n"),
     _of_base("copy-over", "RUN mkdir /x && echo old >/x/a && mkdir /d && echo keep >/d/kept && chmod 700 /d\nCOPY a /x\nCOPY d /d\n"),
     _of_base("copy-through-symlink", "RUN mkdir /real && ln -s real /linked\nCOPY a /linked/\nCOPY d /linked\n"),
+    _of_base(
+        "copy-onto-symlinks",
+        "RUN mkdir /real && echo old > /real/f && ln -s /real/f /l && ln -s /nowhere/there /e && ln -s ../../lost/dir /d\n"
+        "COPY a /l\nCOPY a /e\nCOPY a /d/\nCOPY d /d/in\nADD archive.tgz /d/out\n",
+    ),
     _of_base("copy-symlink-source", "COPY d/link /plain\nCOPY to-d /folder\nCOPY to-d/one.txt /f\n"),
     _of_base("copy-link", "COPY --link a /new/x\nCOPY --link --chown=5:6 d /d\n"),
     _of_base("copy-heredoc", "ENV A=b\nCOPY <<one <<-\"two\" /docs/\nvalue $A \\$A ${A:-c} 'q$A' \\n\none\n\t\tkept $A\n\ttwo\nCOPY <<EOF /file\nx\nEOF\n"),

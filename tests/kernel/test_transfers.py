@@ -160,6 +160,60 @@ async def test_each_kind_of_layer_goes_elsewhere_as_it_came(
     assert f"{OTHER}@{document.digest}" in store.images.resolve(f"{OTHER}:2").repo_digests
 
 
+async def test_the_same_image_by_another_manifest_goes_elsewhere_as_it_came(
+    registry: FakeRegistry, store: Store
+) -> None:
+    documents = {
+        "1": registry.put_image("team/app", "1", [BASE, TOP]),
+        "2": registry.put_image("team/app", "2", [BASE, TOP], compress=zstandard.compress),
+    }
+    pulls, _ = store.transfers(registry)
+    elsewhere = FakeRegistry()
+    _, pushes = store.transfers(elsewhere)
+    for tag in documents:
+        await told(pulls.pull(parse(f"{REPOSITORY}:{tag}")))
+    for tag, document in documents.items():
+        assert store.images.resolve(document.digest).id == digest(config_json([BASE, TOP]))
+        lines = await told(pushes.push(parse(f"{REPOSITORY}:{tag}")))
+        assert lines[-1] == f"{tag}: digest: {document.digest} size: {len(document.data)}"
+        assert elsewhere.manifests["team/app"][tag] == document
+    await store.images.remove(digest(config_json([BASE, TOP])), force=True)
+    assert await store.left() == []
+
+
+async def test_an_index_of_what_is_here_already_is_kept(registry: FakeRegistry, store: Store) -> None:
+    manifest = registry.put_image("team/app", "1", [BASE])
+    index = registry.put_index("team/app", "2", {"linux/amd64": manifest})
+    pulls, _ = store.transfers(registry)
+    for tag in ("1", "2"):
+        await told(pulls.pull(parse(f"{REPOSITORY}:{tag}")))
+    registry.asked.clear()
+    await told(pulls.pull(parse(f"{REPOSITORY}:2")))
+    assert dict(registry.asked) == {"head 2": 1}
+    again = Store(store.root)
+    await again.images.recover()
+    assert again.images.resolve(index.digest).id == digest(config_json([BASE]))
+    elsewhere = FakeRegistry()
+    _, pushes = again.transfers(elsewhere)
+    await told(pushes.push(parse(f"{REPOSITORY}:2")))
+    assert elsewhere.manifests["team/app"]["2"] == index
+
+
+async def test_a_pruned_image_is_named_once(registry: FakeRegistry, store: Store) -> None:
+    document = registry.put_image("team/app", "1", [BASE])
+    pulls, _ = store.transfers(registry)
+    await told(pulls.pull(parse(f"{REPOSITORY}:1")))
+    pruned = await store.images.prune(Filters.decode('{"dangling": ["false"]}'))
+    image_id = digest(config_json([BASE]))
+    assert [item.untagged or item.deleted for item in pruned.removed] == [
+        f"{REPOSITORY}:1",
+        f"{REPOSITORY}@{document.digest}",
+        image_id,
+        digest(BASE),
+    ]
+    assert [kind for kind, _ in store.told()].count("delete") == 1
+
+
 async def test_layers_that_are_there_are_not_fetched(registry: FakeRegistry, store: Store) -> None:
     registry.put_image("team/app", "1", [BASE])
     registry.put_image("team/app", "2", [BASE, TOP])
@@ -321,6 +375,24 @@ async def test_a_registry_that_lies_is_not_believed(registry: FakeRegistry, stor
         assert store.images.resolve(f"{REPOSITORY}:1").diff_ids == [digest(BASE)]
 
 
+async def test_what_a_lie_has_left_is_not_gone_on_with(registry: FakeRegistry, store: Store) -> None:
+    """The layer is found to be no tar while the rest of its blob is still on the way."""
+    layer = tar([Entry("big", random.Random(7).randbytes(4_000_000))])
+    registry.put_image("team/app", "1", [layer])
+    blob = packed(layer)
+    registry.lies[digest(blob)] = packed(random.Random(8).randbytes(3_900_000)).ljust(len(blob), b"\0")
+    gate = registry.gates[digest(blob)] = asyncio.Event()
+    pulls, _ = store.transfers(registry)
+    pulling = asyncio.create_task(told(pulls.pull(parse(f"{REPOSITORY}:1"))))
+    await asyncio.wait((pulling,), timeout=0.5)
+    gate.set()
+    with pytest.raises(InvalidParameter, match="verification failed"):
+        await pulling
+    registry.lies.clear()
+    await told(pulls.pull(parse(f"{REPOSITORY}:1")))
+    assert store.images.resolve(f"{REPOSITORY}:1").diff_ids == [digest(layer)]
+
+
 NESTED = b'{"a":' * 10_000 + b"1" + b"}" * 10_000
 
 
@@ -397,6 +469,20 @@ async def test_removal_of_all_else_does_not_touch_a_pull_under_way(registry: Fak
     await pulling
     assert store.images.resolve(f"{REPOSITORY}:2").diff_ids == [digest(BASE), digest(BIG)]
     assert store.images.size(store.images.resolve(f"{REPOSITORY}:2").id) == 300_000 + len(b"base\n" + b"etc")
+
+
+async def test_what_is_removed_while_a_pull_says_its_first_words_comes_again(
+    registry: FakeRegistry, store: Store
+) -> None:
+    registry.put_image("team/app", "1", [BASE])
+    pulls, _ = store.transfers(registry)
+    await told(pulls.pull(parse(f"{REPOSITORY}:1")))
+    async with aclosing(pulls.pull(parse(f"{REPOSITORY}:1"))) as messages:
+        await anext(messages)
+        await store.images.remove(f"{REPOSITORY}:1")
+        async for _ in messages:
+            pass
+    assert store.images.resolve(f"{REPOSITORY}:1").diff_ids == [digest(BASE)]
 
 
 async def test_a_tag_that_moved(registry: FakeRegistry, store: Store) -> None:

@@ -28,6 +28,7 @@ from wherry.model.reference import Reference
 from wherry.model.registry_options import RegistryOptions
 from wherry.registry.client import RegistryClient, RegistrySettings, Repository
 from wherry.registry.errors import RegistryError, Untrusted
+from wherry.registry.logins import log_in
 from wherry.registry.retrying import Retries
 
 CREDENTIALS = Credentials(username=USER, password=PASSWORD)
@@ -659,6 +660,13 @@ async def test_too_many_requests(registry: Scripted, repository: Repository) -> 
     )
     assert told.value.status == 429 and told.value.retry_after == 3600
     assert len(registry.requests("/v2/x/manifests/1")) == 1
+
+
+async def test_a_login_answered_with_a_status_that_has_no_name(client: RegistryClient, registry: Scripted) -> None:
+    registry.answer("GET", "/v2/", status=520)
+    with pytest.raises(RegistryError) as told:
+        await log_in(client, Credentials(username=USER, password=PASSWORD, server_address=registry.host))
+    assert str(told.value) == f"login attempt to {registry.url}/v2/ failed with status: 520"
 
 
 async def test_too_many_requests_for_a_moment(registry: Scripted, repository: Repository) -> None:

@@ -20,6 +20,7 @@ from wherry.model.proxies import Proxies
 from wherry.model.reference import Reference, parse
 from wherry.model.registry_options import RegistryOptions
 from wherry.registry.client import RegistryClient, RegistrySettings
+from wherry.registry.search import search
 
 CREDENTIALS = Credentials(username=USER, password=PASSWORD)
 MANIFEST = b'{"schemaVersion":2,"mediaType":"%s","config":{},"layers":[]}' % MEDIA_MANIFEST.encode()
@@ -76,6 +77,17 @@ async def test_docker_hub_through_a_mirror(settings: RegistrySettings, mirror: S
         assert await read(client, parse(name), CREDENTIALS) == BLOB
     assert asked(mirror) == [f"/v2/{path}/manifests/1", f"/v2/{path}/blobs/{DESCRIPTOR.digest}"]
     assert not any(seen.authorization for seen in mirror.seen)  # a password for Docker Hub is nobody else's
+
+
+async def test_a_mirror_on_loopback_may_have_a_certificate_of_anybodys(
+    settings: RegistrySettings, authority: Authority
+) -> None:
+    async with scripted(server_context(authority, "DNS:elsewhere.test"), address="127.0.0.3") as mirror:
+        stock(mirror, "library/mysql")
+        options = RegistryOptions(mirrors=(f"{mirror.url}/",))
+        async with RegistryClient(lambda: options, settings) as client:
+            assert (await client.repository(parse("mysql"), CREDENTIALS).manifest("1")).data == MANIFEST
+        assert not any(seen.authorization for seen in mirror.seen)
 
 
 async def test_a_mirror_of_docker_hub_is_no_other_registrys(
@@ -342,3 +354,14 @@ async def test_https_through_a_proxy(settings: RegistrySettings, authority: Auth
     assert told and all(head.startswith(b"CONNECT registry.invalid:443 ") for head in told)
     assert not any(b"Authorization" in head for head in told)
     assert all(seen.authorization for seen in registry.requests("/v2/x/manifests/1"))
+
+
+async def test_a_search_of_docker_hub_takes_nothing_along_that_is_for_another_server(
+    client: RegistryClient, settings: RegistrySettings, registry: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(settings, "docker.io", f'server = "{registry.url}"\n[header]\nX-Key = "of that server"\n')
+    async with scripted(address="127.0.0.3") as index:
+        index.answer("GET", "/v1/search", b'{"results": []}')
+        monkeypatch.setattr("wherry.registry.search.HUB_INDEX", index.url)
+        assert await search(client, "docker.io", "mysql", 5, CREDENTIALS) == []
+        assert ["X-Key" in seen.headers for seen in index.seen] == [False]

@@ -153,7 +153,7 @@ async def test_unknown_authority_is_refused_and_plain_http_not_tried(
 
     async with RegistryClient(settings=settings) as client:
         endpoint = (
-            await asyncio.to_thread(read_endpoints, tls_registry.host, settings.certificate_folders, (), False)
+            await asyncio.to_thread(read_endpoints, tls_registry.host, settings.certificate_folders, {}, False)
         )[0]
         assert not endpoint.plain_base
         session = Session(endpoint, CREDENTIALS, client.transport, client.authorizer, client.greetings)

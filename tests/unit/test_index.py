@@ -84,6 +84,25 @@ def test_a_name_in_use_is_a_conflict_until_its_container_is_hidden(index: Index)
     assert index.load() == []
 
 
+def test_the_name_of_a_container_that_is_being_made_is_nobody_elses(index: Index) -> None:
+    first, second = container("ab" * 32, "one"), container("cd" * 32, "two")
+    index.show(second)
+    with index.promised(first):
+        index.keep(first)
+        with pytest.raises(Conflict, match='"/one" is already in use by container "abab'):
+            index.choose_name("one")
+        with pytest.raises(Conflict):
+            index.rename(second, "one")
+        assert index.is_free("one", first)
+        assert not index.is_free("one", second)
+        with pytest.raises(NotFound):
+            index.find("one")
+    index.forget(first)
+    index.rename(second, "one")
+    with pytest.raises(Conflict), index.promised(first):
+        pass
+
+
 @pytest.mark.parametrize("name", ["-x", "a b", "a", "ä1", "x/y"])
 def test_bad_names(index: Index, name: str) -> None:
     with pytest.raises(InvalidParameter, match="Invalid container name"):

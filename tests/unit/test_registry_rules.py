@@ -197,11 +197,11 @@ def test_proxies_by_scheme() -> None:
 
 
 def test_endpoints_without_hosts_toml() -> None:
-    (own,) = default_endpoints("registry.example:5000", mirrors=("https://m/",))
+    (own,) = default_endpoints("registry.example:5000", mirrors={"https://m/": False})
     assert own.base == "https://registry.example:5000/v2" and own.tls.verify and not own.plain_base and own.origin
     (loose,) = default_endpoints("localhost:5000", insecure=True)
     assert (loose.plain_base, loose.tls.verify) == ("http://localhost:5000/v2", False)
-    mirror, hub = default_endpoints("docker.io", mirrors=("https://m/sub/",))
+    mirror, hub = default_endpoints("docker.io", mirrors={"https://m/sub/": False})
     assert (mirror.base, mirror.origin, mirror.capabilities) == ("https://m/sub/v2", False, READING)
     assert hub.base == "https://registry-1.docker.io/v2"
 

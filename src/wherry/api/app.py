@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-import msgspec
-
 from wherry import errors
 from wherry.api import decode, versions
 from wherry.api.errors import body_of, message_of, status_of
+from wherry.api.jsontext import encode
 from wherry.api.query import Query
 from wherry.api.rawstream import ClientGone, RawStream
 from wherry.api.server import Answer, Request, Response, Streaming
@@ -63,8 +62,8 @@ class Call:
         )
 
     def json(self, value: Any, status: int = 200) -> Response:
-        """A JSON answer, from anything msgspec encodes."""
-        return self.encoded(msgspec.json.encode(value), status)
+        """A JSON answer, from anything msgspec encodes; see `jsontext`."""
+        return self.encoded(encode(value), status)
 
     def encoded(self, body: bytes, status: int = 200) -> Response:
         """A JSON answer whose bytes are ready."""
@@ -82,7 +81,7 @@ class Call:
 
     async def last(self, response: Streaming, value: Any) -> Streaming:
         """End a streamed answer with one JSON value."""
-        await response.write(msgspec.json.encode(value) + b"\n")
+        await response.write(encode(value) + b"\n")
         await response.write_eof()
         return response
 

@@ -6,9 +6,8 @@ import errno
 import logging
 import os
 
-import msgspec
-
 from wherry import errors
+from wherry.api.jsontext import encode
 
 log = logging.getLogger(__name__)
 
@@ -56,4 +55,4 @@ def message_of(error: BaseException) -> str:
 
 
 def body_of(message: str) -> bytes:
-    return msgspec.json.encode({"message": message}) + b"\n"
+    return encode({"message": message}) + b"\n"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-import msgspec
-
 from wherry.api import decode
 from wherry.api.app import Call, Route
+from wherry.api.jsontext import encode
 from wherry.api.server import Answer
 from wherry.engine.commits import Commits
 from wherry.engine.containers.files import Files, PathStat
@@ -83,7 +82,7 @@ def routes(files: Files, commits: Commits) -> list[Route]:
 
 
 def _path(call: Call) -> str:
-    path = call.query.text("path")
+    path = call.query.file("path")
     if not path:
         raise InvalidParameter("bad parameter: pathcannot be empty")
     return path
@@ -97,4 +96,4 @@ def _header(found: PathStat) -> str:
         "mtime": rfc3339_nano(found.mtime_ns),
         "linkTarget": found.link_target,
     }
-    return base64.b64encode(msgspec.json.encode(shown)).decode("ascii")
+    return base64.b64encode(encode(shown)).decode("ascii")

@@ -52,7 +52,7 @@ def detach_keys(written: str) -> bytes:
 class DetachWatch:
     """Finds the detach sequence in what a terminal sends; a part of it is held back until it is clear what it is.
 
-    The key that breaks a sequence off begins none, as in Docker: with ctrl-p,ctrl-q, two times ctrl-p type one.
+    The key that breaks a sequence off begins none, as in Docker: ctrl-p, ctrl-p, ctrl-q is passed on.
     """
 
     def __init__(self, keys: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs
 
+from wherry.api.jsontext import readable
 from wherry.errors import InvalidParameter, SystemFailure
 
 _FALSE = frozenset({"", "0", "no", "false", "none"})
@@ -11,7 +12,10 @@ _INT64 = range(-(2**63), 2**63)
 
 
 class Query:
-    """The parameters of one request. The first of repeated ones counts, but for `all`."""
+    """The parameters of one request. The first of repeated ones counts, but for `all`.
+
+    Bytes that are not UTF-8 are U+FFFD, as Go's encoding/json tells them, but in the names of files.
+    """
 
     __slots__ = ("_values",)
 
@@ -25,10 +29,14 @@ class Query:
 
     def text(self, name: str, default: str = "") -> str:
         values = self._values.get(name)
-        return values[0] if values else default
+        return readable(values[0]) if values else default
 
     def all(self, name: str) -> list[str]:
-        return self._values.get(name, [])
+        return list(map(readable, self._values.get(name, ())))
+
+    def file(self, name: str) -> str:
+        """The name of a file, "" when absent; bytes that are not UTF-8 are kept as surrogates (os.fsdecode)."""
+        return self._values.get(name, [""])[0]
 
     def boolean(self, name: str, default: bool = False) -> bool:
         """Anything is true but the empty text, 0, no, false and none; `default` counts where it is not given."""

@@ -56,7 +56,7 @@ class Problem:
 def problems(status: int, challenges: Sequence[Challenge], body: bytes) -> list[Problem]:
     """What an answer with status 400 or above says; at least one."""
     if status >= 500 or status < 400:
-        return [Problem("", f"received unexpected HTTP status: {status} {_phrase(status)}")]
+        return [Problem("", f"received unexpected HTTP status: {status} {phrase(status)}")]
     told = _from_body(status, body)
     for challenge in challenges:
         code = {"invalid_token": UNAUTHORIZED, "insufficient_scope": DENIED}.get(challenge["error"])
@@ -106,11 +106,12 @@ def _problem(entry: dict[str, Any]) -> Problem:
 def _of_status(status: int, text: str) -> Problem:
     """An answer in plain words, or in none."""
     code = _CODES.get(status, "UNKNOWN")
-    usual = USUAL_MESSAGES.get(code, f"{status} {_phrase(status)}")
+    usual = USUAL_MESSAGES.get(code, f"{status} {phrase(status)}")
     return Problem(code, usual if not text or code == UNAUTHORIZED else text)
 
 
-def _phrase(status: int) -> str:
+def phrase(status: int) -> str:
+    """What a status is called; "" for one that nobody has named."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:

@@ -60,9 +60,16 @@ def default_host(domain: str) -> str:
 
 
 def default_endpoints(
-    domain: str, *, mirrors: Sequence[str] = (), insecure: bool = False, tls: TlsFiles | None = None
+    domain: str,
+    *,
+    mirrors: Mapping[str, bool] | None = None,
+    insecure: bool = False,
+    tls: TlsFiles | None = None,
 ) -> list[Endpoint]:
-    """Without `hosts.toml`: Docker Hub's mirrors before Docker Hub, the registry itself for all others."""
+    """Without `hosts.toml`: Docker Hub's mirrors before Docker Hub, the registry itself for all others.
+
+    `mirrors` tells for each whether it may have a certificate of anybody's.
+    """
     host = default_host(domain)
     files = tls or TlsFiles()
     own = Endpoint(f"https://{host}/v2", tls=files)
@@ -70,7 +77,10 @@ def default_endpoints(
         own = replace(own, tls=replace(files, verify=False), plain_base=f"http://{host}/v2")
     found = []
     if domain == DEFAULT_DOMAIN:
-        found = [Endpoint(f"{mirror.rstrip('/')}/v2", READING, origin=False, namespace="") for mirror in mirrors]
+        found = [
+            Endpoint(f"{mirror.rstrip('/')}/v2", READING, TlsFiles(verify=not lenient), origin=False)
+            for mirror, lenient in (mirrors or {}).items()
+        ]
     return [*found, own]
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from wherry.errors import InvalidParameter
 from wherry.model.reference import DEFAULT_DOMAIN
@@ -34,11 +35,14 @@ async def find_endpoints(
 ) -> list[Endpoint]:
     """Where to ask for a registry's repositories, in order. Raises InvalidParameter naming the file that is wrong."""
     trusting = await _may_be_insecure(domain, insecure, threads)
-    return await threads.run(read_endpoints, domain, folders, mirrors, trusting)
+    lenient = {}
+    if domain == DEFAULT_DOMAIN:
+        lenient = {url: await _may_be_insecure(urlsplit(url).netloc, insecure, threads) for url in mirrors}
+    return await threads.run(read_endpoints, domain, folders, lenient, trusting)
 
 
-def read_endpoints(domain: str, folders: Sequence[Path], mirrors: Sequence[str], insecure: bool) -> list[Endpoint]:
-    """The same once it is known whether the registry may be spoken to without trust. Blocking."""
+def read_endpoints(domain: str, folders: Sequence[Path], mirrors: Mapping[str, bool], insecure: bool) -> list[Endpoint]:
+    """The same once it is known which of the registry and its mirrors may be spoken to without trust. Blocking."""
     for folder in folders:
         for name in (*directory_names(domain), DEFAULT_DIRECTORY):
             endpoints = _from_hosts_file(folder / name, domain, insecure)

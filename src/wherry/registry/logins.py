@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from wherry.errors import Unauthorized
 from wherry.model.credentials import Credentials
 from wherry.model.reference import DEFAULT_DOMAIN
-from wherry.model.registry_errors import UNAUTHORIZED, Problem
+from wherry.model.registry_errors import UNAUTHORIZED, Problem, phrase
 from wherry.registry.client import RegistryClient
 from wherry.registry.errors import RegistryError, answer_error, network_error
 
@@ -44,7 +43,7 @@ async def log_in(registries: RegistryClient, credentials: Credentials) -> str:
         raise (Unauthorized(str(told)) if error.code == UNAUTHORIZED else told) from error
     async with registries.transport.send("GET", url, session.target, authorization=authorization) as answer:
         if answer.status != 200:
-            status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
+            status = f"{answer.status} {phrase(answer.status)}".rstrip()
             raise answer_error(
                 "GET", url, answer.status, [Problem("", f"login attempt to {url} failed with status: {status}")]
             )

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from wherry.errors import InvalidParameter
 from wherry.model.credentials import Credentials, join_auth
 from wherry.model.reference import DEFAULT_DOMAIN
+from wherry.model.registry_hosts import HUB_REGISTRY
 from wherry.model.search import Found
 from wherry.registry.client import RegistryClient
 from wherry.registry.errors import RegistryError
@@ -33,9 +34,13 @@ async def search(
     """What a registry finds, in its order. Raises RegistryError and InvalidParameter in Docker's words."""
     sessions = await registries.sessions(domain, credentials)
     session = next(session for session in reversed(sessions) if session.endpoint.origin)
-    base = HUB_INDEX if domain == DEFAULT_DOMAIN else await _greet(registries, session)
+    target = session.target
+    if domain == DEFAULT_DOMAIN:  # what `hosts.toml` says of the registry's own server is not for the index
+        base, target = HUB_INDEX, target.elsewhere() if session.endpoint.host == HUB_REGISTRY else Target()
+    else:
+        base = await _greet(registries, session)
     url = f"{base}/v1/search?{urlencode({'q': term, 'n': limit})}"
-    found = await registries.settings.retries.run(lambda: _ask(registries, url, session.target, credentials))
+    found = await registries.settings.retries.run(lambda: _ask(registries, url, target, credentials))
     if found is not None:
         return found
     return await _catalogue(session, registries.settings.retries, term, limit)

@@ -22,7 +22,7 @@ from wherry.linux.safepath import make_dirs_in_root, open_in_root
 from wherry.model.build_graph import Copy, MakeDir, MakeFile, Remove, Symlink
 from wherry.model.wildcards import has_wildcard, name_pattern
 from wherry.storage.extracting import extract
-from wherry.storage.source_trees import Node, SourceTree, resolve
+from wherry.storage.source_trees import Node, RootTree, SourceTree, resolve
 from wherry.storage.streams import Decompressed
 from wherry.storage.tar import BadArchive, TarReader
 from wherry.storage.trees import copy_content
@@ -240,7 +240,7 @@ def copy(root: int, action: Copy, tree: SourceTree, owner: IDs | None, keep: Kee
 
 
 def _copy_item(root: int, action: Copy, tree: SourceTree, item: Item, made: Made, keep: Keep) -> None:
-    destination = "/" + action.destination.lstrip("/")
+    destination = _destination(root, action.destination)
     if action.unpack and stat.S_ISREG(item.node.mode) and _is_archive(tree, item):
         _unpack(root, tree, item, destination, made)
         return
@@ -253,7 +253,7 @@ def _copy_item(root: int, action: Copy, tree: SourceTree, item: Item, made: Made
         _parents_like(root, action, tree, item, destination, plain, made)
     elif item.node.directory and (action.contents_only or not item.name):
         target = destination
-    elif destination.endswith(("/", "/.")) or _is_directory(root, destination):
+    elif destination.endswith("/") or _is_directory(root, destination):
         target = f"{destination.rstrip('/')}/{os.fsdecode(item.name)}"
     else:
         target = destination
@@ -266,6 +266,15 @@ def _copy_item(root: int, action: Copy, tree: SourceTree, item: Item, made: Made
             _place(parent, os.fsencode(name), tree, item.path, item.node, made, action.replace)
         finally:
             os.close(parent)
+
+
+def _destination(root: int, written: str) -> str:
+    """Where a copy goes: through every symlink in the root, also the last one and those that lead to nothing yet."""
+    try:
+        real = "/" + os.fsdecode(resolve(RootTree(root), os.fsencode(written), follow=True))
+    except NotFound:
+        real = "/" + written.strip("/")  # through what is no directory: said when it is opened
+    return real.rstrip("/") + "/" if written.endswith(("/", "/.")) else real
 
 
 def _parents_like(

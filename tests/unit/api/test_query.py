@@ -30,6 +30,15 @@ def test_numbers() -> None:
         query.required_integer("g")
 
 
+def test_bytes_that_are_not_utf_8() -> None:
+    query = Query("a=x%ffy&a=%e4%b8%ad&b=\udcfe")
+    assert query.text("a") == "x\ufffdy"
+    assert query.all("a") == ["x\ufffdy", "中"]
+    assert query.text("b") == "\ufffd"
+    assert query.file("a") == "x\udcffy"
+    assert query.file("c") == ""
+
+
 def test_versions() -> None:
     assert versions.split("/v1.41/info") == ((1, 41), "/info")
     assert versions.split("/v1.45.0/info")[1] == "/info"

@@ -43,7 +43,8 @@ class Contexts:
         """From a Git repository, an archive, or a file, which then is the Dockerfile. Raises WherryError."""
         git = parse_git_url(url)
         if git is not None:
-            source = graph.GitSource(git.remote, git.ref, git.subdir)
+            keep_git = bool(git.keep_git)
+            source = graph.GitSource(git.remote, git.ref, git.subdir, keep_git=keep_git, checksum=git.checksum)
             return self._ignoring(await self._found(source), dockerfile)
         if not is_web(url):
             raise InvalidParameter(f'unable to prepare context: "{url}" is neither a URL nor a Git repository')

@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
 from wherry.engine.builds.cache import CACHE_MOUNT, Cache, Cached, new_result
@@ -29,25 +29,35 @@ class CacheMounts:
         self._cache = cache
         self._database = database
         self._locks: dict[str, asyncio.Lock] = {}
+        self._making: set[str] = set()  # IDs of those that no record names yet
         self.users: Counter[str] = Counter()  # by ID of the record
 
     @contextlib.asynccontextmanager
-    async def hold(self, mount: CacheMount, name: str, fill: Callable[[Path], None]) -> AsyncIterator[Path]:
-        """The directory for one process. `name` is the mount's identity; a new directory is filled by `fill`."""
+    async def locking(self, names: Iterable[str]) -> AsyncIterator[None]:
+        """Alone with the directories of these names. All that a process needs are asked for at once, and everybody
+        waits for them in the same order, so that no two wait for one another."""
         async with contextlib.AsyncExitStack() as stack:
-            if mount.sharing == "locked":
+            for name in sorted(set(names)):
                 await stack.enter_async_context(self._locks.setdefault(name, asyncio.Lock()))
-            async with self._locks.setdefault(f"{name} is being chosen", asyncio.Lock()):
-                record = self._choose(name, private=mount.sharing == "private")
-                if record is None:
-                    record = await self._make(mount, name, fill)
-                self.users[record.id] += 1
-            try:
-                self._cache.use(record)
-                yield self._root / record.id
-            finally:
-                self.users[record.id] -= 1
-                record.size = await asyncio.to_thread(disk_usage, self._root / record.id)
+            yield
+
+    @contextlib.asynccontextmanager
+    async def hold(self, mount: CacheMount, name: str, fill: Callable[[Path], None]) -> AsyncIterator[Path]:
+        """The directory for one process. `name` is the mount's identity; a new directory is filled by `fill`.
+
+        One that is to be locked has been, by `locking`.
+        """
+        async with self._locks.setdefault(f"{name} is being chosen", asyncio.Lock()):
+            record = self._choose(name, private=mount.sharing == "private")
+            if record is None:
+                record = await self._make(mount, name, fill)
+            self.users[record.id] += 1
+        try:
+            self._cache.use(record)
+            yield self._root / record.id
+        finally:
+            self.users[record.id] -= 1
+            record.size = await asyncio.to_thread(disk_usage, self._root / record.id)
 
     def _choose(self, name: str, *, private: bool) -> Cached | None:
         for record in self._cache.results.values():
@@ -58,18 +68,22 @@ class CacheMounts:
     async def _make(self, mount: CacheMount, name: str, fill: Callable[[Path], None]) -> Cached:
         record = new_result(kind=CACHE_MOUNT, description=f"cached mount {mount.target} from exec", mount_id=name)
         making = self._root / f"{record.id}.making"
-        await asyncio.to_thread(_make_directory, making, mount, fill)
-        failpoint("builds.mounts.made")
-        os.rename(making, self._root / record.id)
-        with self._database.transaction() as connection:
-            self._cache.keep(connection, record, ())
+        self._making.add(record.id)
+        try:
+            await asyncio.to_thread(_make_directory, making, mount, fill)
+            failpoint("builds.mounts.made")
+            os.rename(making, self._root / record.id)
+            with self._database.transaction() as connection:
+                self._cache.keep(connection, record, ())
+        finally:
+            self._making.discard(record.id)
         return record
 
     def sweep(self) -> None:
         """Remove the directories that no record names (blocking)."""
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in os.listdir(self._root):
-            if name not in self._cache.results:
+            if name not in self._cache.results and name.removesuffix(".making") not in self._making:
                 shutil.rmtree(self._root / name, ignore_errors=True)
 
     def there(self) -> set[str]:

@@ -197,7 +197,8 @@ def _context(name: str, offer: ContextOffer) -> Context:
         return LocalContext(name, tuple(offer.exclude))
     git = parse_git_url(offer.url)
     if git is not None:
-        source = GitSource(git.remote, git.ref, git.subdir)
+        keep_git = bool(git.keep_git)
+        source = GitSource(git.remote, git.ref, git.subdir, keep_git=keep_git, checksum=git.checksum)
         return VertexContext(Vertex(source, name=f"[context {name}] {offer.url}"))
     if is_web(offer.url):
         return VertexContext(Vertex(HttpSource(offer.url), name=f"[context {name}] {offer.url}"))

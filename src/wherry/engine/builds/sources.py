@@ -35,7 +35,7 @@ _PIECE = 1 << 18
 _GIT_ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_ALLOW_PROTOCOL": "http:https:git:ssh:file",
+    "GIT_ALLOW_PROTOCOL": "http:https:git",  # submodules too: nothing of this host, nothing by its keys
     "GIT_LFS_SKIP_SMUDGE": "0",
     "HOME": "/nonexistent",
     "LC_ALL": "C.UTF-8",
@@ -89,8 +89,10 @@ class BuildSources:
             raise Unavailable(f"{operation.url}: {error}") from error
 
     async def _clone(self, operation: graph.GitSource) -> FileList:
-        if operation.ssh:
+        if operation.ssh or not operation.remote.startswith(("http://", "https://", "git://")):
             raise NotSupported("Git over SSH is not supported as a source of a build: clone it and send the directory")
+        if operation.ref.startswith("-"):
+            raise InvalidParameter(f"invalid Git reference: {operation.ref}: it begins with a hyphen")
         with await asyncio.to_thread(tempfile.TemporaryDirectory, dir=self._scratch, prefix="git-") as folder:
             checkout = Path(folder) / "tree"
             await _git("init", "--quiet", str(checkout))

@@ -152,6 +152,9 @@ class Step:
     async def _prepare_mounts(self, undo: contextlib.AsyncExitStack) -> None:
         await uninterrupted(lambda: make_bundle(self._layout))
         self._layout.parts.mkdir(mode=0o700, exist_ok=True)
+        caches = [mount for mount in self._operation.mounts if isinstance(mount, graph.Cache)]
+        alone = [self._cache_name(mount) for mount in caches if mount.sharing == "locked"]
+        await undo.enter_async_context(self._shop.cache_mounts.locking(alone))
         for number, mount in enumerate(self._operation.mounts):
             match mount:
                 case graph.Bind():
@@ -221,11 +224,13 @@ class Step:
             type="bind", source=shown, destination=target, read_write=read_write, mode="" if read_write else "ro"
         )
 
+    def _cache_name(self, mount: graph.Cache) -> str:
+        result = self._job.inputs[mount.input] if mount.input >= 0 else None
+        return f"{mount.id} {result.chain_id} {mount.source}" if isinstance(result, Tree) else mount.id
+
     async def _cache(self, mount: graph.Cache, undo: contextlib.AsyncExitStack) -> None:
         result = self._job.inputs[mount.input] if mount.input >= 0 else None
-        name = mount.id
-        if isinstance(result, Tree):
-            name = f"{mount.id} {result.chain_id} {mount.source}"
+        name = self._cache_name(mount)
 
         def fill(path: Path) -> None:
             if result is None:

@@ -75,16 +75,16 @@ class Creator:
     ) -> Created:
         """Raises InvalidParameter, NotFound, Conflict and others; nothing is left behind then."""
         container, warnings = self._resolve(name, config, host, networking, platform)
-        self._index.check_free(container.name)
-        self._index.keep(container)
-        failpoint("create.marked")
-        try:
-            await self._make(container, working_dir=bool(config.working_dir))
-            container.state.status = after(container.state.status, Happening.MADE)
-            self._index.show(container)
-        except BaseException:
-            await self._remover.undo_creation(container)
-            raise
+        with self._index.promised(container):
+            self._index.keep(container)
+            failpoint("create.marked")
+            try:
+                await self._make(container, working_dir=bool(config.working_dir))
+                container.state.status = after(container.state.status, Happening.MADE)
+                self._index.show(container)
+            except BaseException:
+                await self._remover.undo_creation(container)
+                raise
         failpoint("create.shown")
         self._announce(container, "create")
         return Created(container.id, warnings)

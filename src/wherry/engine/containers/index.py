@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 
@@ -23,13 +24,14 @@ class Index:
     """The one place that adds, changes and removes container records.
 
     A record that is hidden (being made or removed) is kept in the database for the next start to finish or undo, but is
-    found by nobody; its name is free.
+    found by nobody; its name is free, unless it is `promised`.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._by_id: dict[str, Container] = {}
         self._by_name: dict[str, str] = {}
+        self._promised: dict[str, str] = {}  # names of containers that are being made
         self._sorted: list[str] = []
         self._parents: dict[str, set[str]] = {}  # by ID: those with a link to it
 
@@ -113,18 +115,31 @@ class Index:
             name = wanted.removeprefix("/")
             self.check_free(name)
             return name
-        while (name := random_name()) in self._by_name:
+        while self._holder(name := random_name()) is not None:
             pass
         return name
 
+    @contextmanager
+    def promised(self, container: Container) -> Iterator[None]:
+        """Meanwhile nobody else takes the name of a container that is being made. Raises InvalidParameter, Conflict."""
+        self.check_free(container.name)
+        self._promised[container.name] = container.id
+        try:
+            yield
+        finally:
+            del self._promised[container.name]
+
+    def _holder(self, name: str) -> str | None:
+        return self._by_name.get(name) or self._promised.get(name)
+
     def is_free(self, name: str, container: Container) -> bool:
         """Whether a name is nobody's or this container's."""
-        return self._by_name.get(name, container.id) == container.id
+        return self._holder(name) in (None, container.id)
 
     def check_free(self, name: str) -> None:
         if not NAME.fullmatch(name):
             raise InvalidParameter(f"Invalid container name ({name}), only {NAME_RULE} are allowed")
-        if (holder := self._by_name.get(name)) is not None:
+        if (holder := self._holder(name)) is not None:
             raise Conflict(
                 f'Conflict. The container name "/{name}" is already in use by container "{holder}". '
                 "You have to remove (or rename) that container to be able to reuse that name."

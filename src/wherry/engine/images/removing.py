@@ -70,6 +70,8 @@ class Removing:
                     continue
                 sizes = await asyncio.to_thread(self._catalog.layers_occupied, image)
                 for ref in [name.familiar for name in names] or [image.id]:
+                    if image.id not in self._records.images:
+                        break  # digests went with the tag, and with them the image
                     removal = Removal(self._records, self._in_use, False, True)
                     try:
                         removal.remove(ref, image)

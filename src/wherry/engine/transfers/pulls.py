@@ -130,11 +130,14 @@ class Pulls:
         async with self._images.admission.holding():
             top = await self._look(repository, target, platform)
             yield said(f"Pulling from {target.path}", target.familiar if target.digest else target.tag)
+            if isinstance(top, _Found) and not (top.known and top.known.digest in self._records.manifests):
+                top = await repository.manifest(target.digest or target.tag)  # it has been removed meanwhile
             found = top if isinstance(top, _Found) else await self._resolve(repository, top, platform)
-            image = self._records.images.get(found.manifest.config.digest) if found.known is None else None
-            if found.known is not None:
+            await self._keep(found.indexes)
+            if found.document is not None:  # by its manifest: the same image may have come with other blobs
+                found.known = self._records.manifests.get(found.document.digest)
+            if found.known is not None:  # nothing is awaited from here on: it is not removed before it has its names
                 image = self._records.images[found.known.image_id]
-            if image is not None:
                 outcome.changed |= self._record_names(target, found, image)
             else:
                 async with AsyncExitStack() as stack:
@@ -206,8 +209,9 @@ class Pulls:
             self._name(connection, target, found, image)
             if found.known is not None and found.digest != found.known.digest:
                 known = found.known
+                indexes = (*(index.digest for index in found.indexes), found.digest)
                 self._records.put_manifest(connection, KnownManifest(
-                    known.digest, known.media_type, known.size, known.image_id, known.layers, (found.digest,)
+                    known.digest, known.media_type, known.size, known.image_id, known.layers, indexes
                 ))  # fmt: skip
             self._pulled(target, image)
         return before != image.id
@@ -215,8 +219,7 @@ class Pulls:
     async def _admit(self, target: Reference, found: _Found, document: bytes, layers: list[KeptLayer]) -> None:
         manifest = found.document
         assert manifest is not None
-        for kept in (*found.indexes, manifest):
-            await asyncio.to_thread(self._blobs.put, kept.data)
+        await self._keep((*found.indexes, manifest))
         known = KnownManifest(
             digest=manifest.digest,
             media_type=found.manifest.media_type,
@@ -234,6 +237,10 @@ class Pulls:
             self._pulled(target, image)
 
         await self._images.admission.admit(document, layers, also=also)
+
+    async def _keep(self, documents: Iterable[Document]) -> None:
+        for document in documents:
+            await asyncio.to_thread(self._blobs.put, document.data)
 
     def _name(self, connection: Connection, target: Reference, found: _Found, image: Image) -> None:
         """The tag, if one was pulled, and the digest that the registry has for it."""

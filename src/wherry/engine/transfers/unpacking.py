@@ -113,8 +113,8 @@ class Layer:
                     await asyncio.wait((work,))
                     if not work.cancelled():
                         work.exception()
-        except Interrupted:
-            await self._download.done()  # raises the reason
+        except (Interrupted, InvalidParameter):
+            await self._download.done()  # raises the reason; what is not the promised blob is forgotten then
             raise
         finally:
             source.close()
