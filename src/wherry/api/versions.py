@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from wherry.errors import InvalidParameter
 
@@ -25,6 +26,11 @@ def split(path: str) -> tuple[tuple[int, ...], str]:
     if match is None:
         return NEWEST, path
     written, rest = match.groups()
+    return _spoken(written), rest
+
+
+@lru_cache(maxsize=64)
+def _spoken(written: str) -> tuple[int, ...]:
     version = tuple(int(part or 0) for part in written.split("."))
     if version < OLDEST:
         raise InvalidParameter(
@@ -33,4 +39,4 @@ def split(path: str) -> tuple[tuple[int, ...], str]:
         )
     if version[:2] > NEWEST:
         raise InvalidParameter(f"client version {written} is too new. Maximum supported API version is {text(NEWEST)}")
-    return version, rest
+    return version
