@@ -121,9 +121,7 @@ class Contents:
         """Give a complete file its name."""
         failpoint("contents.put.written")
         target = Path(self.path(digest))
-        try:
-            os.rename(path, target)
-        except FileNotFoundError:  # the first with this first byte
+        with self._lock:
             target.parent.mkdir(mode=0o700, exist_ok=True)
             os.rename(path, target)
         self._there().add(digest)
@@ -135,6 +133,10 @@ class Contents:
         for digest in self._there() - set(needed):
             self._forget(digest)
             Path(self.path(digest)).unlink(missing_ok=True)
+        with self._lock:
+            for folder in self._root.glob("[0-9a-f][0-9a-f]"):
+                with contextlib.suppress(OSError):  # not empty
+                    folder.rmdir()
 
     def occupied(self) -> int:
         """Bytes on disk."""
