@@ -249,6 +249,6 @@ def test_update_is_an_event(engine: Engine) -> None:
     update(engine, container, CpuShares=512)
     engine.http.get(f"/containers/{container}/top")
     filters = json.dumps({"container": [container], "event": ["update", "top"]})
-    until = f"{time.time():.3f}"
+    until = f"{time.time() + 0.1:.3f}"
     answer = engine.http.get("/events", since="0", until=until, filters=filters)
     assert [json.loads(line)["Action"] for line in answer.body.splitlines()] == ["update", "top"]
