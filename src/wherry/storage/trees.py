@@ -20,17 +20,23 @@ def copy_tree(source: Path, target: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a tree; what is gone, or goes meanwhile, is fine. Blocking. Raises OSError with the whole path."""
+    """Delete a tree; what is gone, or goes meanwhile, is fine. Blocking.
 
-    def refuse(_: object, name: str, failure: BaseException | tuple[object, BaseException, object]) -> None:
+    What can be deleted is, also beside what cannot; then raises the first OSError, with the whole path.
+    """
+    failures: list[OSError] = []
+
+    def note(_: object, name: str, failure: BaseException | tuple[object, BaseException, object]) -> None:
         error = failure[1] if isinstance(failure, tuple) else failure
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-            raise OSError(error.errno, error.strerror, name)
+            failures.append(OSError(error.errno, error.strerror, name))
 
     if sys.version_info >= (3, 12):
-        shutil.rmtree(path, onexc=refuse)
+        shutil.rmtree(path, onexc=note)
     else:
-        shutil.rmtree(path, onerror=refuse)
+        shutil.rmtree(path, onerror=note)
+    if failures:
+        raise failures[0]
 
 
 def _copy_directory(source: str, target: str, links: dict[tuple[int, int], str]) -> None:
