@@ -31,7 +31,7 @@ from wherry.model import build_graph as graph
 from wherry.model.build_graph import Vertex
 
 T = TypeVar("T")
-AT_ONCE = max(2, os.cpu_count() or 1)  # operations of one build
+AT_ONCE = max(2, os.cpu_count() or 1)  # operations, of all builds together
 
 _PLANNED, _FOUND = "planned", "found"
 
