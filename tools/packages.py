@@ -34,6 +34,7 @@ TESTS = {
     "git": "listing the tracked files",
     "iproute2": "looking at links from outside",
     "kmod": "the virtual machine's modules",
+    "mmdebstrap": "a Debian to build upon",
     "openssl": "certificates of the tests' own",
     "iptables": "living beside other firewalls",
     "qemu-system-x86": "the virtual machine",

@@ -11,9 +11,11 @@ from tests.build.buildkit import BuildFailed, BuildKit
 from tests.build.cases import BASE, BROKEN, FILESYSTEM, LANGUAGE, STAGES, Case
 from tests.build.results import compare
 from tests.build.wherry import Classic, Command, Refused
+from tests.build.wider import WIDER_FILES, WIDER_LANGUAGE, WIDER_STAGES
 from tests.support.daemon import Wherryd, temporary_folder
 
-ALL = (*LANGUAGE, *STAGES, *FILESYSTEM)
+ALL = (*LANGUAGE, *STAGES, *FILESYSTEM, *WIDER_LANGUAGE, *WIDER_STAGES, *WIDER_FILES)
+FILES_ALONE = (*FILESYSTEM, *WIDER_FILES)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,9 @@ def test_the_command_makes_what_buildkit_makes(case: Case, daemon: Wherryd, buil
     assert compare(ours, buildkit.build(case, tmp_path / "theirs")) == []
 
 
-@pytest.mark.parametrize("case", [case for case in FILESYSTEM if not case.contexts and not case.secrets], ids=name_of)
+@pytest.mark.parametrize(
+    "case", [case for case in (*FILESYSTEM, *WIDER_FILES) if not case.contexts and not case.secrets], ids=name_of
+)
 def test_the_classic_endpoint_makes_the_same_trees(
     case: Case, daemon: Wherryd, buildkit: BuildKit, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from tests.build.buildkit import BuildFailed, BuildKit
 from tests.build.cases import BASE, BROKEN, FILES, FILESYSTEM, LANGUAGE, ODDS, ON_BUILD, STAGES, Case
 from tests.build.planned import document_of, planned
 from tests.build.results import Built, compare
+from tests.build.wider import WIDER_FILES, WIDER_LANGUAGE, WIDER_STAGES
 from wherry.model.dockerfile.source import DockerfileError
 
 
@@ -17,7 +18,9 @@ def by_name(case: Case) -> str:
     return case.name
 
 
-@pytest.mark.parametrize("case", [*LANGUAGE, *STAGES, *FILESYSTEM], ids=by_name)
+@pytest.mark.parametrize(
+    "case", [*LANGUAGE, *STAGES, *FILESYSTEM, *WIDER_LANGUAGE, *WIDER_STAGES, *WIDER_FILES], ids=by_name
+)
 def test_configuration_and_history(case: Case, buildkit: BuildKit, tmp_path: Path) -> None:
     theirs = buildkit.build(case, tmp_path)
     documents = {name: buildkit.image(name).document for name in (BASE, ON_BUILD)}

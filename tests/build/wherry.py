@@ -51,13 +51,17 @@ class Command(Engine):
     def build(self, case: Case, folder: Path) -> Built:
         """Raises Refused, with all that was printed."""
         name = f"wherry-test-built:{uuid.uuid4().hex[:12]}"
+        self.run(case, folder, "-t", name)
+        return self.take(name)
+
+    def run(self, case: Case, folder: Path, *more: str) -> None:
+        """Raises Refused, with all that was printed."""
         with arranged(case, folder) as arguments:
             command = [sys.executable, "-m", "wherry.cli.main", "-H", f"unix://{self.socket}", "build", "--no-cache"]
             environment = {**os.environ, "PYTHONPATH": str(SOURCE), "NO_COLOR": "1"}
-            run = subprocess.run([*command, "-t", name, *arguments], capture_output=True, env=environment, check=False)
+            run = subprocess.run([*command, *more, *arguments], capture_output=True, env=environment, check=False)
         if run.returncode:
             raise Refused((run.stdout + run.stderr).decode("utf-8", "replace"))
-        return self.take(name)
 
 
 class Classic(Engine):

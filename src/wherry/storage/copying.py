@@ -67,6 +67,8 @@ def choose(tree: SourceTree, action: Copy) -> list[Item]:
     for path in paths:
         real = resolve(tree, path, follow=action.follow)
         node = tree.look(real)
+        if node is None and matched and tree.look(resolve(tree, path, follow=False)) is not None:
+            raise NotFound(f'"/{os.fsdecode(real)}": not found')  # a symlink to nothing is not passed over
         if node is not None:
             plain = b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
             found.append(Item(real, plain.rpartition(b"/")[2] if plain != b".." else b"", node, path))
@@ -84,12 +86,12 @@ def _matches(tree: SourceTree, written: str) -> Iterator[bytes]:
             yield b"/".join(done)
             continue
         part = parts[depth]
-        if not has_wildcard(part):
-            pending.append(([*done, os.fsencode(part)], depth + 1))
-            continue
         folder = resolve(tree, b"/".join(done), follow=True)
         node = tree.look(folder)
         if node is None or not node.directory:
+            continue
+        if not has_wildcard(part):
+            pending.append(([*done, os.fsencode(part)], depth + 1))
             continue
         pattern = name_pattern(part)
         names = [name for name in tree.names(folder) if pattern.fullmatch(os.fsdecode(name))]

@@ -221,11 +221,11 @@ def workdir(scope: Scope, state: State, instruction: Workdir) -> None:
     state.config["WorkingDir"] = path
     vertex = None
     name = state.titled(display(scope, state, instruction.origin.code))
-    if path != "/":
+    if path.strip("/"):
         user_name, _, group = state.user.partition(":")
         epoch = scope.options.epoch
         action = MakeDir(
-            path,
+            posixpath.normpath(path),
             0o755,
             parents=True,
             owner=Owner(user_name, group) if user_name else None,
@@ -236,7 +236,9 @@ def workdir(scope: Scope, state: State, instruction: Workdir) -> None:
 
 
 def normalized_workdir(current: str, path: str) -> str:
-    """Absolute and clean; relative paths are relative to the current one."""
+    """An absolute path as it is written; one relative to the current one joined to it and clean."""
+    if path.startswith("/"):
+        return path
     return "/" + posixpath.normpath(posixpath.join("/", current, path)).lstrip("/")
 
 

@@ -370,7 +370,7 @@ def _listed(rest: str) -> tuple[str, ...] | None:
     if not rest.startswith("["):
         return None
     try:
-        value = json.loads(rest, parse_constant=_no_constant)
+        value, _ = _JSON.raw_decode(rest)  # what comes behind it counts for nothing
     except (ValueError, RecursionError):
         return None
     if not isinstance(value, list):
@@ -383,6 +383,9 @@ def _listed(rest: str) -> tuple[str, ...] | None:
 def _no_constant(name: str) -> None:
     """NaN and Infinity are Python's, not JSON's."""
     raise ValueError(name)
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _health(rest: str, escape: str) -> Arguments:
