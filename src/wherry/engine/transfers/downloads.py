@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import BinaryIO
 
-from wherry.engine.transfers.needs import Repository
+from wherry.engine.transfers.needs import Source as Registry
 from wherry.engine.transfers.shared import Limit, Running, Shared, finished
 from wherry.errors import InvalidParameter
 from wherry.model.manifests import Descriptor
@@ -42,7 +42,7 @@ class Downloads:
         self.fetched = fetched
         self._shared: Shared[Download] = Shared()
 
-    def want(self, descriptor: Descriptor, repository: Repository) -> AbstractAsyncContextManager[Running[Download]]:
+    def want(self, descriptor: Descriptor, repository: Registry) -> AbstractAsyncContextManager[Running[Download]]:
         """Inside the block the blob arrives; it is asked of this repository unless another fetches it already."""
         return self._shared.join(descriptor.digest, lambda: Download(self, descriptor, repository))
 
@@ -54,7 +54,7 @@ class Downloads:
 class Download:
     """One blob. `phase` and `current` (bytes) are for who draws it."""
 
-    def __init__(self, downloads: Downloads, descriptor: Descriptor, repository: Repository) -> None:
+    def __init__(self, downloads: Downloads, descriptor: Descriptor, repository: Registry) -> None:
         self._downloads = downloads
         self._descriptor = descriptor
         self._repository = repository
