@@ -59,6 +59,10 @@ class Layout:
             if position > offset:
                 yield piece[max(0, len(piece) - (position - offset)) :]
 
+    def distrust(self, digest: str) -> bool:
+        """What `blob` gave was not it; nobody else has it."""
+        return False
+
     async def has_blob(self, digest: str) -> bool:
         return await self._directory.has(_path(digest))
 

@@ -25,6 +25,9 @@ class Source(Protocol):
     """Where blobs come from."""
 
     def blob(self, descriptor: Descriptor, offset: int = 0) -> AsyncGenerator[bytes, None]: ...
+    def distrust(self, digest: str) -> bool:
+        """What `blob` gave was not it. True where another host will be asked the next time."""
+        ...
 
 
 class Destination(Protocol):
