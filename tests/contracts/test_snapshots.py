@@ -174,6 +174,16 @@ def test_collecting_keeps_what_is_needed(snapshots: Snapshots) -> None:
     assert snapshots.collect([]) == [used, base]
 
 
+def test_a_snapshot_that_goes_while_layers_are_collected(snapshots: Snapshots, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = unpack(snapshots, BASE)
+    snapshots.prepare("stays", base)
+    top = unpack(snapshots, TOP, base)
+    monkeypatch.setattr(snapshots, "keys", lambda: {"stays", "has just gone"})
+    assert snapshots.collect([]) == [top]
+    with pytest.raises(Conflict):
+        snapshots.remove_chain(base)
+
+
 def test_sweeping_at_start(snapshots: Snapshots) -> None:
     base = unpack(snapshots, BASE)
     top = unpack(snapshots, TOP, base)

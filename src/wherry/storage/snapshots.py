@@ -8,7 +8,7 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,6 +178,12 @@ class Snapshots(Protocol):
 
     def chain_of(self, key: str) -> str:
         """The chain a snapshot stands on. Raises NotFound."""
+
+    def _stood_on(self) -> Iterator[str]:
+        """The chains of all snapshots. One may go at any moment: snapshots leave without the lock."""
+        for key in self.keys():
+            with suppress(NotFound):
+                yield self.chain_of(key)
 
     def sweep(self, *, keys: Iterable[str] | None, chains: Iterable[str]) -> None:
         """At start, before anything else runs: remove what is half-made, snapshots not in `keys` (None: keep all), and
@@ -408,7 +414,7 @@ class OverlaySnapshots:
         with self._lock:
             if any(self.layer(other).parent == chain_id for other in self.chains()):
                 raise Conflict(f"layer {chain_id} has layers on top of it")
-            if any(self.chain_of(key) == chain_id for key in self.keys()):
+            if chain_id in self._stood_on():
                 raise Conflict(f"layer {chain_id} is in use by a container")
             leaving = self._take_chain(chain_id)
         _remove_trees(leaving)
@@ -416,7 +422,7 @@ class OverlaySnapshots:
     def collect(self, chains: Iterable[str]) -> list[str]:
         with self._lock:
             kept: set[str] = set()
-            for chain_id in [*chains, *(self.chain_of(key) for key in self.keys())]:
+            for chain_id in [*chains, *self._stood_on()]:
                 kept.update(self._lineage(chain_id))
             unwanted = sorted(self.chains() - kept, key=lambda chain_id: (-len(self._lineage(chain_id)), chain_id))
             for chain_id in unwanted:
@@ -432,6 +438,12 @@ class OverlaySnapshots:
         except FileNotFoundError:
             raise NotFound(f"snapshot {key} does not exist") from None
         return "" if chain == "none" else chain
+
+    def _stood_on(self) -> Iterator[str]:
+        """The chains of all snapshots. One may go at any moment: snapshots leave without the lock."""
+        for key in self.keys():
+            with suppress(NotFound):
+                yield self.chain_of(key)
 
     def sweep(self, *, keys: Iterable[str] | None, chains: Iterable[str]) -> None:
         for place in (self._temporary, self._staging):

@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 
+from wherry.cli.build_caches import Caches
 from wherry.cli.errors import Failure
 
 TYPE_CHECKING = False
@@ -23,11 +24,11 @@ _TAR_MAGIC = slice(257, 262)
 _COMPRESSED = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0")
 _REFUSED = (
     ("squash", "squashing layers is not supported: use several stages and COPY what shall remain"),
-    ("push", "--push is not supported by this version: build, then push"),
-    ("cache-from", "--cache-from is not supported by this version"),
-    ("cache-to", "--cache-to is not supported by this version"),
     ("attest", "attestations are not supported by this version"),
 )
+
+
+_SHORTHANDS = {"push": "type=registry", "load": "type=docker"}
 
 
 class Sources:
@@ -48,11 +49,15 @@ def run(context: Context) -> int:
     sources = _sources(context)
     if flags.on("check") or flags.changed("plan"):
         return _only_plan(context, sources)
-    outputs, order_outputs = _outputs(flags.items("output"))
+    shorthands = [text for name, text in _SHORTHANDS.items() if flags.on(name)]
+    outputs, order_outputs = _outputs([*shorthands, *flags.items("output")])
     order = _order(context, sources, order_outputs)
     secrets, agents = _secrets(flags.items("secret")), _agents(flags.items("ssh"))
     order.secrets, order.agents = list(secrets), list(agents)
-    done = _run(context, order, sources, secrets, agents, outputs)
+    caches = Caches()
+    order.cache_from = caches.read_from(flags.items("cache-from"))
+    order.cache_to = caches.written_to(flags.items("cache-to"))
+    done = _run(context, order, sources, secrets, agents, outputs, caches)
     _report(context, done)
     return 0
 
@@ -304,15 +309,20 @@ def _outputs(given: list[str]) -> tuple[dict[int, Callable[[Iterator[bytes]], No
         kind = fields.pop("type", "")
         destination = fields.pop("dest", "")
         name = fields.pop("name", "")
-        if fields.pop("push", "false") != "false":
-            raise Failure("pushing from a build is not supported by this version: build, then push")
+        push = _on(fields.pop("push", "false"), f"--output {text}: push")
+        if kind == "registry":
+            kind, push = "image", True
+        if push and kind != "image":
+            raise Failure(f"--output {text}: only type=image can be pushed")
         if fields:
             raise Failure(f"--output {text}: {min(fields)} is not supported by this version")
         if kind in ("image", "docker") and not destination:
-            asked.append(Output("image", name))
+            asked.append(Output("image", name, push))
             continue
         if kind not in ("docker", "oci", "tar", "local"):
-            raise Failure(f"--output {text}: unknown type {kind or 'of output'}: image, docker, oci, tar or local")
+            raise Failure(
+                f"--output {text}: unknown type {kind or 'of output'}: image, registry, docker, oci, tar or local"
+            )
         if not destination and kind == "local":
             raise Failure(f"--output {text}: dest is required for local output")
         if not destination or destination == "-":
@@ -322,6 +332,12 @@ def _outputs(given: list[str]) -> tuple[dict[int, Callable[[Iterator[bytes]], No
         takers[len(asked)] = _unpacker(destination) if kind == "local" else _keeper(destination)
         asked.append(Output("tar" if kind == "local" else kind, name))
     return takers, asked
+
+
+def _on(text: str, what: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise Failure(f"{what}: {text} is neither true nor false")
+    return text.lower() in ("true", "1")
 
 
 def _keeper(path: str) -> Callable[[Iterator[bytes]], None]:
@@ -368,6 +384,7 @@ def _run(
     secrets: dict[str, bytes],
     agents: dict[str, str],
     outputs: dict[int, Callable[[Iterator[bytes]], None]],
+    caches: Caches,
 ) -> dict[str, Any]:
     from wherry.cli.build_display import display
     from wherry.client.build_session import BuildFailed, Session
@@ -386,6 +403,7 @@ def _run(
         agents=agents,
         archive=sources.archive,
         outputs=outputs,
+        caches=caches.directories,
         tell=shown.tell,
     )
     try:
@@ -478,7 +496,9 @@ def _report(context: Context, done: dict[str, Any]) -> None:
     if path := flags.text("metadata-file"):
         from wherry.model.jsontext import dumps
 
-        told = {"containerimage.config.digest": image, "containerimage.digest": image} if image else {}
+        told = (
+            {"containerimage.config.digest": image, "containerimage.digest": done.get("digest", image)} if image else {}
+        )
         if done.get("names"):
             told["image.name"] = ",".join(done["names"])
         _write(path, dumps(told) + "\n")
