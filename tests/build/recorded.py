@@ -4,15 +4,17 @@ asks it again (PEER_DOCKER_HOST, PEER_BUILDX)."""
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tests.build.buildkit import BASE_CONFIG, BuildKit
-from tests.build.cases import BASE, FILESYSTEM, LANGUAGE, STAGES
+from tests.build.cases import BASE, FILES, FILESYSTEM, LANGUAGE, STAGES
 from tests.build.results import Built, Tree, read_archive
-from tests.build.wider import WIDER_FILES, WIDER_LANGUAGE, WIDER_STAGES
+from tests.build.wider import ARCHIVES, WIDER_FILES, WIDER_LANGUAGE, WIDER_STAGES
 from tests.support.images import base_tar, docker_archive
 
 RECORD = Path(__file__).with_name("recorded.json")
@@ -29,16 +31,19 @@ def document(built: Built) -> dict[str, Any]:
 
 
 def changes(built: Built, base: Tree) -> list[dict[str, str]]:
-    """Each layer's changes but the base's own, an entry as one line; busybox is the host's and told by its name."""
-    busybox = base["bin/busybox"]["content"]
+    """Each layer's changes but the base's own, an entry as one line. What each host makes in its own way is told by
+    name: busybox, and what a compressor wrote."""
+    names = {base["bin/busybox"]["content"]: "busybox"}
+    for name, made in (("archive.tgz", FILES["archive.tgz"]), ("only.gz", ARCHIVES["only.gz"])):
+        names[len(made.data), hashlib.sha256(made.data).hexdigest()[:16]] = name
     layers = built.changes
     if layers and layers[0] == base:
         layers = layers[1:]
-    return [{path: _line(entry, busybox) for path, entry in sorted(layer.items())} for layer in layers]
+    return [{path: _line(entry, names) for path, entry in sorted(layer.items())} for layer in layers]
 
 
-def _line(entry: dict[str, Any], busybox: object) -> str:
-    told = {**entry, "content": "busybox"} if entry.get("content") == busybox else entry
+def _line(entry: dict[str, Any], names: Mapping[object, str]) -> str:
+    told = {**entry, "content": names.get(entry["content"], entry["content"])} if "content" in entry else entry
     return " ".join([entry["kind"], *(f"{value}" for key, value in sorted(told.items()) if key != "kind")])
 
 

@@ -76,7 +76,7 @@ WIDER_LANGUAGE = (
     of_base("arg-unused", "RUN echo \"[$N]\" >/a\n", "--build-arg", "N=1"),
     of_base("arg-shadowing-path", "ARG PATH=/sbin\nRUN echo $PATH >/a\n"),
     Case("arg-global-scopes", f"ARG A=1\nARG B=$A-2\nFROM {BASE} AS one\nENV X=$A$B\nARG A\nARG B=own\nENV Y=$A$B\nFROM one\nENV Z=$A$B\n"),
-    Case("arg-platforms", f"FROM --platform=$TARGETPLATFORM {BASE}\nARG TARGETOS\nARG TARGETARCH\nARG TARGETVARIANT\nARG BUILDOS BUILDARCH BUILDVARIANT BUILDPLATFORM\nENV A=$TARGETOS-$TARGETARCH-$TARGETVARIANT B=$BUILDOS-$BUILDARCH-$BUILDVARIANT-$BUILDPLATFORM\n"),
+    Case("arg-platforms-all", f"FROM --platform=$TARGETPLATFORM {BASE}\nARG TARGETOS\nARG TARGETARCH\nARG TARGETVARIANT\nARG BUILDOS BUILDARCH BUILDVARIANT BUILDPLATFORM\nENV A=$TARGETOS-$TARGETARCH-$TARGETVARIANT B=$BUILDOS-$BUILDARCH-$BUILDVARIANT-$BUILDPLATFORM\n"),
     Case("arg-platform-given", f"ARG TARGETARCH=own\nFROM {BASE}\nARG TARGETARCH\nENV A=$TARGETARCH\n"),
     Case("from-args", f"ARG IMAGE={BASE.partition(':')[0]}\nARG TAG=latest\nARG EMPTY\nFROM ${{IMAGE}}:${{TAG:-none}}${{EMPTY}} AS $TAG\nRUN true\n".replace(" AS $TAG", " AS last")),
     Case("directives", f"# escape=`\n#check=skip=all\n\n# escape=\\\nFROM {BASE}\nENV A=a`\n B=c\n"),

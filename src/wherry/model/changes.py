@@ -6,6 +6,7 @@ given, and where the classic builder, which Docker has for this, does otherwise.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -16,7 +17,7 @@ from wherry.model.config import Config
 from wherry.model.dockerfile import settings
 from wherry.model.dockerfile.checks import Checks
 from wherry.model.dockerfile.expansion import Lexer
-from wherry.model.dockerfile.instructions import Cmd, Entrypoint, From, Instruction, Origin, expanded, read
+from wherry.model.dockerfile.instructions import Cmd, Entrypoint, From, Instruction, Origin, Workdir, expanded, read
 from wherry.model.dockerfile.options import PlanOptions
 from wherry.model.dockerfile.source import NOWHERE
 from wherry.model.dockerfile.stages import Stage
@@ -47,6 +48,8 @@ def _applied(scope: Scope, config: Config, instruction: Instruction) -> Config:
     settings.APPLIED[type(words)](scope, state, words)
     if isinstance(words, Cmd | Entrypoint):
         _as_classic(state, words, config.args_escaped)
+    if isinstance(words, Workdir):
+        state.config["WorkingDir"] = posixpath.normpath(state.cwd)  # which BuildKit alone leaves as it is written
     return msgspec.convert(state.config, Config)
 
 

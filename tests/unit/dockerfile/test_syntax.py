@@ -110,9 +110,9 @@ def test_flags_come_first(text: str, flags: tuple[str, ...], rest: tuple[str, ..
 
 
 def test_json_is_a_list_of_strings_or_it_is_a_text() -> None:
-    texts = ['["a", "b\\u00e9"]', "[a]", '["a"', '{"a": 1}', "[NaN]", '["a"] x', "[" * 5000]
+    texts = ['["a", "b\\u00e9"]', "[a]", '["a"', '{"a": 1}', "[NaN]", "[" * 5000, '["a"] x']
     nodes = [parse(f"RUN {text}".encode()).nodes[0] for text in texts]
-    assert [node.arguments.json for node in nodes] == [True, False, False, False, False, False, False]
+    assert [node.arguments.json for node in nodes] == [True, False, False, False, False, False, True]
     assert nodes[0].arguments.words == ("a", "bé")
 
 
