@@ -63,6 +63,7 @@ class Output(Struct, omit_defaults=True):
 
     type: str = "image"
     name: str = ""
+    annotations: list[str] = []  # as those of the order
 
 
 class UlimitOption(Struct, omit_defaults=True):
@@ -101,4 +102,6 @@ class BuildOrder(Struct, omit_defaults=True, kw_only=True):
     secrets: list[str] = []
     agents: list[str] = []
     outputs: list[Output] = []
+    annotations: list[str] = []  # [TYPE[PLATFORM]:]KEY=VALUE
+    attestations: dict[str, dict[str, str]] = {}  # "provenance", "sbom": the options of each
     registry_auth: str = ""  # as X-Registry-Config

@@ -22,10 +22,12 @@ from pathlib import Path
 
 import msgspec
 
+from wherry.engine.builds.attesting import Attestations, Report, predicates
 from wherry.engine.builds.bases import BaseImages, Puller
 from wherry.engine.builds.cache import CACHE_MOUNT, STATES, Cache, Cached
 from wherry.engine.builds.contexts import Contexts
 from wherry.engine.builds.documents import document
+from wherry.engine.builds.dressing import Attesting, Dressing
 from wherry.engine.builds.operations import Operations, Outcome
 from wherry.engine.builds.progress import Listener, Progress
 from wherry.engine.builds.shop import Shop
@@ -35,11 +37,15 @@ from wherry.engine.builds.trees import Client, Settings, Tree
 from wherry.engine.images.service import Images
 from wherry.errors import Conflict, NotFound
 from wherry.model import platforms
+from wherry.model.annotations import Annotation
+from wherry.model.attestations import purl
 from wherry.model.build_graph import ImageSource, Target, Vertex
 from wherry.model.dockerfile.options import BaseImage
 from wherry.model.image import Image, chain_ids
+from wherry.model.manifests import Descriptor
 from wherry.model.platforms import Platform
-from wherry.model.reference import Reference
+from wherry.model.provenance import Material
+from wherry.model.reference import Reference, parse_any
 from wherry.storage.database import Database
 from wherry.storage.packing import END, pack, walk
 from wherry.storage.streams import flow
@@ -68,10 +74,20 @@ class Builds:
     """See the module. `limit` is how many bytes the cache may keep; 0 is a tenth of the disk, at least 2 GB."""
 
     def __init__(
-        self, shop: Shop, images: Images, puller: Puller, database: Database, cache: Cache, root: Path, *, limit: int
+        self,
+        shop: Shop,
+        images: Images,
+        dressing: Dressing,
+        puller: Puller,
+        database: Database,
+        cache: Cache,
+        root: Path,
+        *,
+        limit: int,
     ) -> None:
         self._shop = shop
         self._images = images
+        self.dressing = dressing
         self.puller = puller
         self._database = database
         self.platform = platforms.from_machine(machine.machine())
@@ -131,6 +147,11 @@ class Builds:
         """An image as `docker save` writes it, which is an OCI layout too."""
         refs = [name.familiar for name in names if name in self._images.records.references(image.id)] or [image.id]
         async for piece in await self._images.save(refs):
+            yield piece
+
+    async def saved_dressed(self, image: Image, top: Descriptor, names: Sequence[Reference]) -> AsyncIterator[bytes]:
+        """The same of an image as `Build.dressed` made it."""
+        async for piece in await self._images.save_dressed(image, top, names):
             yield piece
 
     def known(self) -> set[str]:
@@ -253,12 +274,14 @@ class Build:
         self._builds = builds
         self._images = images
         self._blobs = shop.blobs
+        self._shop = shop
         self._client = client
         self._settings = settings
         self._progress = Progress(listener)
         self._bases = BaseImages(images, builds.puller, settings, self._progress)
         self.close = self._bases.close
         sources = BuildSources(self._bases.find, shop.contents, builds.root)
+        self._sources = sources
         self._solve = Solve(operations, sources, builds.cache, builds.keep, settings, client, self._progress, slots)
 
     def image_of(self, vertex: Vertex) -> Image | None:
@@ -291,6 +314,37 @@ class Build:
             return base
         text = document(target, tree, known, base, time.time_ns(), self._settings.epoch)
         return await self._images.admission.admit(text, (), names=names)
+
+    async def dressed(
+        self, image: Image, names: Iterable[Reference], annotations: Iterable[Annotation], attesting: Attesting
+    ) -> Descriptor:
+        """The image with a manifest of its own, or an index, which the names mean then: see `Dressing`."""
+        return await self._builds.dressing.dress(image, names, annotations, attesting)
+
+    async def predicates(self, report: Report, wanted: Attestations, image: Image, name: str) -> dict[str, object]:
+        """What is attested about an image that was built."""
+        tree = Tree(image.chain_id, tuple(image.diff_ids))
+        return await predicates(self._shop, report, wanted, tree, name)
+
+    def materials(self, vertices: Iterable[Vertex]) -> list[Material]:
+        """What came from elsewhere into a build that has been carried out."""
+        found: dict[str, Material] = {}
+        for vertex in vertices:
+            material = self._sources.materials.get(vertex)
+            if (image := self.image_of(vertex)) is not None and isinstance(vertex.operation, ImageSource):
+                material = self._image_material(vertex.operation, image)
+            if material is not None:
+                found.setdefault(material.uri, material)
+        return list(found.values())
+
+    def _image_material(self, operation: ImageSource, image: Image) -> Material:
+        """With the digest that a registry has it under; that of its configuration if none is known to have it."""
+        name = parse_any(operation.reference)
+        if isinstance(name, str):
+            return Material(f"pkg:docker/{image.id}", image.id)
+        target = self._images.records.targets.get(name.canonical) or name.digest
+        platform = operation.platform or Platform(image.os, image.architecture, image.variant)
+        return Material(purl(name, platform), target or image.id)
 
     async def _says_the_same(self, target: Target, base: Image) -> bool:
         """A target that adds nothing to its image is that image."""
