@@ -152,6 +152,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
             images,
             pulls,
             pushes.packing,
+            pushes,
             snapshots,
             blobs,
             networks,

@@ -23,10 +23,12 @@ _TAR_MAGIC = slice(257, 262)
 _COMPRESSED = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0")
 _REFUSED = (
     ("squash", "squashing layers is not supported: use several stages and COPY what shall remain"),
-    ("push", "--push is not supported by this version: build, then push"),
     ("cache-from", "--cache-from is not supported by this version"),
     ("cache-to", "--cache-to is not supported by this version"),
 )
+
+
+_SHORTHANDS = {"push": "type=registry", "load": "type=docker"}
 
 
 class Sources:
@@ -47,7 +49,8 @@ def run(context: Context) -> int:
     sources = _sources(context)
     if flags.on("check") or flags.changed("plan"):
         return _only_plan(context, sources)
-    outputs, order_outputs = _outputs(flags.items("output"))
+    shorthands = [text for name, text in _SHORTHANDS.items() if flags.on(name)]
+    outputs, order_outputs = _outputs([*shorthands, *flags.items("output")])
     order = _order(context, sources, order_outputs)
     secrets, agents = _secrets(flags.items("secret")), _agents(flags.items("ssh"))
     order.secrets, order.agents = list(secrets), list(agents)
@@ -338,15 +341,20 @@ def _outputs(given: list[str]) -> tuple[dict[int, Callable[[Iterator[bytes]], No
         destination = fields.pop("dest", "")
         name = fields.pop("name", "")
         annotations = [_annotation(key, fields.pop(key)) for key in list(fields) if key.startswith("annotation")]
-        if fields.pop("push", "false") != "false":
-            raise Failure("pushing from a build is not supported by this version: build, then push")
+        push = _on(fields.pop("push", "false"), f"--output {text}: push")
+        if kind == "registry":
+            kind, push = "image", True
+        if push and kind != "image":
+            raise Failure(f"--output {text}: only type=image can be pushed")
         if fields:
             raise Failure(f"--output {text}: {min(fields)} is not supported by this version")
         if kind in ("image", "docker") and not destination:
-            asked.append(Output("image", name, annotations))
+            asked.append(Output("image", name, push, annotations))
             continue
         if kind not in ("docker", "oci", "tar", "local"):
-            raise Failure(f"--output {text}: unknown type {kind or 'of output'}: image, docker, oci, tar or local")
+            raise Failure(
+                f"--output {text}: unknown type {kind or 'of output'}: image, registry, docker, oci, tar or local"
+            )
         if not destination and kind == "local":
             raise Failure(f"--output {text}: dest is required for local output")
         if not destination or destination == "-":
@@ -354,7 +362,7 @@ def _outputs(given: list[str]) -> tuple[dict[int, Callable[[Iterator[bytes]], No
                 raise Failure(f"dest file is required for {kind} exporter. refusing to write to console")
             destination = ""
         takers[len(asked)] = _unpacker(destination) if kind == "local" else _keeper(destination)
-        asked.append(Output("tar" if kind == "local" else kind, name, annotations))
+        asked.append(Output("tar" if kind == "local" else kind, name, annotations=annotations))
     return takers, asked
 
 
@@ -366,6 +374,12 @@ def _annotation(key: str, value: str) -> str:
     if match is None:
         raise Failure(f"--output: invalid annotation {key}={value}: it is annotation[-TYPE].KEY=VALUE")
     return f"{match[1] or 'manifest'}{match[2] or ''}:{match[3]}={value}"
+
+
+def _on(text: str, what: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise Failure(f"{what}: {text} is neither true nor false")
+    return text.lower() in ("true", "1")
 
 
 def _keeper(path: str) -> Callable[[Iterator[bytes]], None]:
@@ -542,7 +556,7 @@ def _metadata(done: dict[str, Any]) -> dict[str, Any]:
     if descriptor is not None:
         told = {"containerimage.descriptor": descriptor, "containerimage.digest": descriptor["digest"]}
     elif image:
-        told = {"containerimage.digest": image}
+        told = {"containerimage.digest": done.get("digest", image)}
     if image and _identity(done) == image:
         told["containerimage.config.digest"] = image
     if done.get("names"):

@@ -8,6 +8,7 @@ from wherry.engine.builds.bases import Puller
 from wherry.engine.builds.cache import Cache
 from wherry.engine.builds.dressing import Dressing
 from wherry.engine.builds.mounts import CacheMounts
+from wherry.engine.builds.publishing import Pusher
 from wherry.engine.builds.service import Builds
 from wherry.engine.builds.shop import Shop
 from wherry.engine.bundles import Bundles
@@ -32,6 +33,7 @@ def make_builds(
     images: Images,
     puller: Puller,
     packing: Packing,
+    pusher: Pusher,
     snapshots: Snapshots,
     blobs: Blobs,
     networks: NetworkPlane,
@@ -66,4 +68,4 @@ def make_builds(
         defaults=defaults,
     )
     dressing = Dressing(images, blobs, packing)
-    return Builds(shop, images, dressing, puller, database, cache, root, limit=limit)
+    return Builds(shop, images, dressing, puller, pusher, database, cache, root, limit=limit)

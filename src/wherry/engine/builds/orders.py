@@ -69,6 +69,8 @@ async def carry_out(builds: Builds, order: BuildOrder, client: Delivery, listene
     names = _names(order)
     annotations = _annotations(order, builds.platform)
     started_ns = time.time_ns()
+    if not names and any(output.push for output in order.outputs):
+        raise InvalidParameter("tag is needed when pushing to registry")
     epoch = epoch_of(order.build_args.get(EPOCH, ""))
     async with builds.using():
         main: Client = client
@@ -150,6 +152,8 @@ async def _deliver(
         told = {"image": image.id, "names": [name.canonical for name in names] if kept else []}
         if dressed:
             told |= await _dressed(builds, build, order, report, image, names, annotations, client)
+        if any(output.push for output in outputs):
+            told["digest"] = [await build.push(name) for name in names][-1]
         for number, output in enumerate(outputs):
             if output.type in ("docker", "oci") and not dressed:
                 await client.deliver(number, builds.saved(image, names))
@@ -202,6 +206,8 @@ def _check(order: BuildOrder) -> None:
     for output in order.outputs:
         if output.type not in _TYPES:
             raise InvalidParameter(f"unknown type of output: {output.type}")
+        if output.push and output.type != "image":
+            raise InvalidParameter(f"an output of type {output.type} cannot be pushed")
     check_options(order.attestations)
     for kind, options in order.attestations.items():
         if any(output.type == "tar" for output in order.outputs) and not truth(options.get("inline-only", "false")):

@@ -30,6 +30,7 @@ from wherry.engine.builds.documents import document
 from wherry.engine.builds.dressing import Attesting, Dressing
 from wherry.engine.builds.operations import Operations, Outcome
 from wherry.engine.builds.progress import Listener, Progress
+from wherry.engine.builds.publishing import Pusher, publish
 from wherry.engine.builds.shop import Shop
 from wherry.engine.builds.solving import AT_ONCE, Known, Solve
 from wherry.engine.builds.sources import BuildSources
@@ -79,6 +80,7 @@ class Builds:
         images: Images,
         dressing: Dressing,
         puller: Puller,
+        pusher: Pusher,
         database: Database,
         cache: Cache,
         root: Path,
@@ -89,6 +91,7 @@ class Builds:
         self._images = images
         self.dressing = dressing
         self.puller = puller
+        self.pusher = pusher
         self._database = database
         self.platform = platforms.from_machine(machine.machine())
         self.cache = cache
@@ -345,6 +348,10 @@ class Build:
         target = self._images.records.targets.get(name.canonical) or name.digest
         platform = operation.platform or Platform(image.os, image.architecture, image.variant)
         return Material(purl(name, platform), target or image.id)
+
+    async def push(self, name: Reference) -> str:
+        """Send what the name means to its registry; the digest it has there. Raises WherryError."""
+        return await publish(self._builds.pusher, name, self._settings.credentials_for(name), self._progress)
 
     async def _says_the_same(self, target: Target, base: Image) -> bool:
         """A target that adds nothing to its image is that image."""
