@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 from wherry.engine.builds.attesting import Report, statements
+from wherry.engine.builds.exports import check
+from wherry.engine.builds.layouts import Directory, Layout
 from wherry.engine.builds.progress import Ended, Listener, Message, Warned
 from wherry.engine.builds.service import Build, Builds
 from wherry.engine.builds.trees import Client, Settings
@@ -47,6 +49,8 @@ class Delivery(Client, Protocol):
 
     async def archive(self) -> FileList: ...
     async def deliver(self, number: int, pieces: AsyncIterator[bytes]) -> None: ...
+    def directory(self, number: int) -> Directory:
+        """One where caches are kept."""
 
 
 class _Archived:
@@ -97,8 +101,14 @@ async def carry_out(builds: Builds, order: BuildOrder, client: Delivery, listene
                 listener.tell(Warned(warning))
             asked_for = invocation(order, dockerfile, builds.platform, material)
             report = Report(asked_for, plan, build.materials, started_ns, epoch)
+            for place in order.cache_from:
+                await build.take_from(place, Layout(client.directory(place.directory)))
             try:
-                return await _deliver(builds, build, order, report, names, annotations, client)
+                told = await _deliver(builds, build, order, report, names, annotations, client)
+                for place in order.cache_to:
+                    if place.type != "inline":
+                        await build.give_to(place, Layout(client.directory(place.directory)), plan.target)
+                return told
             except WherryError as error:
                 asked = plan.places.get(watching.failed)
                 error.place = error.place or ((asked.first, asked.last) if asked is not None else None)
@@ -148,7 +158,7 @@ async def _deliver(
         kept = any(output.type == "image" for output in outputs)
         dressed = any(annotations) or bool(order.attestations)
         before = builds.known()
-        image = await build.image(target, names if kept and not dressed else ())
+        image = await build.image(target, names if kept and not dressed else (), inline_cache=_inline(order))
         told = {"image": image.id, "names": [name.canonical for name in names] if kept else []}
         if dressed:
             told |= await _dressed(builds, build, order, report, image, names, annotations, client)
@@ -193,6 +203,15 @@ async def _dressed(
     return told
 
 
+def _inline(order: BuildOrder) -> bool:
+    return wants_inline(order.build_args) or any(place.type == "inline" for place in order.cache_to)
+
+
+def wants_inline(build_args: Mapping[str, str]) -> bool:
+    """Asked for by a build argument, as older clients do."""
+    return build_args.get("BUILDKIT_INLINE_CACHE", "").lower() in ("1", "true")
+
+
 def epoch_of(text: str) -> int | None:
     """SOURCE_DATE_EPOCH. Raises InvalidParameter."""
     if not text:
@@ -208,6 +227,8 @@ def _check(order: BuildOrder) -> None:
             raise InvalidParameter(f"unknown type of output: {output.type}")
         if output.push and output.type != "image":
             raise InvalidParameter(f"an output of type {output.type} cannot be pushed")
+    if wrong := check(order.cache_from, written=False) or check(order.cache_to, written=True):
+        raise InvalidParameter(wrong)
     check_options(order.attestations)
     for kind, options in order.attestations.items():
         if any(output.type == "tar" for output in order.outputs) and not truth(options.get("inline-only", "false")):
