@@ -88,11 +88,15 @@ async def open_containers(
         ulimits=ulimits,
     )
     views = Views(host, index, lives, snapshots)
-    starter = Starter(host, runtimes, snapshots, networks, volumes, index.save, bundles.make, views.held, ulimits)
+    starter = Starter(
+        host, runtimes, snapshots, networks.attachments, volumes, index.save, bundles.make, views.held, ulimits
+    )
     execs = Execs(host, index, runtimes, bundles.write_process, announce)
     trimmer = Trimmer(host, watcher)
     health = HealthChecks(index, execs, announce)
-    supervisor = Supervisor(host, index, lives, starter, runtimes, networks, volumes, announce, health, trimmer)
+    supervisor = Supervisor(
+        host, index, lives, starter, runtimes, networks.attachments, volumes, announce, health, trimmer
+    )
     remover = Remover(host, index, lives, supervisor, neighbours.images, snapshots, volumes, announce)
     supervisor.auto_remove = remover.remove_ended
     views.settled = supervisor.settled
