@@ -89,7 +89,16 @@ async def open_containers(
     )
     views = Views(host, index, lives, snapshots)
     starter = Starter(
-        host, runtimes, snapshots, networks.attachments, volumes, index.save, bundles.make, views.held, ulimits
+        host,
+        runtimes,
+        snapshots,
+        networks.attachments,
+        volumes,
+        index.save,
+        bundles.make,
+        bundles.shared_users,
+        views.held,
+        ulimits,
     )
     execs = Execs(host, index, runtimes, bundles.write_process, announce)
     trimmer = Trimmer(host, watcher)
