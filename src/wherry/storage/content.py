@@ -106,8 +106,8 @@ class Contents:
             if self._made % FOLDER == 0:
                 self._leave()
                 self._current = self._temporary / secrets.token_hex(8)
+                self._current.mkdir(mode=0o700)
             self._made += 1
-            self._current.mkdir(mode=0o700, exist_ok=True)
             return self._current
 
     def _leave(self) -> None:
@@ -120,10 +120,13 @@ class Contents:
     def admit(self, path: Path, digest: bytes) -> None:
         """Give a complete file its name."""
         failpoint("contents.put.written")
-        target = Path(self.path(digest))
+        target = self.path(digest)
         with self._lock:
-            target.parent.mkdir(mode=0o700, exist_ok=True)
-            os.rename(path, target)
+            try:
+                os.rename(path, target)
+            except FileNotFoundError:
+                os.mkdir(os.path.dirname(target), mode=0o700)
+                os.rename(path, target)
         self._there().add(digest)
 
     def collect(self, needed: Collection[bytes]) -> None:
