@@ -98,7 +98,10 @@ class Contents:
     def begin(self) -> Writing:
         """For a content that comes in pieces."""
         self._there()
-        return Writing(self, self._folder() / secrets.token_hex(12))
+        while True:
+            folder = self._folder()
+            with contextlib.suppress(FileNotFoundError):  # it was empty, and has just been left by somebody else
+                return Writing(self, folder / secrets.token_hex(12))
 
     def _folder(self) -> Path:
         """Where files are made. A new folder now and then, so that the file system looks for room anew (`spread`)."""
