@@ -67,6 +67,7 @@ class Output(Struct, omit_defaults=True):
     type: str = "image"
     name: str = ""
     push: bool = False
+    annotations: list[str] = []  # as those of the order
 
 
 class CachePlace(Struct, omit_defaults=True):
@@ -129,6 +130,8 @@ class BuildOrder(Struct, omit_defaults=True, kw_only=True):
     secrets: list[str] = []
     agents: list[str] = []
     outputs: list[Output] = []
+    annotations: list[str] = []  # [TYPE[PLATFORM]:]KEY=VALUE
+    attestations: dict[str, dict[str, str]] = {}  # "provenance", "sbom": the options of each
     cache_from: list[CachePlace] = []
     cache_to: list[CachePlace] = []
     registry_auth: str = ""  # as X-Registry-Config
