@@ -15,7 +15,7 @@ def test_folders_are_left_while_others_begin_to_write(tmp_path: Path, monkeypatc
     monkeypatch.setattr(content, "FOLDER", 3)
     contents = Contents(tmp_path)
     with ThreadPoolExecutor(4) as pool:
-        digests = list(pool.map(lambda number: contents.put(b"%d" % number), range(1500)))
+        digests = list(pool.map(lambda number: contents.put(b"%d" % number), range(300)))
     assert contents.missing(digests) == set()
     contents.collect(())
     assert list((tmp_path / "tmp").iterdir()) == []
