@@ -1,4 +1,4 @@
-"""Docker's own command, of whatever versions this host has: DOCKER_CLIENTS names them (PATH's `docker` if it does not)."""
+"""Docker's own command, of whatever versions this host has: DOCKER_CLIENTS names them, or PATH does."""
 
 from __future__ import annotations
 

@@ -183,7 +183,8 @@ def encode_info(facts: Facts, present: Present, now_ns: int) -> dict[str, Any]:
 
 
 def _runtime(path: str, features: str) -> dict[str, Any]:
-    return {"path": path, "status": {"org.opencontainers.runtime-spec.features": features}} if features else {"path": path}
+    status = {"status": {"org.opencontainers.runtime-spec.features": features}} if features else {}
+    return {"path": path, **status}
 
 
 def encode_registries(options: RegistryOptions) -> dict[str, Any]:

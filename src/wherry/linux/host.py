@@ -234,7 +234,7 @@ def program_version(path: Path | None) -> tuple[tuple[int, ...], str]:
 
 
 def runtime_features(path: Path) -> str:
-    """What an OCI runtime says that it can (runtime-spec features.md), as one line of JSON; "" where it says nothing."""
+    """What an OCI runtime says that it can (runtime-spec features.md), as one line of JSON; "" of one that does not."""
     try:
         said = subprocess.run([path, "features"], capture_output=True, text=True, timeout=10, check=True).stdout
         return json.dumps(json.loads(said), separators=(",", ":"))
