@@ -36,6 +36,7 @@ from wherry.engine.images.removal import InUse
 from wherry.engine.images.service import Images
 from wherry.engine.networks import Networks
 from wherry.engine.settings import Settings
+from wherry.engine.transfers.imports import Imports
 from wherry.engine.transfers.pulls import Pulls
 from wherry.engine.transfers.pushes import Pushes
 from wherry.engine.volumes import Volumes
@@ -48,6 +49,7 @@ from wherry.model.daemon_config import check_default_runtime
 from wherry.model.host import DEFAULT_DATA, DEFAULT_RUN, CgroupLayout, Host, Roots
 from wherry.model.idmaps import IdMap
 from wherry.registry.client import RegistryClient
+from wherry.registry.web import fetch
 from wherry.runtime.entering import with_script
 from wherry.runtime.oci import Runtime
 from wherry.storage.blobs import Blobs
@@ -94,6 +96,7 @@ class Engine:
     registries: RegistryClient
     pulls: Pulls
     pushes: Pushes
+    imports: Imports
     builds: Builds
 
 
@@ -177,6 +180,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
             registries,
             pulls,
             pushes,
+            Imports(images, lambda url: fetch(registries.transport, url)),
             builds,
         )
 
