@@ -321,7 +321,7 @@ def test_import_from_a_url(engine: Engine) -> None:
         assert importing[-1]["progress"].startswith("[==========")
         image = engine.http.get("/images/wt-url:v1/json").json()
         assert last == {"status": image["Id"]}
-        assert image["Comment"] == f"Imported from http://{host}/root.tar"
+        assert image["Comment"] == f"Imported from {host}/root.tar"
         assert image["RootFS"]["Layers"] == [digest(base_tar())]
 
         answer = engine.http.post("/images/create", fromSrc=f"http://{host}/none", repo="wt-none")

@@ -30,7 +30,7 @@ class Imports:
         """
         if not url:
             raise SystemFailure('Get "http:": http: no Host in request URL')
-        url = url if "://" in url else f"http://{url}"
+        given, url = url, url if "://" in url else f"http://{url}"
         if repository:
             parse_target(repository, tag)
         async with self._fetch(url) as file:
@@ -42,7 +42,7 @@ class Imports:
                     repository=repository,
                     tag=tag,
                     changes=changes,
-                    message=message or f"Imported from {url}",
+                    message=message or f"Imported from {given}",
                     platform=platform,
                 )
             )
