@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import json
 import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -509,6 +510,22 @@ async def test_another_kind_of_digest_is_refused_by_its_name(registry: FakeRegis
         await told(pulls.pull(parse(name)))
     assert store.images.all() == []
     assert await store.left() == []
+
+
+async def test_a_layer_that_may_not_be_pushed_is_not(registry: FakeRegistry, store: Store) -> None:
+    blob = packed(BASE)
+    kind = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+    described = [{"mediaType": kind, "digest": digest(blob), "size": len(blob), "urls": ["https://a.test/base"]}]
+    document = registry.put_image("team/app", "1", [BASE], descriptors=described)
+    pulls, pushes = store.transfers(registry)
+    await told(pulls.pull(parse(f"{REPOSITORY}:1")))
+    await store.images.tag(f"{REPOSITORY}:1", "reg.test/other/app", "1")
+    config = json.loads(document.data)["config"]["digest"]
+    registry.blobs["other/app"] = {config: b""}
+    said = await told(pushes.push(parse(f"{OTHER}:1")))
+    assert f"{short(BASE)} Skipped foreign layer" in said
+    assert not registry.asked[f"upload {digest(blob)}"] and not registry.asked[f"has {digest(blob)}"]
+    assert registry.manifests["other/app"]["1"].data == document.data
 
 
 async def test_indexes_in_indexes_end(registry: FakeRegistry, store: Store) -> None:

@@ -394,7 +394,7 @@ def _check_kept(digests: Iterable[str]) -> None:
     for digest in digests:
         if not digest.startswith("sha256:"):
             raise InvalidParameter(
-                f"unsupported digest algorithm {digest.partition(':')[0]} ({digest}): images are kept under sha256 alone"
+                f"unsupported digest algorithm {digest.partition(':')[0]}: {digest}; images are kept under sha256 alone"
             )
 
 
