@@ -13,6 +13,7 @@ out this time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Coroutine, Iterable
@@ -31,7 +32,7 @@ from wherry.model import build_graph as graph
 from wherry.model.build_graph import Vertex
 
 T = TypeVar("T")
-AT_ONCE = max(2, os.cpu_count() or 1)  # operations, of all builds together
+AT_ONCE = max(2, os.cpu_count() or 1)  # operations on files, of all builds together
 
 _PLANNED, _FOUND = "planned", "found"
 
@@ -71,8 +72,10 @@ class Solve:
         solve = Solve(operations, sources, cache, keep, settings, client, progress, slots)
         tree, known = await solve.solve(target)
 
-    Every vertex that the target needs runs at most once, independent ones side by side. The first failure stops the
-    others, and is raised when all of them have ended; so does cancelling.
+    Every vertex that the target needs runs at most once, independent ones side by side. Operations on files, which end
+    by themselves, wait for one of `slots`; processes do not: they may wait for a cache mount or for the world, and how
+    many of them use the CPUs at once is the kernel's to see to. The first failure stops the others, and is raised when
+    all of them have ended; so does cancelling.
     """
 
     def __init__(
@@ -198,7 +201,8 @@ class Solve:
             self._progress.tell(Written(vertex.digest, stream, data))
             await self._progress.room()
 
-        async with self._slots:
+        slot = contextlib.nullcontext() if isinstance(vertex.operation, graph.Exec) else self._slots
+        async with slot:
             self._progress.started(vertex)
             outcome = await self._operations.execute(Job(vertex, inputs, self._settings, self._client, tell))
         cached = _cached(vertex.name, outcome)
