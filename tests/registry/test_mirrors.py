@@ -177,7 +177,7 @@ async def test_a_layer_that_registries_may_not_have(
     assert registry.requests(f"/v2/y/blobs/{DESCRIPTOR.digest}")[0].authorization
     assert [seen.authorization for seen in mirror.seen] == [""]
     with pytest.raises(WherryError):
-        await read_small(repository, replace(DESCRIPTOR, media_type="any", urls=urls), len(BLOB))
+        await read_small(repository, Descriptor("any", foreign.digest, foreign.size, urls=urls), len(BLOB))
 
 
 async def test_a_mirror_that_breaks_in_the_middle(

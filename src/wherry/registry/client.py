@@ -150,9 +150,10 @@ class Repository:
         with self._told():
             addresses = [Address(url, self._client.transport) for url in elsewhere(descriptor)]
             hosts = self._hosts[descriptor.digest] = [*await self._sessions("pull"), *addresses]
+            believed = hosts[min(self._distrusted.get(descriptor.digest, 0), len(hosts) - 1) :]
             retries = self._client.download_retries()
             pieces = read_blob(
-                hosts[self._distrusted.get(descriptor.digest, 0) :],
+                believed,
                 self.reference.path,
                 descriptor,
                 offset,
