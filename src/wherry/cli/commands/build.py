@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 
+from wherry.cli.build_caches import Caches
 from wherry.cli.errors import Failure
 
 TYPE_CHECKING = False
@@ -21,12 +22,7 @@ if TYPE_CHECKING:
 
 _TAR_MAGIC = slice(257, 262)
 _COMPRESSED = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0")
-_REFUSED = (
-    ("squash", "squashing layers is not supported: use several stages and COPY what shall remain"),
-    ("cache-from", "--cache-from is not supported by this version"),
-    ("cache-to", "--cache-to is not supported by this version"),
-    ("attest", "attestations are not supported by this version"),
-)
+_REFUSED = (("squash", "squashing layers is not supported: use several stages and COPY what shall remain"),)
 
 
 _SHORTHANDS = {"push": "type=registry", "load": "type=docker"}
@@ -55,7 +51,10 @@ def run(context: Context) -> int:
     order = _order(context, sources, order_outputs)
     secrets, agents = _secrets(flags.items("secret")), _agents(flags.items("ssh"))
     order.secrets, order.agents = list(secrets), list(agents)
-    done = _run(context, order, sources, secrets, agents, outputs)
+    caches = Caches()
+    order.cache_from = caches.read_from(flags.items("cache-from"))
+    order.cache_to = caches.written_to(flags.items("cache-to"))
+    done = _run(context, order, sources, secrets, agents, outputs, caches)
     _report(context, done)
     return 0
 
@@ -64,9 +63,6 @@ def _refuse(context: Context) -> None:
     for name, why in _REFUSED:
         if context.flags.changed(name) and context.flags.given()[name]:
             raise Failure(why)
-    for name in ("provenance", "sbom"):
-        if context.flags.text(name, "false") not in ("false", ""):
-            raise Failure(f"attestations are not supported by this version: --{name}=false")
     if "," in context.flags.text("platform"):
         raise Failure("several platforms in one build are not supported by this version: build each by itself")
 
@@ -204,6 +200,8 @@ def _order(context: Context, sources: Sources, outputs: list[Any]) -> BuildOrder
         cgroup_parent=flags.text("cgroup-parent"),
         allow=flags.items("allow") + (["network.host"] if flags.text("network") == "host" else []),
         outputs=outputs,
+        annotations=flags.items("annotation"),
+        attestations=_attestations(context),
         registry_auth=encode_many(auth) if auth else "",
     )
 
@@ -247,7 +245,8 @@ def _fields(text: str, what: str) -> dict[str, str]:
         key, separator, value = field.partition("=")
         if not separator:
             raise Failure(f"invalid field '{field}' must be a key=value pair: {what} {text}")
-        found[key.strip().lower()] = value
+        key = key.strip()
+        found[key if key.startswith("annotation") else key.lower()] = value
     return found
 
 
@@ -296,6 +295,40 @@ def _agents(given: list[str]) -> dict[str, str]:
 # what comes out
 
 
+def _attestations(context: Context) -> dict[str, dict[str, str]]:
+    """Those that are asked for, by type, with their options."""
+    from wherry.errors import WherryError
+    from wherry.model.attestations import check_options, truth
+
+    flags = context.flags
+    given = flags.items("attest")
+    for kind in ("provenance", "sbom"):
+        if text := flags.text(kind):
+            on = truth(text)
+            given.append(f"type={kind}," + (text if on is None else f"disabled={'false' if on else 'true'}"))
+    found: dict[str, dict[str, str]] = {}
+    for text in given:
+        fields = _fields(text, "attestation")
+        kind = fields.pop("type", "")
+        if not kind:
+            raise Failure(f"attestation type not specified: {text}")
+        if kind in found:
+            raise Failure(f"duplicate attestation field {kind}")
+        found[kind] = fields
+    asked = {}
+    for kind, fields in found.items():
+        disabled = truth(fields.pop("disabled", "false"))
+        if disabled is None:
+            raise Failure(f"invalid value for the field disabled of the attestation {kind}: true or false")
+        if not disabled:
+            asked[kind] = fields
+    try:
+        check_options(asked)
+    except WherryError as error:
+        raise Failure(str(error)) from None
+    return asked
+
+
 def _outputs(given: list[str]) -> tuple[dict[int, Callable[[Iterator[bytes]], None]], list[Any]]:
     """What takes each output here, by number, and the outputs as the order names them."""
     from wherry.model.build_session import Output
@@ -307,6 +340,7 @@ def _outputs(given: list[str]) -> tuple[dict[int, Callable[[Iterator[bytes]], No
         kind = fields.pop("type", "")
         destination = fields.pop("dest", "")
         name = fields.pop("name", "")
+        annotations = [_annotation(key, fields.pop(key)) for key in list(fields) if key.startswith("annotation")]
         push = _on(fields.pop("push", "false"), f"--output {text}: push")
         if kind == "registry":
             kind, push = "image", True
@@ -315,7 +349,7 @@ def _outputs(given: list[str]) -> tuple[dict[int, Callable[[Iterator[bytes]], No
         if fields:
             raise Failure(f"--output {text}: {min(fields)} is not supported by this version")
         if kind in ("image", "docker") and not destination:
-            asked.append(Output("image", name, push))
+            asked.append(Output("image", name, push, annotations))
             continue
         if kind not in ("docker", "oci", "tar", "local"):
             raise Failure(
@@ -328,8 +362,18 @@ def _outputs(given: list[str]) -> tuple[dict[int, Callable[[Iterator[bytes]], No
                 raise Failure(f"dest file is required for {kind} exporter. refusing to write to console")
             destination = ""
         takers[len(asked)] = _unpacker(destination) if kind == "local" else _keeper(destination)
-        asked.append(Output("tar" if kind == "local" else kind, name))
+        asked.append(Output("tar" if kind == "local" else kind, name, annotations=annotations))
     return takers, asked
+
+
+def _annotation(key: str, value: str) -> str:
+    """An output's `annotation[-TYPE][[PLATFORM]].KEY=VALUE` as `--annotation` has it."""
+    import re
+
+    match = re.fullmatch(r"annotation(?:-([a-z-]+))?(\[[^\]]*\])?\.(.+)", key)
+    if match is None:
+        raise Failure(f"--output: invalid annotation {key}={value}: it is annotation[-TYPE].KEY=VALUE")
+    return f"{match[1] or 'manifest'}{match[2] or ''}:{match[3]}={value}"
 
 
 def _on(text: str, what: str) -> bool:
@@ -382,6 +426,7 @@ def _run(
     secrets: dict[str, bytes],
     agents: dict[str, str],
     outputs: dict[int, Callable[[Iterator[bytes]], None]],
+    caches: Caches,
 ) -> dict[str, Any]:
     from wherry.cli.build_display import display
     from wherry.client.build_session import BuildFailed, Session
@@ -400,6 +445,7 @@ def _run(
         agents=agents,
         archive=sources.archive,
         outputs=outputs,
+        caches=caches.directories,
         tell=shown.tell,
     )
     try:
@@ -488,18 +534,38 @@ def _report(context: Context, done: dict[str, Any]) -> None:
     flags = context.flags
     image = done.get("image", "")
     if path := flags.text("iidfile"):
-        _write(path, image)
+        _write(path, _identity(done))
     if path := flags.text("metadata-file"):
-        from wherry.model.jsontext import dumps
+        from wherry.model.jsontext import dumps, indent
 
-        told = (
-            {"containerimage.config.digest": image, "containerimage.digest": done.get("digest", image)} if image else {}
-        )
-        if done.get("names"):
-            told["image.name"] = ",".join(done["names"])
-        _write(path, dumps(told) + "\n")
+        told = dict(sorted(_metadata(done).items()))
+        _write(path, indent(dumps(told, sort=False), "  "))
     if flags.on("quiet") and image:
-        print(image)
+        print(_identity(done))
+
+
+def _identity(done: dict[str, Any]) -> str:
+    """What iidfile says: the image's ID, or the digest of the index there is above it."""
+    descriptor = done.get("descriptor")
+    image: str = done.get("image", "")
+    return descriptor["digest"] if descriptor and not descriptor.get("platform") else image
+
+
+def _metadata(done: dict[str, Any]) -> dict[str, Any]:
+    """The keys that buildx writes. An image without a manifest of its own is known by its ID."""
+    image, descriptor = done.get("image", ""), done.get("descriptor")
+    told: dict[str, Any] = {}
+    if descriptor is not None:
+        told = {"containerimage.descriptor": descriptor, "containerimage.digest": descriptor["digest"]}
+    elif image:
+        told = {"containerimage.digest": done.get("digest", image)}
+    if image and _identity(done) == image:
+        told["containerimage.config.digest"] = image
+    if done.get("names"):
+        told["image.name"] = ",".join(done["names"])
+    if "provenance" in done:
+        told["buildx.build.provenance"] = done["provenance"]
+    return told
 
 
 def _write(path: str, text: str) -> None:

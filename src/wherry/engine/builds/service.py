@@ -22,25 +22,36 @@ from pathlib import Path
 
 import msgspec
 
+from wherry.engine.builds.attesting import Attestations, Report, predicates
 from wherry.engine.builds.bases import BaseImages, Puller
 from wherry.engine.builds.cache import CACHE_MOUNT, STATES, Cache, Cached
 from wherry.engine.builds.contexts import Contexts
 from wherry.engine.builds.documents import document
+from wherry.engine.builds.dressing import Attesting, Dressing
+from wherry.engine.builds.exports import export, results_of
+from wherry.engine.builds.imports import CacheImports, offered_by
+from wherry.engine.builds.layouts import Layout
 from wherry.engine.builds.operations import Operations, Outcome
-from wherry.engine.builds.progress import Listener, Progress
+from wherry.engine.builds.progress import Listener, Progress, Warned
 from wherry.engine.builds.publishing import Pusher, publish
 from wherry.engine.builds.shop import Shop
 from wherry.engine.builds.solving import AT_ONCE, Known, Solve
 from wherry.engine.builds.sources import BuildSources
 from wherry.engine.builds.trees import Client, Settings, Tree
 from wherry.engine.images.service import Images
-from wherry.errors import Conflict, NotFound
-from wherry.model import platforms
-from wherry.model.build_graph import ImageSource, Target, Vertex
+from wherry.engine.transfers.needs import Repository
+from wherry.errors import Conflict, NotFound, WherryError
+from wherry.model import build_caches, platforms
+from wherry.model.annotations import Annotation
+from wherry.model.attestations import purl
+from wherry.model.build_graph import ImageSource, Target, Vertex, ordered
+from wherry.model.build_session import CachePlace
 from wherry.model.dockerfile.options import BaseImage
 from wherry.model.image import Image, chain_ids
+from wherry.model.manifests import Descriptor
 from wherry.model.platforms import Platform
-from wherry.model.reference import Reference
+from wherry.model.provenance import Material
+from wherry.model.reference import Reference, parse, parse_any
 from wherry.storage.database import Database
 from wherry.storage.packing import END, pack, walk
 from wherry.storage.streams import flow
@@ -72,6 +83,7 @@ class Builds:
         self,
         shop: Shop,
         images: Images,
+        dressing: Dressing,
         puller: Puller,
         pusher: Pusher,
         database: Database,
@@ -82,6 +94,7 @@ class Builds:
     ) -> None:
         self._shop = shop
         self._images = images
+        self.dressing = dressing
         self.puller = puller
         self.pusher = pusher
         self._database = database
@@ -134,6 +147,7 @@ class Builds:
             for layer in outcome.layers:
                 if layer.diff_id not in records.blobs:
                     records.put_blob(connection, layer.diff_id, layer.blob)
+            records.drop_fetched(connection, [layer.blob.digest for layer in outcome.layers])
             self.cache.keep(connection, cached, keys)
 
     # outputs
@@ -142,6 +156,11 @@ class Builds:
         """An image as `docker save` writes it, which is an OCI layout too."""
         refs = [name.familiar for name in names if name in self._images.records.references(image.id)] or [image.id]
         async for piece in await self._images.save(refs):
+            yield piece
+
+    async def saved_dressed(self, image: Image, top: Descriptor, names: Sequence[Reference]) -> AsyncIterator[bytes]:
+        """The same of an image as `Build.dressed` made it."""
+        async for piece in await self._images.save_dressed(image, top, names):
             yield piece
 
     def known(self) -> set[str]:
@@ -264,13 +283,18 @@ class Build:
         self._builds = builds
         self._images = images
         self._blobs = shop.blobs
+        self._shop = shop
         self._client = client
         self._settings = settings
         self._progress = Progress(listener)
         self._bases = BaseImages(images, builds.puller, settings, self._progress)
         self.close = self._bases.close
         sources = BuildSources(self._bases.find, shop.contents, builds.root)
-        self._solve = Solve(operations, sources, builds.cache, builds.keep, settings, client, self._progress, slots)
+        self._sources = sources
+        self._imports = CacheImports(builds.puller, shop.snapshots.chains, self._progress, images.host)
+        self._solve = Solve(
+            operations, sources, builds.cache, builds.keep, settings, client, self._progress, slots, self._imports
+        )
 
     def image_of(self, vertex: Vertex) -> Image | None:
         """The image that a source vertex stands for, if it has been looked up."""
@@ -287,11 +311,10 @@ class Build:
 
     async def solve(self, target: Target) -> tuple[Tree, dict[Vertex, Known]]:
         """Raises WherryError."""
-        states = [step.vertex for step in target.history if step.vertex is not None]
-        return await self._solve.solve(target.vertex, states)
+        return await self._solve.solve(target.vertex, _states(target))
 
-    async def image(self, target: Target, names: Iterable[Reference] = ()) -> Image:
-        """Build the target as an image with these names. Raises WherryError."""
+    async def image(self, target: Target, names: Iterable[Reference] = (), *, inline_cache: bool = False) -> Image:
+        """Build the target as an image with these names, and the records of its steps in it. Raises WherryError."""
         tree, known = await self.solve(target)
         base = None
         if target.base is not None:
@@ -300,18 +323,94 @@ class Build:
             for name in names:
                 await self._images.tag(base.id, name.name, name.tag)
             return base
-        text = document(target, tree, known, base, time.time_ns(), self._settings.epoch)
+        cache = ""
+        if inline_cache:
+            cache = build_caches.inline(await results_of(self._solve, self._builds.cache, known, tree), tree.diff_ids)
+        text = document(target, tree, known, base, time.time_ns(), self._settings.epoch, cache)
         return await self._images.admission.admit(text, (), names=names)
+
+    async def dressed(
+        self, image: Image, names: Iterable[Reference], annotations: Iterable[Annotation], attesting: Attesting
+    ) -> Descriptor:
+        """The image with a manifest of its own, or an index, which the names mean then: see `Dressing`."""
+        return await self._builds.dressing.dress(image, names, annotations, attesting)
+
+    async def predicates(self, report: Report, wanted: Attestations, image: Image, name: str) -> dict[str, object]:
+        """What is attested about an image that was built."""
+        tree = Tree(image.chain_id, tuple(image.diff_ids))
+        return await predicates(self._shop, report, wanted, tree, name)
+
+    def materials(self, vertices: Iterable[Vertex]) -> list[Material]:
+        """What came from elsewhere into a build that has been carried out."""
+        found: dict[str, Material] = {}
+        for vertex in vertices:
+            material = self._sources.materials.get(vertex)
+            if (image := self.image_of(vertex)) is not None and isinstance(vertex.operation, ImageSource):
+                material = self._image_material(vertex.operation, image)
+            if material is not None:
+                found.setdefault(material.uri, material)
+        return list(found.values())
+
+    def _image_material(self, operation: ImageSource, image: Image) -> Material:
+        """With the digest that a registry has it under; that of its configuration if none is known to have it."""
+        name = parse_any(operation.reference)
+        if isinstance(name, str):
+            return Material(f"pkg:docker/{image.id}", image.id)
+        target = self._images.records.targets.get(name.canonical) or name.digest
+        platform = operation.platform or Platform(image.os, image.architecture, image.variant)
+        return Material(purl(name, platform), target or image.id)
 
     async def push(self, name: Reference) -> str:
         """Send what the name means to its registry; the digest it has there. Raises WherryError."""
         return await publish(self._builds.pusher, name, self._settings.credentials_for(name), self._progress)
+
+    async def take_from(self, place: CachePlace, shelf: Layout) -> None:
+        """Let steps be found in a cache of elsewhere; `shelf` is a directory's. Raises InvalidParameter (its name)."""
+        if place.type == "local":
+            await self._imports.add(place.shown, shelf, place.digest or place.tag)
+            return
+        reference = parse(place.ref).with_default_tag()
+        if not await self.take_from_image(reference, tell=False):
+            repository = self._repository(reference)
+            await self._imports.add(reference.familiar, repository, reference.digest or reference.tag)
+
+    async def take_from_image(self, reference: Reference, *, tell: bool = True) -> bool:
+        """Let steps be found in the inline cache of an image that is here; False if there is none."""
+        try:
+            image = self._images.resolve(reference.familiar)
+            offer = offered_by(await asyncio.to_thread(self._blobs.read, image.id), ())
+        except WherryError as error:
+            if tell:
+                self._progress.tell(Warned(f"the cache {reference.familiar} is not used: {error}"))
+            return False
+        self._imports.add_offer(reference.familiar, self._repository(reference), offer)
+        return True
+
+    async def give_to(self, place: CachePlace, shelf: Layout, target: Target) -> None:
+        """Keep what the build came to for builds elsewhere. Raises WherryError."""
+        every = place.mode == "max"
+        states = [vertex for vertex in ordered(target.vertex) if vertex.inputs] if every else _states(target)
+        tree, known = await self._solve.solve(target.vertex, states, fetch=every)
+        results = await results_of(self._solve, self._builds.cache, known, None if every else tree)
+        pusher = self._builds.pusher
+        if place.type == "local":
+            await export(place, shelf, place.tag, results, pusher, self._progress)
+            return
+        reference = parse(place.ref).with_default_tag()
+        await export(place, self._repository(reference), reference.tag, results, pusher, self._progress)
+
+    def _repository(self, reference: Reference) -> Repository:
+        return self._builds.puller.repository(reference, self._settings.credentials_for(reference))
 
     async def _says_the_same(self, target: Target, base: Image) -> bool:
         """A target that adds nothing to its image is that image."""
         own = msgspec.json.decode(await asyncio.to_thread(self._blobs.read, base.id))
         left_out = ("rootfs", "history", "created")
         return all(value == own.get(key) for key, value in target.config.items() if key not in left_out)
+
+
+def _states(target: Target) -> list[Vertex]:
+    return [step.vertex for step in target.history if step.vertex is not None]
 
 
 def _image_of(vertex: Vertex) -> tuple[str, Platform | None, str]:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from wherry.engine.builds.progress import Moved, Progress
 from wherry.engine.builds.trees import Client, Files, Result, Tree
@@ -23,15 +23,19 @@ from wherry.model.build_graph import Vertex
 from wherry.model.file_list import FileList, Listed
 from wherry.model.image import Image
 from wherry.model.platforms import Platform
+from wherry.model.provenance import Material
+from wherry.model.proxies import from_environment, proxy_for
 from wherry.storage.content import Contents, Writing
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse
+    from aiohttp import ClientResponse, ClientSession
 
 FindImage = Callable[[str, Platform | None, str], Awaitable[Image]]
 """An image by reference and platform; the third says whether to pull: "missing", "always" or "never"."""
 
 _PIECE = 1 << 18
+_PORTS = {"http": 80, "https": 443}
+_REDIRECTIONS = 10
 _GIT_ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -50,6 +54,7 @@ class BuildSources:
         self._find_image = find_image
         self._contents = contents
         self._scratch = scratch
+        self.materials: dict[Vertex, Material] = {}  # what came from elsewhere
 
     async def tree(self, vertex: Vertex, client: Client, progress: Progress) -> Result:
         """Raises WherryError."""
@@ -62,9 +67,15 @@ class BuildSources:
             case graph.LocalSource():
                 return await described(await client.files(operation.name, operation.include, operation.exclude))
             case graph.HttpSource():
-                return await described(await self._fetch(operation, vertex, progress))
+                files = await self._fetch(operation, vertex, progress)
+                (entry,) = files
+                self.materials[vertex] = Material(operation.url, f"sha256:{entry.digest.hex()}")
+                return await described(files)
             case graph.GitSource():
-                return await described(await self._clone(operation))
+                files, commit = await self._clone(operation)
+                uri = operation.remote + (f"#{operation.ref}" if operation.ref else "")
+                self.materials[vertex] = Material(uri, f"sha1:{commit}")
+                return await described(files)
             case _:
                 raise NotSupported(f"{graph.kind(operation)} is no source")
 
@@ -73,8 +84,8 @@ class BuildSources:
         patience = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
         try:
             async with (
-                aiohttp.ClientSession(trust_env=True, timeout=patience, auto_decompress=False) as session,
-                session.get(operation.url) as answer,
+                aiohttp.ClientSession(timeout=patience, auto_decompress=False) as session,
+                await _got(session, operation.url) as answer,
             ):
                 if answer.status >= 400:
                     raise NotFound(f"{operation.url}: invalid response status {answer.status}")
@@ -88,7 +99,8 @@ class BuildSources:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(f"{operation.url}: {error}") from error
 
-    async def _clone(self, operation: graph.GitSource) -> FileList:
+    async def _clone(self, operation: graph.GitSource) -> tuple[FileList, str]:
+        """The files, and the commit."""
         if operation.ssh or not operation.remote.startswith(("http://", "https://", "git://")):
             raise NotSupported("Git over SSH is not supported as a source of a build: clone it and send the directory")
         if operation.ref.startswith("-"):
@@ -110,13 +122,34 @@ class BuildSources:
                 raise InvalidParameter(f"expected checksum to match {operation.checksum}, got {commit}")
             if (checkout / ".gitmodules").exists():
                 await _git(*in_it, "submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
-            return await asyncio.to_thread(self._take, checkout, operation)
+            return await asyncio.to_thread(self._take, checkout, operation), commit
 
     def _take(self, checkout: Path, operation: graph.GitSource) -> FileList:
         top = checkout / operation.subdir.strip("/")
         if not top.resolve().is_relative_to(checkout.resolve()) or not top.is_dir():
             raise NotFound(f"{operation.subdir}: no such directory in {operation.remote}")
         return list_directory(top, self._contents, skip=b"" if operation.keep_git else b".git")
+
+
+async def _got(session: ClientSession, url: str) -> ClientResponse:
+    """The answer behind redirections, each by its own way out. `trust_env` would take passwords from ~/.netrc, too."""
+    proxies = from_environment(os.environ)
+    for _ in range(_REDIRECTIONS):
+        parts = urlsplit(url)
+        if parts.scheme not in _PORTS:
+            raise InvalidParameter(f"{url}: neither http nor https")
+        try:
+            port = parts.port or _PORTS[parts.scheme]
+        except ValueError as error:
+            raise InvalidParameter(f"{url}: {error}") from None
+        proxy = proxy_for(proxies, parts.scheme, parts.hostname or "", port)
+        answer = await session.get(url, proxy=proxy or None, allow_redirects=False)
+        place = answer.headers.get("Location")
+        if answer.status not in (301, 302, 303, 307, 308) or not place:
+            return answer
+        answer.release()
+        url = urljoin(url, place)
+    raise Unavailable(f"{url}: more than {_REDIRECTIONS} redirections")
 
 
 async def described(files: FileList) -> Files:

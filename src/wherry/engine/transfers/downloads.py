@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import BinaryIO
 
-from wherry.engine.transfers.needs import Repository
+from wherry.engine.transfers.needs import Source as Registry
 from wherry.engine.transfers.shared import Limit, Running, Shared, finished
 from wherry.errors import InvalidParameter, WherryError
 from wherry.model.manifests import Descriptor
@@ -45,7 +45,7 @@ class Downloads:
         self._shared: Shared[Download] = Shared()
 
     @asynccontextmanager
-    async def want(self, descriptor: Descriptor, repository: Repository) -> AsyncIterator[Running[Download]]:
+    async def want(self, descriptor: Descriptor, repository: Registry) -> AsyncIterator[Running[Download]]:
         """Inside the block the blob arrives; this repository is asked for it when those named earlier fail."""
         async with self._shared.join(descriptor.digest, lambda: Download(self, descriptor)) as running:
             running.job.sources.append(repository)
@@ -62,7 +62,7 @@ class Download:
     def __init__(self, downloads: Downloads, descriptor: Descriptor) -> None:
         self._downloads = downloads
         self._descriptor = descriptor
-        self.sources: list[Repository] = []
+        self.sources: list[Registry] = []
         self._partial: Partial | None = None
         self._readable = asyncio.Event()
         self.phase = Phase.WAITING
@@ -95,7 +95,7 @@ class Download:
                 failures.append(error)
         raise failures[0]
 
-    async def _fetch_from(self, source: Repository) -> bool:
+    async def _fetch_from(self, source: Registry) -> bool:
         """False where other bytes came and it is worth asking again."""
         descriptor = self._descriptor
         self._partial = None
