@@ -125,7 +125,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         index = Index(database)
         events = Events(database)
         snapshots = OverlaySnapshots(roots.data / "snapshots")
-        blobs = Blobs(roots.data / "blobs")
+        blobs = Blobs(roots.data / "blobs", snapshots)
         images = Images(database, blobs, snapshots, events.emit, _made_from(index))
         build_cache = Cache(database)
         images.keeper.owner(build_cache.needed)
@@ -158,7 +158,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
             limit=config.build_cache_limit,
         )
         await builds.recover()
-        commits = Commits(containers, images, snapshots, announcer(events))
+        commits = Commits(containers, images, announcer(events))
         facts = await asyncio.to_thread(_facts, settings, host, runtimes, index, images, networks, events)
         usage = DiskUsage(images, volumes, snapshots, containers.all)
         yield Engine(

@@ -86,11 +86,11 @@ class Shop:
         with self.view(result) as view:
             yield RootTree(view.root)
 
-    def keep(self, key: str, base: Tree, settings: Settings) -> KeptLayer | None:
+    def keep(self, key: str, settings: Settings) -> KeptLayer | None:
         """What was written in a snapshot, which is not mounted any more, as a layer; None if nothing was. Blocking."""
         if settings.epoch is None:
-            return self.admission.keep_snapshot(key, base.chain_id)
-        return self.admission.keep_diff(self.snapshots.diff(key, settings.epoch * 10**9), base.chain_id)
+            return self.admission.keep_snapshot(key)
+        return self.admission.keep_copy(key, settings.epoch * 10**9)
 
 
 async def uninterrupted(work: Callable[[], T]) -> T:
