@@ -296,12 +296,10 @@ def test_what_failed_is_shown(client: Client, folder: Path) -> None:
     "words",
     [
         ("--squash",),
-        ("--push",),
         ("--cache-to", "type=inline"),
         ("--cache-from", "x"),
         ("--platform", "linux/amd64,linux/arm64"),
         ("--sbom", "true"),
-        ("-o", "type=image,push=true"),
     ],
 )
 def test_what_is_not_done_is_refused(client: Client, folder: Path, words: tuple[str, ...]) -> None:

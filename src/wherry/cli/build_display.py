@@ -28,6 +28,7 @@ class Step:
         self.error = ""
         self.lines: list[str] = []
         self.partial = ""
+        self.moving: dict[str, str] = {}  # transfers that are under way
 
     def take(self, data: bytes) -> list[str]:
         """The lines that are complete now."""
@@ -69,6 +70,8 @@ class Display:
             self.started(step)
         elif kind == "written":
             self.wrote(step, step.take(base64.b64decode(message["data"])))
+        elif kind == "moved":
+            step.moving[message["id"]] = _moved(message["id"], message["current"], message.get("total", 0))
         elif kind == "ended" and not step.ended:
             step.ended = message["time"]
             step.cached = message.get("cached", False)
@@ -162,7 +165,8 @@ class Terminal(Display):
         for step in known:
             lines.append(_row(step, width))
             if step.started and not step.ended and not last:
-                lines += [f" => => # {line}"[: width - 1] for line in step.lines[-_TAIL:]]
+                below = [*step.lines, *step.moving.values()][-_TAIL:]
+                lines += [f" => => # {line}"[: width - 1] for line in below]
         lines += [note[: width - 1] for note in self._notes]
         if not last and len(lines) > height - 1:
             lines = [lines[0], *lines[-(height - 2) :]]
@@ -170,6 +174,12 @@ class Terminal(Display):
         sys.stderr.write(f"{up}\r\x1b[J" + "\n".join(lines) + "\n")
         sys.stderr.flush()
         self._drawn = len(lines)
+
+
+def _moved(id: str, current: int, total: int) -> str:
+    from wherry.cli.humanize import human_size
+
+    return f"{id} {human_size(current)}" + (f" / {human_size(total)}" if total else "")
 
 
 def _row(step: Step, width: int) -> str:

@@ -151,6 +151,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
             runtimes,
             images,
             pulls,
+            pushes,
             snapshots,
             blobs,
             networks,

@@ -59,10 +59,14 @@ class ContextOffer(Struct, omit_defaults=True):
 
 
 class Output(Struct, omit_defaults=True):
-    """What shall come out: `image` into the engine, or an archive to the client: `docker`, `oci` or `tar`."""
+    """What shall come out: `image` into the engine, or an archive to the client: `docker`, `oci` or `tar`.
+
+    An image with `push` goes to the registries that its names are of, too.
+    """
 
     type: str = "image"
     name: str = ""
+    push: bool = False
 
 
 class UlimitOption(Struct, omit_defaults=True):

@@ -23,11 +23,13 @@ _TAR_MAGIC = slice(257, 262)
 _COMPRESSED = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0")
 _REFUSED = (
     ("squash", "squashing layers is not supported: use several stages and COPY what shall remain"),
-    ("push", "--push is not supported by this version: build, then push"),
     ("cache-from", "--cache-from is not supported by this version"),
     ("cache-to", "--cache-to is not supported by this version"),
     ("attest", "attestations are not supported by this version"),
 )
+
+
+_SHORTHANDS = {"push": "type=registry", "load": "type=docker"}
 
 
 class Sources:
@@ -48,7 +50,8 @@ def run(context: Context) -> int:
     sources = _sources(context)
     if flags.on("check") or flags.changed("plan"):
         return _only_plan(context, sources)
-    outputs, order_outputs = _outputs(flags.items("output"))
+    shorthands = [text for name, text in _SHORTHANDS.items() if flags.on(name)]
+    outputs, order_outputs = _outputs([*shorthands, *flags.items("output")])
     order = _order(context, sources, order_outputs)
     secrets, agents = _secrets(flags.items("secret")), _agents(flags.items("ssh"))
     order.secrets, order.agents = list(secrets), list(agents)
@@ -304,15 +307,20 @@ def _outputs(given: list[str]) -> tuple[dict[int, Callable[[Iterator[bytes]], No
         kind = fields.pop("type", "")
         destination = fields.pop("dest", "")
         name = fields.pop("name", "")
-        if fields.pop("push", "false") != "false":
-            raise Failure("pushing from a build is not supported by this version: build, then push")
+        push = _on(fields.pop("push", "false"), f"--output {text}: push")
+        if kind == "registry":
+            kind, push = "image", True
+        if push and kind != "image":
+            raise Failure(f"--output {text}: only type=image can be pushed")
         if fields:
             raise Failure(f"--output {text}: {min(fields)} is not supported by this version")
         if kind in ("image", "docker") and not destination:
-            asked.append(Output("image", name))
+            asked.append(Output("image", name, push))
             continue
         if kind not in ("docker", "oci", "tar", "local"):
-            raise Failure(f"--output {text}: unknown type {kind or 'of output'}: image, docker, oci, tar or local")
+            raise Failure(
+                f"--output {text}: unknown type {kind or 'of output'}: image, registry, docker, oci, tar or local"
+            )
         if not destination and kind == "local":
             raise Failure(f"--output {text}: dest is required for local output")
         if not destination or destination == "-":
@@ -322,6 +330,12 @@ def _outputs(given: list[str]) -> tuple[dict[int, Callable[[Iterator[bytes]], No
         takers[len(asked)] = _unpacker(destination) if kind == "local" else _keeper(destination)
         asked.append(Output("tar" if kind == "local" else kind, name))
     return takers, asked
+
+
+def _on(text: str, what: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise Failure(f"{what}: {text} is neither true nor false")
+    return text.lower() in ("true", "1")
 
 
 def _keeper(path: str) -> Callable[[Iterator[bytes]], None]:
@@ -478,7 +492,9 @@ def _report(context: Context, done: dict[str, Any]) -> None:
     if path := flags.text("metadata-file"):
         from wherry.model.jsontext import dumps
 
-        told = {"containerimage.config.digest": image, "containerimage.digest": image} if image else {}
+        told = (
+            {"containerimage.config.digest": image, "containerimage.digest": done.get("digest", image)} if image else {}
+        )
         if done.get("names"):
             told["image.name"] = ",".join(done["names"])
         _write(path, dumps(told) + "\n")

@@ -10,5 +10,6 @@
 | `sources.py` | trees from images, clients, URLs and Git |
 | `cache.py` | the results that are kept, their keys, and the end of those that nobody uses |
 | `mounts.py` | the directories that outlive a build (cache mounts) |
+| `publishing.py` | what was built, to registries |
 | `progress.py` | what is told of a build while it runs |
 """

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from wherry.engine.builds.bases import Puller
 from wherry.engine.builds.cache import Cache
 from wherry.engine.builds.mounts import CacheMounts
+from wherry.engine.builds.publishing import Pusher
 from wherry.engine.builds.service import Builds
 from wherry.engine.builds.shop import Shop
 from wherry.engine.bundles import Bundles
@@ -29,6 +30,7 @@ def make_builds(
     runtimes: Runtimes,
     images: Images,
     puller: Puller,
+    pusher: Pusher,
     snapshots: Snapshots,
     blobs: Blobs,
     networks: NetworkPlane,
@@ -62,4 +64,4 @@ def make_builds(
         scratch=scratch,
         defaults=defaults,
     )
-    return Builds(shop, images, puller, database, cache, root, limit=limit)
+    return Builds(shop, images, puller, pusher, database, cache, root, limit=limit)

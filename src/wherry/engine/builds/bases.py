@@ -15,7 +15,6 @@ from wherry.model.credentials import Credentials
 from wherry.model.image import Image
 from wherry.model.platforms import Platform
 from wherry.model.reference import Reference, parse_any
-from wherry.registry.logins import domain_of
 
 
 class Puller(Protocol):
@@ -65,9 +64,7 @@ class BaseImages:
         target = parse_any(reference)
         assert isinstance(target, Reference)
         asked = str(platform) if platform is not None else ""
-        credentials = next(
-            (held for server, held in self._settings.credentials.items() if domain_of(server) == target.domain), None
-        )
+        credentials = self._settings.credentials_for(target)
         wanted = target.with_default_tag()
         async with aclosing(self._puller.pull(wanted, platform=asked, credentials=credentials)) as messages:
             async for message in messages:

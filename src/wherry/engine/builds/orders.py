@@ -59,6 +59,8 @@ async def carry_out(builds: Builds, order: BuildOrder, client: Delivery, listene
     """Build, deliver, and say what came of it. Raises WherryError."""
     _check(order)
     names = _names(order)
+    if not names and any(output.push for output in order.outputs):
+        raise InvalidParameter("tag is needed when pushing to registry")
     epoch = epoch_of(order.build_args.get(EPOCH, ""))
     async with builds.using():
         main: Client = client
@@ -128,6 +130,8 @@ async def _deliver(
         before = builds.known()
         image = await build.image(target, names if kept else ())
         told = {"image": image.id, "names": [name.familiar for name in names] if kept else []}
+        if any(output.push for output in outputs):
+            told["digest"] = [await build.push(name) for name in names][-1]
         for number, output in enumerate(outputs):
             if output.type in ("docker", "oci"):
                 await client.deliver(number, builds.saved(image, names))
@@ -153,6 +157,8 @@ def _check(order: BuildOrder) -> None:
     for output in order.outputs:
         if output.type not in _TYPES:
             raise InvalidParameter(f"unknown type of output: {output.type}")
+        if output.push and output.type != "image":
+            raise InvalidParameter(f"an output of type {output.type} cannot be pushed")
     unknown = set(order.allow) - {"network.host"}
     if unknown:
         raise NotSupported(f"the entitlement {min(unknown)} is not supported by this version of Wherry")

@@ -6,10 +6,13 @@ Times are nanoseconds since the epoch. A vertex is named by its digest. Streams 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from msgspec import Struct
 
+from wherry.errors import WherryError
 from wherry.model.build_graph import Vertex
 
 
@@ -94,3 +97,36 @@ class Progress:
         if vertex.digest not in self._ended:
             self._ended.add(vertex.digest)
             self.tell(Ended(vertex.digest, time.time_ns(), cached, error))
+
+    @contextmanager
+    def activity(self, name: str) -> Iterator[Activity]:
+        """Something that a build does and that is no vertex, shown as one: a push, a cache on its way."""
+        activity = Activity(self, name)
+        self.tell(Planned(name, name))
+        self.tell(Started(name, time.time_ns()))
+        try:
+            yield activity
+        except WherryError as error:
+            self.tell(Ended(name, time.time_ns(), error=str(error)))
+            raise
+        self.tell(Ended(name, time.time_ns()))
+
+
+class Activity:
+    """See `Progress.activity`."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._tell = progress.tell
+        self._name = name
+
+    def say(self, text: str) -> None:
+        """A line of it."""
+        self._tell(Written(self._name, 1, f"{text}\n".encode()))
+
+    def transfer(self, message: dict[str, Any]) -> None:
+        """A message of a pull or push, as Docker's clients get it."""
+        id = str(message.get("id", ""))
+        if detail := message.get("progressDetail"):
+            self._tell(Moved(self._name, id, detail["current"], detail["total"]))
+        elif status := message.get("status"):
+            self.say(f"{id}: {status}" if id else str(status))

@@ -28,6 +28,7 @@ from wherry.engine.builds.contexts import Contexts
 from wherry.engine.builds.documents import document
 from wherry.engine.builds.operations import Operations, Outcome
 from wherry.engine.builds.progress import Listener, Progress
+from wherry.engine.builds.publishing import Pusher, publish
 from wherry.engine.builds.shop import Shop
 from wherry.engine.builds.solving import AT_ONCE, Known, Solve
 from wherry.engine.builds.sources import BuildSources
@@ -68,11 +69,21 @@ class Builds:
     """See the module. `limit` is how many bytes the cache may keep; 0 is a tenth of the disk, at least 2 GB."""
 
     def __init__(
-        self, shop: Shop, images: Images, puller: Puller, database: Database, cache: Cache, root: Path, *, limit: int
+        self,
+        shop: Shop,
+        images: Images,
+        puller: Puller,
+        pusher: Pusher,
+        database: Database,
+        cache: Cache,
+        root: Path,
+        *,
+        limit: int,
     ) -> None:
         self._shop = shop
         self._images = images
         self.puller = puller
+        self.pusher = pusher
         self._database = database
         self.platform = platforms.from_machine(machine.machine())
         self.cache = cache
@@ -291,6 +302,10 @@ class Build:
             return base
         text = document(target, tree, known, base, time.time_ns(), self._settings.epoch)
         return await self._images.admission.admit(text, (), names=names)
+
+    async def push(self, name: Reference) -> str:
+        """Send what the name means to its registry; the digest it has there. Raises WherryError."""
+        return await publish(self._builds.pusher, name, self._settings.credentials_for(name), self._progress)
 
     async def _says_the_same(self, target: Target, base: Image) -> bool:
         """A target that adds nothing to its image is that image."""

@@ -11,6 +11,8 @@ from wherry.errors import WherryError
 from wherry.model.config import HostConfig
 from wherry.model.credentials import Credentials
 from wherry.model.file_list import FileList
+from wherry.model.reference import Reference
+from wherry.registry.logins import domain_of
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ class Settings:
     network: str = ""  # of processes that ask for the default
     pull: bool = False  # base images anew, also those that are here
     credentials: Mapping[str, Credentials] = field(default_factory=dict)  # by registry, as clients keep them
+
+    def credentials_for(self, reference: Reference) -> Credentials | None:
+        """What the client gave for the reference's registry."""
+        return next((held for at, held in self.credentials.items() if domain_of(at) == reference.domain), None)
 
 
 class ProcessFailed(WherryError):

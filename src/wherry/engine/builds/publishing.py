@@ -1,0 +1,28 @@
+"""What was built, on its way to registries."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from wherry.engine.builds.progress import Progress
+from wherry.model.credentials import Credentials
+from wherry.model.reference import Reference
+
+
+class Pusher(Protocol):
+    def push(
+        self, reference: Reference, *, credentials: Credentials | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]: ...
+
+
+async def publish(pusher: Pusher, name: Reference, credentials: Credentials | None, progress: Progress) -> str:
+    """Push an image by its name; the digest of its manifest there. Raises WherryError; the image stays then."""
+    digest = ""
+    with progress.activity(f"pushing {name.familiar}") as activity:
+        async with aclosing(pusher.push(name, credentials=credentials)) as messages:
+            async for message in messages:
+                activity.transfer(message)
+                digest = message.get("aux", {}).get("Digest", digest)
+    return digest
