@@ -13,6 +13,7 @@ from typing import BinaryIO, Protocol
 
 from wherry.errors import InvalidParameter, NotFound
 from wherry.model.failpoints import failpoint
+from wherry.storage.appending import write_all
 from wherry.storage.following import Follower
 from wherry.storage.room import Room
 from wherry.storage.usage import BLOCK, disk_usage
@@ -134,9 +135,7 @@ class Ingest:
         self._room.take(len(data))
         if self._hash is not None:
             self._hash.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        write_all(self._fd, data)
         with self._changed:
             self.size += len(data)
             self._changed.notify_all()
