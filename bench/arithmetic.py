@@ -9,13 +9,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Item:
-    """One kind of work. `at_most` and `reach` are ratios to the base engine; None where none is asked for."""
+    """One kind of work. `at_most` and `reach` are ratios to the base engine; None where none is asked for.
+
+    What is not compared between engines has `columns`: the names of its samples, the first being the base.
+    """
 
     key: str
     title: str
     unit: str  # ms, MB or 1/s
     at_most: float | None = None
     reach: float | None = None
+    columns: tuple[str, ...] = ()
 
     @property
     def more_is_better(self) -> bool:

@@ -7,17 +7,16 @@ from html import escape
 from typing import Any
 
 from bench.arithmetic import Item, Results, markdown, ratio, rows, summarize
-from bench.work import OWN_CLIENT
 
 _COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd")
 
 
 def tables(items: Sequence[Item], results: Results, engines: Sequence[str], base: str) -> str:
     """All tables, in Markdown."""
-    compared = [item for item in items if item.key != OWN_CLIENT.key]
+    compared = [item for item in items if not item.columns]
     parts = [markdown(rows(compared, results, engines, base))] if compared else []
-    if OWN_CLIENT.key in results:
-        parts.append(markdown(rows([OWN_CLIENT], results, ["python3", "wherry"], "python3")))
+    alone = [item for item in items if item.columns and item.key in results]
+    parts += [markdown(rows([item], results, item.columns, item.columns[0])) for item in alone]
     return "\n\n".join(parts)
 
 
@@ -29,7 +28,7 @@ def as_json(
     for item in items:
         entry: dict[str, Any] = {"key": item.key, "title": item.title, "unit": item.unit}
         entry |= {"at_most": item.at_most, "reach": item.reach, "engines": {}}
-        first = "python3" if item is OWN_CLIENT else base
+        first = item.columns[0] if item.columns else base
         for name, samples in results.get(item.key, {}).items():
             summary = summarize(samples)
             measured: dict[str, Any] = {"median": summary.median, "quartiles": [summary.low, summary.high]}
@@ -43,7 +42,7 @@ def as_json(
 def svg(items: Sequence[Item], results: Results, engines: Sequence[str], base: str) -> str:
     """Ratios to the base engine as bars: 1 is the base, shorter is better; a mark shows what is asked for."""
     others = [engine for engine in engines if engine != base]
-    shown = [item for item in items if base in results.get(item.key, {}) and item is not OWN_CLIENT]
+    shown = [item for item in items if base in results.get(item.key, {}) and not item.columns]
     left, width, step = 380, 480, 18
     row = step * max(1, len(others)) + 8
     height = 60 + row * len(shown)

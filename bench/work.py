@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from bench import archives, files, transfers
+from bench import archives, builds, files, transfers
 from bench.arithmetic import Item, turns
 from bench.engine import IMAGE, LABEL, Engine, milliseconds
 from bench.http import Connection
@@ -18,7 +18,7 @@ from bench.processes import weigh
 
 MANY = 20  # containers in "start 20" and "rm -f 20"
 MEASURED = 50  # containers in "stats"
-OWN_CLIENT = Item("own-client", "wherry ps beside python3 -c pass", "ms", 3.0)
+OWN_CLIENT = Item("own-client", "wherry ps beside python3 -c pass", "ms", 3.0, columns=("python3", "wherry"))
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,20 @@ class Plan:
     clients: tuple[int, ...]
     runs: int  # a measurement of runs per second
     levels: tuple[int, ...]  # idle containers
+    build_rounds: int
+    build_files: int  # of a large context
 
     @classmethod
     def full(cls, rounds: int) -> Plan:
-        return cls(rounds, max(3, rounds // 4), (1, 2, 4, 8), 24, (0, 20, 200))
+        return cls(rounds, max(3, rounds // 4), (1, 2, 4, 8), 24, (0, 20, 200), max(2, rounds // 7), 20_000)
 
     @classmethod
     def quick(cls) -> Plan:
-        return cls(3, 1, (1, 2), 6, (0, 5))
+        return cls(3, 1, (1, 2), 6, (0, 5), 1, 500)
 
 
 Report = Callable[[Item, str, float], None]
-ALL = ("run", "alone", "exec", "many", "rate", "stats", "files", "idle", "client", "store", "registry")
+ALL = ("run", "alone", "exec", "many", "rate", "stats", "files", "idle", "client", "store", "registry", "build")
 
 
 class Work:
@@ -176,6 +178,10 @@ class Work:
         engines = list(self.engines.values())
         transfers.measure(engines, self.plan.many_rounds, self.report)
         transfers.pushes_of_loaded(engines, self.plan.many_rounds, self.report)
+
+    def build(self) -> None:
+        """Builds, by each builder that there is."""
+        builds.measure(list(self.engines.values()), self.plan.build_rounds, self.plan.build_files, self.report)
 
     def client(self) -> None:
         """`wherry ps` beside `python3 -c pass`; only where the command is installed."""

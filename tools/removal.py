@@ -38,7 +38,7 @@ def take_down(settings: Settings, *, data: bool) -> None:
         _remove_tree(VENV)
         settings.log.unlink(missing_ok=True)
         say(f"{settings.data_root}, {settings.log} and {VENV} are gone")
-    else:
+    elif settings.data_root.is_dir():
         say(f"{settings.data_root} stays: images, containers and volumes; ./down --data removes it")
 
 

@@ -26,6 +26,7 @@ from wherry.model import daemon_config
 from wherry.model.daemon_config import DaemonConfig
 from wherry.model.events import Event
 from wherry.model.timestamps import rfc3339_fixed
+from wherry.model.visible import visible
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -169,7 +170,8 @@ def _check_against_host(config: DaemonConfig) -> None:
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        text = f"{rfc3339_fixed(time.time_ns())} {_level_name(record)} {record.name}: {record.getMessage()}"
+        said = visible(record.getMessage(), lines=False)
+        text = f"{rfc3339_fixed(time.time_ns())} {_level_name(record)} {record.name}: {said}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 

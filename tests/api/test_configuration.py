@@ -73,3 +73,9 @@ def test_an_address_in_a_network_of_the_engine_s(
     listed = "".join(f"\n* {problem}" for problem in [first, *problems])
     assert answer.status == 400
     assert answer.message == f"invalid config for network {network}: invalid endpoint settings:{listed}"
+
+
+@pytest.mark.parametrize("word", ["private", "x", "keep-id"])
+def test_users_of_any_word_are_the_daemon_s_default(engine: Engine, word: str) -> None:
+    container = engine.create(["true"], host={"UsernsMode": word})
+    assert engine.inspect(container)["HostConfig"]["UsernsMode"] == word

@@ -296,8 +296,8 @@ def test_what_failed_is_shown(client: Client, folder: Path) -> None:
     "words",
     [
         ("--squash",),
-        ("--cache-to", "type=inline"),
-        ("--cache-from", "x"),
+        ("--cache-to", "type=gha"),
+        ("--cache-from", "type=s3,bucket=b"),
         ("--platform", "linux/amd64,linux/arm64"),
         ("--sbom", "true"),
     ],

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.build.test_sessions import Client
 from tests.crash.conftest import Box
 from tests.support.engine import eventually
 from tests.support.http import Disconnected
@@ -58,6 +59,24 @@ def test_killed_at(box: Box, place: str) -> None:
     assert "error" not in build(box)[-1]
     assert box.engine.output(["cat", "/first", "/second", "/third"], Image="wt-crashed").endswith("kept\nsent\n")
     box.engine.tidy()
+    box.engine.http.delete("/images/wt-crashed", force=1)
+    prune(box)
+    box.assert_nothing_left()
+
+
+@pytest.mark.parametrize("place", ["pushes.layers.packed", "builds.export.layers-sent", "builds.export.configured"])
+def test_killed_while_a_cache_is_exported(box: Box, tmp_path: Path, place: str) -> None:
+    box.daemon.stop()
+    box.daemon.start(failpoint=place)
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")  # exported layers stay compressed
+    client = Client(box.daemon, tmp_path)
+    to = f"type=local,dest={tmp_path}/cache,mode=max"
+    client.build(tmp_path, "-t", "wt-crashed", "--cache-to", to, code=1)
+    assert box.daemon.died()
+    assert not (tmp_path / "cache" / "index.json").exists() and not list((tmp_path / "cache").rglob("*.part"))
+    box.daemon.start()
+    client.build(tmp_path, "-t", "wt-crashed", "--cache-to", to)
+    assert (tmp_path / "cache" / "index.json").exists()
     box.engine.http.delete("/images/wt-crashed", force=1)
     prune(box)
     box.assert_nothing_left()

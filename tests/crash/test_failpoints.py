@@ -32,6 +32,7 @@ ARCHIVE = docker_archive(
 # Come once in the life of a host, or when the engine leaves it: tests/kernel kills at these.
 HOST_ONLY = ("networks.open.bridge-made", "networks.recover.accepts", "networks.recover.forwarding", "networks.close.")
 TRANSFERS = ("pulls.", "pushes.", "partials.")  # want a registry: test_transfers kills at these
+EXPORTS = ("builds.export.",)  # want our client: test_builds kills at these
 V1_ONLY = ("start.enter.",)  # where a container's process enters its cgroups by itself
 GONE = (ConnectionError, FileNotFoundError, Disconnected)
 
@@ -40,7 +41,7 @@ def failpoints() -> list[str]:
     names: set[str] = set()
     for path in Path(SOURCE).rglob("*.py"):
         names.update(re.findall(r'\bfailpoint\("([^"]+)"\)', path.read_text()))
-    elsewhere = (*HOST_ONLY, *TRANSFERS, *(V1_ONLY if V2 else ()))
+    elsewhere = (*HOST_ONLY, *TRANSFERS, *EXPORTS, *(V1_ONLY if V2 else ()))
     return sorted(name for name in names if not name.startswith(elsewhere))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pwd
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +15,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import DaemonFailed, Wherryd, temporary_folder
+from tests.support import inventory
+from tests.support.daemon import SOURCE, DaemonFailed, Wherryd, temporary_folder
 from tests.support.engine import IDLE, Engine
+from tests.support.http import Disconnected
 from wherry.linux.host import kernel_version
+
+GONE = (ConnectionError, FileNotFoundError, Disconnected)
 
 USERS, GROUPS = 700000, 800000  # where the ranges begin
 NAME = pwd.getpwuid(1).pw_name
@@ -169,3 +176,107 @@ def test_it_outlives_the_daemon(daemon: Wherryd, engine: Engine) -> None:
 def test_what_cannot_be(daemon: Wherryd, value: str, message: str) -> None:
     with pytest.raises(DaemonFailed, match=message):
         daemon.start("--userns-remap", value, WHERRY_SUBIDS=str(daemon.folder))
+
+
+def test_sharing_namespaces_of_one_that_has_the_same_users(engine: Engine) -> None:
+    first = engine.idle(name="wt-first", host={"IpcMode": "shareable"})
+    pid = engine.state(first)["Pid"]
+    look = (
+        "readlink /proc/self/ns/user; cat /proc/self/uid_map; ls /sys/class/net; ps | grep -c sleep; touch /dev/shm/f"
+    )
+    for mode in ({"PidMode": f"container:{first}"}, {"IpcMode": f"container:{first}"}):
+        out = engine.output(look, host=mode).split()
+        assert out[0] == os.readlink(f"/proc/{pid}/ns/user")
+        assert " ".join(out[1:4]) == MAP[0]
+        assert out[4:6] == ["eth0", "lo"]
+    assert engine.exec(first, "ls /dev/shm")[1] == "f\n"
+    everything = {"PidMode": f"container:{first}", "NetworkMode": f"container:{first}", "IpcMode": f"container:{first}"}
+    assert engine.output("ip -o addr", host=everything) == engine.exec(first, "ip -o addr")[1]
+
+
+def test_sharing_what_cannot_be_one_namespace(engine: Engine) -> None:
+    first, second = engine.idle(), engine.idle(host={"UsernsMode": "host"})
+    third = engine.idle()
+    refused = engine.failed_start(IDLE, host={"PidMode": f"container:{second}"})
+    assert refused.message == f"cannot share the PID of container {second}: it has other users (--userns)"
+    both = {"PidMode": f"container:{first}", "NetworkMode": f"container:{third}"}
+    refused = engine.failed_start(IDLE, host=both)
+    assert refused.message == "cannot share namespaces of containers that have users of their own each (--userns)"
+
+
+DOCKERFILE = b"""FROM wt-base
+COPY --chown=3:4 kept /kept
+RUN --mount=type=bind,target=/ctx --mount=type=cache,target=/cache,uid=5 \
+    --mount=type=bind,from=wt-base,target=/base,rw \
+    cat /proc/self/uid_map >/map && chown 7:8 /map && ls -ln /kept /ctx/kept | tr -s ' ' | cut -d' ' -f3,4 >/seen \
+    && stat -c %u /cache /base/etc/passwd >>/seen && touch /cache/f /base/f && ip -o link | wc -l >>/seen
+USER 1000
+RUN id -u >/tmp/user && cat /proc/self/uid_map >/tmp/map
+"""
+
+
+def test_a_build_s_processes_have_them_too(engine: Engine) -> None:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, data in (("Dockerfile", DOCKERFILE), ("kept", b"x")):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    answer = engine.http.request(
+        "POST", "/build", body=stream.getvalue(), headers={"Content-Type": "application/x-tar"}, t="wt-built"
+    )
+    assert b"Successfully tagged" in answer.body, answer.body
+    look = "cat /map /tmp/map /tmp/user /seen; ls -ln /map /kept /tmp/user | tr -s ' ' | cut -d' ' -f3,4"
+    lines = engine.output(look, Image="wt-built", host={"UsernsMode": "host"}, User="0").splitlines()
+    assert [" ".join(line.split()) for line in lines[:2]] == [MAP[0], MAP[0]]
+    assert lines[2:] == ["1000", "0 0", "3 4", "5", "0", "2", "3 4", "7 8", "1000 1000"]
+    refused = engine.http.request(
+        "POST", "/build", body=stream.getvalue(), headers={"Content-Type": "application/x-tar"}, networkmode="host"
+    )
+    assert b"cannot share the host's network namespace when user namespaces are enabled" in refused.body
+
+
+@pytest.mark.parametrize("failpoint", ["create.files-made", "start.connected", "start.spec-written", "remove.marked"])
+def test_killed_on_the_way(daemon: Wherryd, engine: Engine, failpoint: str) -> None:
+    """One that shares namespaces and mounts a volume: what was on the way is undone or finished by the next daemon."""
+    first = engine.idle(name="wt-first")
+    inside = {"PidMode": "container:wt-first", "Binds": ["wt-kept:/v"]}
+    engine.output("touch /v/f", host=inside)
+    engine.exec(first, ["true"])
+    engine.tidy_containers()
+    clean = inventory.take(daemon)
+    first = engine.idle(name="wt-first")
+    daemon.stop()
+    remapped = ("--userns-remap", NAME)
+    daemon.start(*remapped, failpoint=failpoint, WHERRY_SUBIDS=str(daemon.folder))
+    with contextlib.suppress(*GONE):
+        second = engine.create(IDLE, name="wt-second", host=inside)
+        engine.start(second)
+        engine.remove(second)
+    assert daemon.died(), daemon.tail()
+    daemon.start(*remapped, WHERRY_SUBIDS=str(daemon.folder))
+    assert engine.exec(first, ["id", "-u"])[1] == "0\n"
+    engine.tidy_containers()
+    inventory.assert_nothing_beyond(clean, daemon)
+
+
+MAKE_DEFAULT = """
+set -eu
+mkdir {0}/upper {0}/work
+mount -t overlay overlay -o lowerdir=/etc,upperdir={0}/upper,workdir={0}/work /etc
+echo somebody:100000:65536 >/etc/subuid
+echo somebody:90000:20000 >/etc/subgid
+for again in 1 2; do
+    {1} -c 'from wherry.linux.user_namespaces import configured; print(configured("default").root)'
+done
+getent passwd dockremap | cut -d: -f7
+"""
+
+
+def test_the_default_user_is_made(tmp_path: Path) -> None:
+    script = MAKE_DEFAULT.format(tmp_path, sys.executable)
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    command = ["unshare", "--mount", "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["(165536, 110000)", "(165536, 110000)", "/usr/sbin/nologin"]

@@ -18,6 +18,7 @@ from tests.support.fake_registry import FakeRegistry
 from tests.support.image_store import BASE, TOP, Store
 from tests.support.images import Entry, config_json, digest, docker_archive, tar
 from wherry.errors import InvalidParameter, NotFound, SystemFailure, WherryError
+from wherry.model.credentials import Credentials
 from wherry.model.filters import Filters
 from wherry.model.manifests import MEDIA_DOCKER_LAYER, MEDIA_LAYER
 from wherry.model.reference import parse
@@ -391,6 +392,56 @@ async def test_what_a_lie_has_left_is_not_gone_on_with(registry: FakeRegistry, s
     registry.lies.clear()
     await told(pulls.pull(parse(f"{REPOSITORY}:1")))
     assert store.images.resolve(f"{REPOSITORY}:1").diff_ids == [digest(layer)]
+
+
+async def test_what_an_earlier_pull_has_left_of_a_lie_costs_no_pull(registry: FakeRegistry, store: Store) -> None:
+    registry.put_image("team/app", "1", [BIG])
+    blob = digest(packed(BIG))
+    registry.lies[blob] = bytes(len(packed(BIG)))
+    registry.cut[blob] = 150_000
+    pulls, _ = store.transfers(registry)
+    with pytest.raises(WherryError):
+        await told(pulls.pull(parse(f"{REPOSITORY}:1")))
+    registry.lies.clear()
+    registry.cut.clear()
+    await told(pulls.pull(parse(f"{REPOSITORY}:1")))
+    assert store.images.resolve(f"{REPOSITORY}:1").diff_ids == [digest(BIG)]
+
+
+@pytest.mark.parametrize("lie", [BIG.replace(b"big", b"bad"), bytes(len(BIG)), b"no tar" * 50_000])
+async def test_a_mirrors_lie_is_made_good_by_the_next_host(registry: FakeRegistry, store: Store, lie: bytes) -> None:
+    """Whether it unpacks, and to what, or does not: what was made of it is gone."""
+    registry.put_image("team/app", "1", [BASE, BIG])
+    blob = packed(BIG)
+    registry.lies[digest(blob)] = packed(lie)[: len(blob)].ljust(len(blob), b"\0")
+    registry.lies[digest(config_json([BASE, BIG]))] = config_json([BASE, BIG]).replace(b"amd64", b"arm64")
+    registry.lying_mirror = True
+    pulls, _ = store.transfers(registry)
+    await told(pulls.pull(parse(f"{REPOSITORY}:1")))
+    image = store.images.resolve(f"{REPOSITORY}:1")
+    assert (image.architecture, image.diff_ids) == ("amd64", [digest(BASE), digest(BIG)])
+    assert registry.sent[digest(blob)] == 2 * len(blob)
+    assert await asyncio.to_thread(lambda: list((store.root / "snapshots" / "staging").iterdir())) == []
+
+
+async def test_who_shares_a_download_does_not_share_its_failure(registry: FakeRegistry, store: Store) -> None:
+    """The first pull's credentials end in the middle; the second, which waits for the same blob, has its own."""
+    registry.put_image("team/app", "1", [BASE, BIG])
+    blob = packed(BIG)
+    gate = registry.gates[digest(blob)] = asyncio.Event()
+    pulls, _ = store.transfers(registry)
+    users = [Credentials(username=name, password="x") for name in ("expiring", "lasting")]
+    first = asyncio.create_task(told(pulls.pull(parse(f"{REPOSITORY}:1"), credentials=users[0])))
+    await until(lambda: registry.sent[digest(blob)] > len(blob) // 2)
+    second = asyncio.create_task(told(pulls.pull(parse(f"{REPOSITORY}:1"), credentials=users[1])))
+    joined = pulls._downloads._shared._running[digest(blob)]
+    await until(lambda: joined.waiting == 2)
+    registry.refused.add("expiring")
+    gate.set()
+    await second
+    await first
+    assert store.images.resolve(f"{REPOSITORY}:1").diff_ids == [digest(BASE), digest(BIG)]
+    assert registry.sent[digest(blob)] == len(blob), "what had come was gone on with"
 
 
 NESTED = b'{"a":' * 10_000 + b"1" + b"}" * 10_000

@@ -434,6 +434,26 @@ async def test_an_upload_elsewhere_goes_without_credentials(
     assert registry.requests("/v2/x/blobs/uploads/", "POST")[0].authorization == BASIC
 
 
+@pytest.mark.parametrize("verb", ["POST", "PATCH"])
+async def test_an_upload_is_not_taken_to_plain_http(
+    settings: RegistrySettings, authority: Authority, stranger: Scripted, verb: str
+) -> None:
+    """Neither the blob nor a password: at the beginning, and where a broken upload is gone on with."""
+    async with scripted(server_context(authority, "IP:127.0.0.1")) as secure:
+        folder = settings.certificate_folders[0] / "registry.test"
+        folder.mkdir(parents=True)
+        (folder / "ca.crt").write_bytes(authority.cert.read_bytes())
+        (folder / "hosts.toml").write_text(f'server = "{secure.url}"\nca = "ca.crt"\n')
+        started = f"{stranger.url}/upload" if verb == "POST" else "/upload"
+        secure.answer("POST", "/v2/x/blobs/uploads/", status=202, Location=started)
+        secure.answer("PUT", "/upload", status=503)
+        secure.answer("GET", "/upload", status=204, Range="0-9", Location=f"{stranger.url}/upload")
+        async with RegistryClient(settings=settings) as client:
+            with pytest.raises(RegistryError, match=f"sends us to plain HTTP, at {stranger.url}/upload.*: refused"):
+                await upload(client.repository(Reference("registry.test", "x"), CREDENTIALS))
+    assert not stranger.seen
+
+
 async def upload(repository: Repository, data: bytes = BLOB) -> list[int]:
     told: list[int] = []
 

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from tests.support.certificates import Authority
 from tests.support.registries import PASSWORD, USER, Scripted, free_port, scripted, server_context
+from wherry.engine.registries import read_small
 from wherry.errors import InvalidParameter, WherryError
 from wherry.model.credentials import Credentials
 from wherry.model.manifests import MEDIA_MANIFEST, Descriptor
@@ -141,6 +142,22 @@ async def test_falling_back_to_the_registry(
     assert (await client.repository(Reference(registry.host, "x")).manifest(DIGEST)).data == MANIFEST
     assert await read(client, Reference(registry.host, "x")) == BLOB
     assert len(asked(registry)) == 2
+
+
+async def test_a_mirror_that_gives_another_blob(
+    client: RegistryClient,
+    settings: RegistrySettings,
+    registry: Scripted,
+    mirror: Scripted,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Who hashes it says so, and gets it from the next host; the administrator is told who did it."""
+    mirror.answer("GET", f"/v2/x/blobs/{DESCRIPTOR.digest}", bytes(len(BLOB)))
+    configure(settings, registry.host, f'server = "{registry.url}"\n[host."{mirror.url}"]\n')
+    repository = client.repository(Reference(registry.host, "x"))
+    assert await read_small(repository, DESCRIPTOR, len(BLOB)) == BLOB
+    assert f"{mirror.host} gave other bytes for blob {DESCRIPTOR.digest}" in caplog.text
+    assert not repository.distrust(DESCRIPTOR.digest), "the registry itself is the last"
 
 
 async def test_a_mirror_that_breaks_in_the_middle(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support.images import config_json, digest
-from wherry.errors import NotFound, SystemFailure
+from wherry.errors import NotFound, SystemFailure, Unauthorized
 from wherry.model.credentials import Credentials
 from wherry.model.manifests import MEDIA_CONFIG, MEDIA_INDEX, MEDIA_LAYER, MEDIA_MANIFEST, Descriptor
 from wherry.model.reference import Reference
@@ -39,12 +39,14 @@ class FakeRegistry:
     gates: dict[str, asyncio.Event] = field(default_factory=dict)  # a blob waits in its middle for this
     cut: dict[str, int] = field(default_factory=dict)  # a blob breaks off after so many bytes
     lies: dict[str, bytes] = field(default_factory=dict)  # a blob is served as this
+    lying_mirror: bool = False  # ... by a mirror, and whoever does not believe it asks the registry itself
+    refused: set[str] = field(default_factory=set)  # whose blobs break off in the middle
     kill_after: int = -1  # so many bytes of blobs, and this process is killed
     at_once: int = 0
     most_at_once: int = 0
 
     def repository(self, reference: Reference, credentials: Credentials | None = None) -> FakeRepository:
-        return FakeRepository(self, reference.path)
+        return FakeRepository(self, reference.path, credentials.username if credentials else "")
 
     def put_blob(self, repository: str, data: bytes) -> str:
         self.blobs.setdefault(repository, {})[digest(data)] = data
@@ -100,9 +102,11 @@ class FakeRegistry:
 
 
 class FakeRepository:
-    def __init__(self, registry: FakeRegistry, path: str) -> None:
+    def __init__(self, registry: FakeRegistry, path: str, user: str) -> None:
         self._registry = registry
         self._path = path
+        self._user = user
+        self._distrusted: set[str] = set()
 
     async def manifest(self, ref: str) -> Document:
         self._registry.asked[f"manifest {ref}"] += 1
@@ -122,7 +126,9 @@ class FakeRepository:
     async def blob(self, descriptor: Descriptor, offset: int = 0) -> AsyncGenerator[bytes, None]:
         registry = self._registry
         registry.asked[f"blob {descriptor.digest}"] += 1
-        data = registry.lies.get(descriptor.digest, registry.blobs[self._path].get(descriptor.digest))
+        data = registry.blobs[self._path].get(descriptor.digest)
+        if descriptor.digest not in self._distrusted:
+            data = registry.lies.get(descriptor.digest, data)
         if data is None:
             raise NotFound(f"blob {descriptor.digest} unknown")
         registry.at_once += 1
@@ -133,6 +139,8 @@ class FakeRepository:
                     await registry.gates[descriptor.digest].wait()
                 if descriptor.digest in registry.cut and start >= registry.cut[descriptor.digest]:
                     raise SystemFailure("the connection broke")
+                if self._user in registry.refused and start:
+                    raise Unauthorized("unauthorized: authentication required")
                 await asyncio.sleep(0)
                 piece = data[start : start + PIECE]
                 registry.sent[descriptor.digest] += len(piece)
@@ -141,6 +149,12 @@ class FakeRepository:
                 yield piece
         finally:
             registry.at_once -= 1
+
+    def distrust(self, digest: str) -> bool:
+        if not self._registry.lying_mirror or digest in self._distrusted:
+            return False
+        self._distrusted.add(digest)
+        return True
 
     async def has_blob(self, digest: str) -> bool:
         self._registry.asked[f"has {digest}"] += 1

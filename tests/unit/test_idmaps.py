@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wherry.errors import InvalidParameter
-from wherry.model.idmaps import NOBODY, IdMap, IdRange, kernel_text, parse_remap, ranges
+from wherry.model.idmaps import NOBODY, IdMap, IdRange, first_free, kernel_text, parse_remap, ranges
 
 TEXT = "alice:100000:1000\nbob:7:7\nalice:300000:500\n1001:5000:10\n# no\nalice:x:1\n"
 ALICE = (IdRange(0, 100000, 1000), IdRange(1000, 300000, 500))
@@ -47,3 +47,10 @@ def test_who_has_no_place() -> None:
     with pytest.raises(InvalidParameter, match="Container ID 1500 cannot be mapped to a host ID"):
         ids.to_host(1500, 0)
     assert ids.size == 1500
+
+
+@given(st.lists(st.tuples(st.integers(90_000, 500_000), st.integers(0, 90_000)), max_size=8), st.integers(1, 70_000))
+def test_free_ones_are_nobody_s(taken: list[tuple[int, int]], size: int) -> None:
+    start = first_free("".join(f"x:{first}:{count}\n" for first, count in taken), size)
+    assert start >= 100_000
+    assert all(start + size <= first or first + count <= start for first, count in taken if count)

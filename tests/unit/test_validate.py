@@ -177,7 +177,6 @@ def test_what_the_real_engine_calls_a_failure(settings: dict[str, Any], message:
     "settings",
     [
         {"links": ["a:b"], "network_mode": "mine"},
-        {"userns_mode": "private"},
         {"cgroup": "x"},
         {"annotations": {"run.oci.handler": "x"}},
     ],

@@ -16,7 +16,7 @@ import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from wherry import errors
 from wherry.api import decode, versions
@@ -34,6 +34,7 @@ HEADERS = {
     "Ostype": "linux",
     "Server": f"Wherry/{VERSION} (linux)",
 }
+UNVERSIONED = {name: value for name, value in HEADERS.items() if name != "Docker-Experimental"}  # as Docker: no version
 JSON = HEADERS | {"Content-Type": "application/json"}
 
 
@@ -46,7 +47,7 @@ class Call:
         self._request = request
         self.version = version
         self.method = request.method
-        self.path = path  # the named parts of the route's path, percent-decoded
+        self.path = path  # the named parts of the route's path
         self.query = Query(request.query)
         self.headers = request.headers  # by name, whatever its case
         self.content = request.body
@@ -125,10 +126,15 @@ class App:
                 self._exact.setdefault((route.method, route.path), route.handler)
 
     def __call__(self, request: Request) -> Response | Coroutine[Any, Any, Answer]:
-        headers = {"Server": HEADERS["Server"]}
+        headers: Mapping[str, str] = {}  # as in Docker, whose own headers come after the look-up
         try:
-            version, path = versions.split(request.path)
+            path = unquote(request.path) if "%" in request.path else request.path
+            if (cleaned := _cleaned(path)) != path:
+                return Response(301, {"Location": _target(cleaned, request.query)})
+            written, path = versions.split(path)
             handler, parts = self.find(request.method, path)
+            headers = UNVERSIONED
+            version = versions.spoken(written)
             headers = HEADERS
             call = Call(request, version, parts)
             answer = handler(call)
@@ -137,16 +143,40 @@ class App:
         return answer if isinstance(answer, Response) else _awaited(call, answer)
 
     def find(self, method: str, path: str) -> tuple[Handler, dict[str, str]]:
-        """The handler and the named parts of a path without version. Raises NotFound."""
+        """The handler and the named parts of a decoded path without version. Raises NotFound."""
         handler = self._exact.get((method, path))
         if handler is not None:
             return handler, {}
+        if method == "OPTIONS":
+            return _nothing, {}
         first = path.split("/", 2)[1] if path.startswith("/") else ""
         for pattern, candidate in self._patterns.get((method, first), ()):
             match = pattern.fullmatch(path)
             if match is not None:
-                return candidate, {name: unquote(part) for name, part in match.groupdict().items()}
+                return candidate, match.groupdict()
         raise errors.NotFound("page not found")
+
+
+def _nothing(call: Call) -> Response:
+    return call.empty(200)
+
+
+def _cleaned(path: str) -> str:
+    """Without empty segments, `.` and `..`, to which the real engine redirects."""
+    if not path.startswith("/") or ("//" not in path and "/." not in path):
+        return path
+    segments: list[str] = []
+    for segment in path.split("/"):
+        if segment == "..":
+            del segments[-1:]
+        elif segment not in ("", "."):
+            segments.append(segment)
+    end = "/" if segments and path.endswith("/") else ""
+    return f"/{'/'.join(segments)}{end}"
+
+
+def _target(path: str, query: str) -> str:
+    return quote(path, safe="/:@!$&'()*+,;=~", errors="surrogateescape") + (f"?{query}" if query else "")
 
 
 def _pattern(path: str) -> re.Pattern[str]:
@@ -168,8 +198,8 @@ async def _awaited(call: Call, work: Awaitable[Answer]) -> Answer:
         return _failure(error, HEADERS)
 
 
-def _failure(error: Exception, headers: dict[str, str]) -> Response:
+def _failure(error: Exception, headers: Mapping[str, str]) -> Response:
     status = status_of(error)
     if status == 304:
         return Response(status, headers)
-    return Response(status, headers | {"Content-Type": "application/json"}, body_of(message_of(error)))
+    return Response(status, {**headers, "Content-Type": "application/json"}, body_of(message_of(error)))

@@ -25,7 +25,6 @@ _BUILDKIT = (
     "BuildKit's API is not supported by this version of Wherry: set DOCKER_BUILDKIT=0, or use `wherry build`, which "
     "has what BuildKit's Dockerfiles need"
 )
-_NO_CACHE_FROM = "[Warning] --cache-from is not used: earlier results are found by their content\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +49,7 @@ class BuildOptions:
     ulimits: tuple[Ulimit, ...] = ()
     limits: HostConfig = field(default_factory=HostConfig)
     build_id: str = ""
-    notes: tuple[str, ...] = ()
+    cache_from: tuple[Reference, ...] = ()
 
 
 def read(query: Query, host: Platform) -> BuildOptions:
@@ -88,9 +87,7 @@ def read(query: Query, host: Platform) -> BuildOptions:
         ulimits=_ulimits(query),
         limits=_limits(query),
         build_id=query.text("buildid"),
-        notes=("[Warning] --cache-from is not needed here: every step is found by its content\n",)
-        if cache_from
-        else (),
+        cache_from=names_of(cache_from or []),
     )
 
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import io
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from wherry.api.app import Call, Route
 from wherry.api.errors import message_of
 from wherry.api.rawstream import ClientGone, RawStream
 from wherry.api.server import Answer
+from wherry.engine.builds.layouts import Directory
 from wherry.engine.builds.orders import Delivery, carry_out
 from wherry.engine.builds.progress import Message
 from wherry.engine.builds.service import Builds
@@ -278,6 +279,31 @@ class _SessionClient(Delivery):
         finally:
             self._wire.close(inward)
 
+    def directory(self, number: int) -> Directory:
+        return _Files(self, number)
+
+    async def cache_has(self, number: int, path: str) -> bool:
+        return bool(await self._asked({"cache_has": {"directory": number, "path": path}}, _collected))
+
+    async def cache_read(self, number: int, path: str) -> AsyncGenerator[bytes, None]:
+        inward = self._wire.open()
+        try:
+            await self._wire.say({"cache_read": {"stream": inward.number, "directory": number, "path": path}})
+            async for data in inward:
+                yield data
+        finally:
+            self._wire.close(inward)
+
+    async def cache_write(self, number: int, path: str, pieces: AsyncIterator[bytes]) -> None:
+        inward = self._wire.open()
+        try:
+            await self._wire.say({"cache_write": {"stream": inward.number, "directory": number, "path": path}})
+            async for piece in pieces:
+                await self._wire.send(inward.number, piece)
+            await self._wire.send(inward.number, b"")
+        finally:
+            self._wire.close(inward)
+
     async def _asked(self, question: Json, read: Callable[[_Inward], Awaitable[T]]) -> T:
         inward = self._wire.open()
         try:
@@ -287,6 +313,23 @@ class _SessionClient(Delivery):
             return await read(inward)
         finally:
             self._wire.close(inward)
+
+
+class _Files:
+    """A directory of the client's where a cache is; see `wherry.engine.builds.layouts.Directory`."""
+
+    def __init__(self, client: _SessionClient, number: int) -> None:
+        self._client = client
+        self._number = number
+
+    async def has(self, path: str) -> bool:
+        return await self._client.cache_has(self._number, path)
+
+    def read(self, path: str) -> AsyncGenerator[bytes, None]:
+        return self._client.cache_read(self._number, path)
+
+    async def write(self, path: str, pieces: AsyncIterator[bytes]) -> None:
+        await self._client.cache_write(self._number, path, pieces)
 
 
 async def _received(digests: list[bytes], contents: Contents, inward: _Inward) -> None:

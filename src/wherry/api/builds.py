@@ -15,8 +15,8 @@ from wherry.api.build_log import ClassicLog, step_ids
 from wherry.api.build_options import BuildOptions
 from wherry.api.errors import message_of
 from wherry.api.server import Answer, Response
-from wherry.engine.builds.orders import EPOCH, epoch_of
-from wherry.engine.builds.progress import Ended, Message, Pulled
+from wherry.engine.builds.orders import EPOCH, epoch_of, wants_inline
+from wherry.engine.builds.progress import Ended, Message, Pulled, Warned
 from wherry.engine.builds.service import Build, Builds
 from wherry.engine.builds.trees import ProcessFailed, Settings
 from wherry.engine.builds.uploads import Uploaded
@@ -129,8 +129,11 @@ class _Answering:
             }
             known = (lambda state: False) if options.no_cache else builds.cache.knows
             self._log.plan(target, known, bases)
+            for name in options.cache_from:
+                await build.take_from_image(name)
             try:
-                image = await build.image(target, options.names)
+                inline = wants_inline(options.build_args)
+                image = await build.image(target, options.names, inline_cache=inline)
             except NotFound as error:
                 self._log.fail(self._failed)
                 raise classic_words.copy_failed(error, target, self._failed) from None
@@ -146,8 +149,6 @@ class _Answering:
             self._send({"stream": f"{image.id}\n"})
             return
         self._send({"aux": {"ID": image.id}})
-        for note in self._options.notes:
-            self._send({"stream": note})
         if unused:
             self._send({"stream": f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n"})
         self._send({"stream": f"Successfully built {short_id(image.id)}\n"})
@@ -161,6 +162,8 @@ class _Answering:
             self._failed = message.vertex
         if isinstance(message, Pulled):
             self._say(message.message)
+        if isinstance(message, Warned):
+            self._say({"stream": f"[Warning] {message.text}\n"})
         self._log.tell(message)
 
     async def room(self) -> None:

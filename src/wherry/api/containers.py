@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from wherry.api import as_of, decode, encode, hijack, websocket
 from wherry.api.app import Call, Route
+from wherry.api.query import Query
 from wherry.api.server import Answer, Response
 from wherry.api.services import ContainersService, ExecsService
 from wherry.errors import InvalidParameter, NotFound, NotSupported, SystemFailure, WherryError
@@ -57,14 +58,19 @@ def routes(containers: ContainersService, execs: ExecsService, images: ImageName
         created = await containers.create(call.query.text("name"), config, wanted, connected, platform)
         return call.json({"Id": created.id, "Warnings": [*outdated, *created.warnings]}, 201)
 
-    def list_(call: Call) -> Response | Awaitable[Answer]:
-        query = ContainerQuery.make(
-            Filters.decode(call.query.text("filters")),
-            all=call.query.boolean("all"),
-            limit=call.query.integer("limit", failure=True) or 0,
+    plain = ContainerQuery(Filters(), all=False, limit=0)
+
+    def asked(query: Query) -> ContainerQuery:
+        return ContainerQuery.make(
+            Filters.decode(query.text("filters")),
+            all=query.boolean("all"),
+            limit=query.integer("limit", failure=True) or 0,
             container_id=lambda ref: containers.get(ref).id,
             image_ids=images.descendants,
         )
+
+    def list_(call: Call) -> Response | Awaitable[Answer]:
+        query = asked(call.query) if call.query else plain
         chosen = [view.record for view in query.select(map(encode.View, containers.all()))]
         shown: dict[tuple[str, str], str] = {}
         for record in chosen:

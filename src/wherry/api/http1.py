@@ -10,15 +10,19 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-MAX_HEAD = 1 << 20  # bytes of request line and headers together, as in Go: filters and credentials travel in them
+MAX_HEAD = (1 << 20) + 4096  # bytes of request line and headers, as in Go: filters and credentials travel in them
+REPEATED_HEAD = 256  # bytes: heads up to this are those of clients that ask the same again and again
 MAX_CHUNK_LINE = 4096  # bytes of a chunk's size and extensions
 MAX_TRAILER = 16 << 10  # bytes of what follows the last chunk, which nobody reads
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _LINE = re.compile(rb"(%b) ([\x21-\x7e\x80-\xff]+) HTTP/([0-9])\.([0-9])" % _TOKEN)
-_FIELDS = re.compile(rb"(?:\r\n%b:[^\x00\r\n]*)*" % _TOKEN)
+_FIELDS = re.compile(rb"(?:\r\n%b:[\t\x20-\x7e\x80-\xff]*)*" % _TOKEN)
+_SPACED_NAME = re.compile(rb"\r\n%b[ \t]+:" % _TOKEN)
+_ESCAPED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 _HOST = re.compile(r"[!$%&'()*+,.:;=@\[\]_~0-9A-Za-z-]*")
 _ABSOLUTE = re.compile(r"https?://[^/?]+(?=[/?]|$)", re.IGNORECASE)
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
@@ -52,7 +56,7 @@ class Headers(dict[str, str]):
 
 @dataclass(slots=True)
 class Head:
-    """Request line and headers. `length` counts the body's bytes; None says that it comes in chunks."""
+    """Request line and headers, not to be changed. `length` counts the body's bytes; None: it comes in chunks."""
 
     method: str
     path: str  # percent-encoded, as it came
@@ -66,11 +70,20 @@ class Head:
 
 def read_head(data: bytes) -> Head:
     """Read what came before the first empty line. Raises Malformed."""
+    return _repeated(data) if len(data) <= REPEATED_HEAD else _read(data)
+
+
+@lru_cache(maxsize=32)
+def _repeated(data: bytes) -> Head:
+    return _read(data)
+
+
+def _read(data: bytes) -> Head:
     line = _LINE.match(data)
     if line is None:
         raise Malformed()
     if not _FIELDS.fullmatch(data, line.end()):
-        raise Malformed()
+        raise Malformed("invalid header name" if _SPACED_NAME.search(data) else "")
     method, target, major, minor = line.groups()
     if major != b"1":
         raise Malformed("unsupported protocol version", 505)
@@ -78,7 +91,12 @@ def read_head(data: bytes) -> Head:
     for field in data[line.end() :].decode("utf-8", "surrogateescape").split("\r\n")[1:]:
         name, _, value = field.partition(":")
         name, value = name.lower(), value.strip(" \t")
-        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+        if name not in fields:
+            fields[name] = value
+        elif name == "host" or (name == "content-length" and fields[name] != value):
+            raise Malformed()
+        elif name != "content-length":
+            fields[name] += f", {value}"
     persistent = minor != b"0"
     if persistent and "host" not in fields:
         raise Malformed("missing required Host header")
@@ -86,8 +104,10 @@ def read_head(data: bytes) -> Head:
         raise Malformed("malformed Host header")
     expect = fields.get("expect", "").lower()
     if expect not in ("", "100-continue"):
-        raise Malformed("only 100-continue can be expected", 417)
+        raise Malformed(status=417)
     path, _, query = _origin(target.decode("utf-8", "surrogateescape")).partition("?")
+    if not _ESCAPED.fullmatch(path):
+        raise Malformed()
     return Head(
         method=method.decode("ascii"),
         path=path,
@@ -130,7 +150,7 @@ def _length(fields: Mapping[str, str], persistent: bool) -> int | None:
     if length is None:
         return 0
     if not (length.isascii() and length.isdigit() and len(length) < 19):
-        raise Malformed("bad Content-Length")
+        raise Malformed()
     return int(length)
 
 
@@ -237,21 +257,29 @@ class Chunked:
 
 
 def head(status: int, headers: Mapping[str, str], *more: str) -> bytes:
-    """The head of an answer, with its date and its empty line. `more` are lines. Raises ValueError for a line break."""
-    lines = [f"HTTP/1.1 {status} {REASONS[status]}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    lines += [*more, _date(), "\r\n"]
+    """The head of an answer, with its date and its empty line. `more` are lines of the server's own.
+
+    Raises ValueError for a line break in a header.
+    """
+    own = b"".join([line.encode("ascii") + b"\r\n" for line in more])
+    return _constant(status, tuple(headers.items())) + own + _date()
+
+
+@lru_cache(maxsize=64)
+def _constant(status: int, headers: tuple[tuple[str, str], ...]) -> bytes:
+    """What is the same in many answers: the status line and a handler's headers."""
+    lines = [f"HTTP/1.1 {status} {REASONS[status]}", *(f"{name}: {value}" for name, value in headers), ""]
     text = "\r\n".join(lines)
-    if text.count("\n") != len(lines) or text.count("\r") != len(lines):
-        raise ValueError(f"line break in a header of the answer: {headers!r}")
+    if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
+        raise ValueError(f"line break in a header of the answer: {dict(headers)!r}")
     return text.encode("utf-8", "surrogateescape")
 
 
-_dates: tuple[int, str] = (0, "")
+_dates: tuple[int, bytes] = (0, b"")
 
 
-def _date() -> str:
-    """The Date line of this second (RFC 9110 section 5.6.7)."""
+def _date() -> bytes:
+    """The Date line of this second (RFC 9110 section 5.6.7), and the empty line."""
     global _dates
     now = int(time.time())
     if _dates[0] != now:
@@ -259,7 +287,8 @@ def _date() -> str:
         day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[moment.tm_wday]
         months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
         clock = f"{moment.tm_hour:02}:{moment.tm_min:02}:{moment.tm_sec:02}"
-        _dates = now, f"Date: {day}, {moment.tm_mday:02} {months[moment.tm_mon - 1]} {moment.tm_year} {clock} GMT"
+        date = f"{day}, {moment.tm_mday:02} {months[moment.tm_mon - 1]} {moment.tm_year} {clock} GMT"
+        _dates = now, f"Date: {date}\r\n\r\n".encode()
     return _dates[1]
 
 

@@ -8,10 +8,9 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from wherry.api.app import Call, Route
 from wherry.api.errors import message_of
+from wherry.api.jsontext import encode
 from wherry.api.rawstream import ClientGone
 from wherry.api.server import Answer
 from wherry.engine.images.removal import Removed
@@ -28,7 +27,6 @@ from wherry.model.image_filters import Listed
 from wherry.model.reference import Reference, is_digest, parse, parse_target
 from wherry.model.timestamps import SECOND, ZERO, rfc3339_nano
 
-_encode = msgspec.json.Encoder().encode
 NOT_COUNTED = -1
 
 
@@ -201,12 +199,12 @@ async def _progress(call: Call, messages: AsyncIterator[dict[str, Any]]) -> Answ
     response = await call.stream("application/json")
     try:
         async for message in messages:
-            await response.write(_encode(message) + b"\r\n")
+            await response.write(encode(message) + b"\r\n")
     except ClientGone:
         raise
     except Exception as error:
         text = message_of(error)
-        await response.write(_encode({"errorDetail": {"message": text}, "error": text}) + b"\r\n")
+        await response.write(encode({"errorDetail": {"message": text}, "error": text}) + b"\r\n")
     await response.write_eof()
     return response
 

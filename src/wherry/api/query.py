@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qs
 
 from wherry.api.jsontext import readable
 from wherry.errors import InvalidParameter, SystemFailure
 
 _FALSE = frozenset({"", "0", "no", "false", "none"})
+_BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})[^&=]{0,2}")
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -15,14 +17,22 @@ class Query:
     """The parameters of one request. The first of repeated ones counts, but for `all`.
 
     Bytes that are not UTF-8 are U+FFFD, as Go's encoding/json tells them, but in the names of files.
+    Raises InvalidParameter, in the words of Go's net/url, for one that is malformed.
     """
 
     __slots__ = ("_values",)
 
     def __init__(self, raw: str) -> None:
+        if ";" in raw:
+            raise InvalidParameter("invalid semicolon separator in query")
+        if "%" in raw and (broken := _BROKEN_ESCAPE.search(raw)):
+            raise InvalidParameter(f'invalid URL escape "{readable(broken[0])}"')
         self._values: dict[str, list[str]] = (
             parse_qs(raw, keep_blank_values=True, encoding="utf-8", errors="surrogateescape") if raw else {}
         )
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
 
     def __contains__(self, name: str) -> bool:
         return name in self._values

@@ -46,7 +46,7 @@ HEAD_SECONDS = 300.0  # for a head that has begun to come, as in Docker
 class Request:
     """One request. `path` and `query` are percent-encoded, as they came."""
 
-    __slots__ = ("body", "connection", "head", "headers", "method", "path", "query")
+    __slots__ = ("body", "connection", "head", "headers", "keep_alive", "method", "path", "query")
 
     def __init__(self, head: Head, body: Body, connection: Connection) -> None:
         self.head = head
@@ -54,6 +54,7 @@ class Request:
         self.path = head.path
         self.query = head.query
         self.headers = head.headers
+        self.keep_alive = head.keep_alive  # the connection stays after the answer
         self.body = body
         self.connection = connection
 
@@ -406,7 +407,7 @@ class Connection(asyncio.Protocol):
         body = request.body
         if self._lost:
             return
-        if not request.head.keep_alive or self._owner.closing or body.failed or not (body.complete or body.skippable):
+        if not request.keep_alive or self._owner.closing or body.failed or not (body.complete or body.skippable):
             self._close_gently()
         elif not body.complete:
             body.skip()
@@ -439,7 +440,7 @@ class Connection(asyncio.Protocol):
         chunked = request.head.persistent
         more = [*self._connection_lines(request), *(["Transfer-Encoding: chunked"] if chunked else [])]
         if not chunked:
-            request.head.keep_alive = False
+            request.keep_alive = False
         await self.send(http1.head(status, headers, *more))
         return Streaming(self, chunked=chunked, silent=request.method == "HEAD")
 
@@ -447,10 +448,10 @@ class Connection(asyncio.Protocol):
         """The header that says whether the connection stays, where it is not what the client expects."""
         body = request.body
         if self._owner.closing or body.failed or not (body.complete or body.skippable):
-            request.head.keep_alive = False
-        if request.head.keep_alive == request.head.persistent:
+            request.keep_alive = False
+        if request.keep_alive == request.head.persistent:
             return []
-        return ["Connection: keep-alive" if request.head.keep_alive else "Connection: close"]
+        return ["Connection: keep-alive" if request.keep_alive else "Connection: close"]
 
     def regulate(self) -> None:
         """Read from the client only while there is a place for it."""

@@ -17,20 +17,20 @@ def text(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 
-def split(path: str) -> tuple[tuple[int, ...], str]:
-    """Take the version off a path: `/v1.41/info` is `((1, 41), "/info")`; without a prefix the newest is meant.
-
-    Raises InvalidParameter, in Docker's words, for a version that is not spoken.
-    """
+def split(path: str) -> tuple[str, str]:
+    """Take the version off a path: `/v1.41/info` is `("1.41", "/info")`, `/info` is `("", "/info")`."""
     match = _PREFIX.fullmatch(path)
-    if match is None:
-        return NEWEST, path
-    written, rest = match.groups()
-    return _spoken(written), rest
+    return (match[1], match[2]) if match is not None else ("", path)
 
 
 @lru_cache(maxsize=64)
-def _spoken(written: str) -> tuple[int, ...]:
+def spoken(written: str) -> tuple[int, ...]:
+    """A version as numbers; the newest where none is written.
+
+    Raises InvalidParameter, in Docker's words, for one that is not spoken.
+    """
+    if not written:
+        return NEWEST
     version = tuple(int(part or 0) for part in written.split("."))
     if version < OLDEST:
         raise InvalidParameter(

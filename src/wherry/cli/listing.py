@@ -10,6 +10,7 @@ import sys
 
 from wherry.cli import tabular
 from wherry.cli.errors import Failure
+from wherry.model.visible import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class Listing:
     def text(self, items: list[Any], columns: list[str], form: str = "") -> str:
         """What `show` prints, without -q."""
         if form not in ("", "table"):
-            return self.formatted(items, form)
+            text = self.formatted(items, form)
+            return visible(text) if sys.stdout.isatty() else text
         rows = [[str(self.fields[name](item)) for name in columns] for item in items]
         return tabular.table([self.headers[name] for name in columns], rows)
 

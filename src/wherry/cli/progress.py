@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wherry.cli.errors import Failure
 from wherry.model import jsontext
+from wherry.model.visible import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def show(response: Response, out: TextIO, *, quiet: bool = False, code: int = 1)
             continue
         message = jsontext.loads(line)
         if message.get("error") or message.get("errorDetail"):
-            raise Failure(str(message.get("error") or message["errorDetail"].get("message")), code)
+            raise Failure(visible(str(message.get("error") or message["errorDetail"].get("message"))), code)
         if not quiet:
             lines.show(message)
 
@@ -38,13 +39,13 @@ class Lines:
 
     def show(self, message: dict[str, Any]) -> None:
         if "stream" in message:
-            self._out.write(message["stream"])
+            self._out.write(visible(message["stream"]))
         elif message.get("status") is not None:
             identifier, bar = message.get("id", ""), self._bar(message)
             if bar and not self._live:
                 return
             text = f"{identifier}: " if identifier else ""
-            text += message["status"] + (f" {bar}" if bar else "")
+            text = visible(text + message["status"], lines=False) + (f" {bar}" if bar else "")
             row = bar or message.get("progressDetail") is not None  # an empty one says: no bar, but a line that stays
             self._line(identifier if row else "", text)
         self._out.flush()

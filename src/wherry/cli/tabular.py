@@ -6,6 +6,8 @@ is its widest cell plus the padding, at least the minimum. What follows the last
 
 from __future__ import annotations
 
+from wherry.model.visible import visible
+
 
 def align(text: str, minimum: int = 10, padding: int = 3) -> str:
     """`text` with its tabs turned into aligned columns."""
@@ -38,7 +40,7 @@ def _measure(
 
 def table(header: list[str], rows: list[list[str]]) -> str:
     """A table with its header; every row has as many cells as the header."""
-    lines = [header, *rows]
+    lines = [header, *([visible(cell) for cell in row] for row in rows)]
     columns = range(len(header) - 1)
     widths = [max(10, max([len(line[column]) for line in lines]) + 3) for column in columns]
     return "".join(

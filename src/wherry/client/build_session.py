@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from wherry.client.build_files import Directory
+from wherry.client.cache_directory import CacheDirectory
 from wherry.client.connection import Connection, ProtocolError
 from wherry.client.engine import Engine, EngineError
 from wherry.model import file_list, jsontext
@@ -34,7 +35,8 @@ class BuildFailed(Exception):
 class Session:
     """One build. `directories` are the contexts by name, `secrets` are values by ID, `agents` sockets by ID.
 
-    `archive` are the bytes of a context that is a tar; `outputs` take the pieces of each output that comes here.
+    `archive` are the bytes of a context that is a tar; `outputs` take the pieces of each output that comes here;
+    `caches` are directories by their number.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Session:
         agents: Mapping[str, str],
         archive: Iterable[bytes],
         outputs: Mapping[int, Callable[[Iterator[bytes]], None]],
+        caches: Sequence[CacheDirectory],
         tell: Callable[[Json], None],
     ) -> None:
         self._directories = directories
@@ -53,6 +56,7 @@ class Session:
         self._agents = agents
         self._archive = archive
         self._outputs = outputs
+        self._caches = caches
         self._tell = tell
         self._sending = threading.Lock()
         self._inward: dict[int, socket.socket] = {}
@@ -109,6 +113,13 @@ class Session:
                 self._stream(details["stream"], [self._secrets[details["id"]]])
             case "agent":
                 self._connect(details["stream"], self._agents[details["id"]])
+            case "cache_has":
+                there = self._caches[details["directory"]].has(details["path"])
+                self._stream(details["stream"], [b"1"] if there else [])
+            case "cache_read":
+                self._stream(details["stream"], self._caches[details["directory"]].read(details["path"]))
+            case "cache_write":
+                self._caches[details["directory"]].write(details["path"], self._pieces(details["stream"]))
             case "output":
                 self._outputs[details["number"]](self._pieces(details["stream"]))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from wherry.client.connection import Connection, ConnectionFailed, ProtocolError, Response, TlsFiles
 from wherry.model import jsontext
 from wherry.model.gotext import escape
+from wherry.model.visible import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ class EngineError(Exception):
     """The engine refused. `message` is in the engine's words, `status` the HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
+        self.message = visible(message)  # it may quote a registry, an image, a file
+        super().__init__(self.message)
         self.status = status
-        self.message = message
 
 
 class ApiMismatch(Exception):

@@ -67,11 +67,9 @@ class Bundles:
             with contextlib.suppress(WherryError):  # the container that needs it will say what is missing
                 self._profiles.filter(security.DEFAULT_PROFILE, held)
 
-    def write(
-        self, container: Container, layout: Layout, netns: str | None, sources: Mapping[str, str] | None = None
-    ) -> spec.Json:
+    def write(self, container: Container, layout: Layout, netns: str | None, user_ns: str = "") -> spec.Json:
         """What `make` returns, in config.json."""
-        made = self.make(container, layout, netns, sources or {})
+        made = self.make(container, layout, netns, {}, user_ns)
         descriptor = os.open(layout.bundle / "config.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(encode(made))
@@ -83,7 +81,7 @@ class Bundles:
         """The spec of a container whose root is mounted. `netns` None: the host's network.
 
         Makes the files of /etc, the working directory and missing bind sources. `sources` replace those of the record's
-        mounts, by destination. `user_ns` is its own user namespace, "" for the host's or another container's.
+        mounts, by destination. `user_ns` is the user namespace to join, "" for the host's.
         Raises SystemFailure, InvalidParameter, Conflict or NotFound in Docker's words.
         """
         settings = container.host
@@ -114,7 +112,7 @@ class Bundles:
             etc=self._etc_files(container, layout, hostname, linked),
             ulimits=self._ulimits(container),
             netns=netns or "",
-            user_ns=user_ns or self._users_of_another(container),
+            user_ns=user_ns,
             pid_ns=self._joined(settings.pid_mode, "pid", "PID"),
             ipc_ns=self._joined(settings.ipc_mode, "ipc", "IPC"),
             shm=self._shm(settings, layout),
@@ -200,16 +198,32 @@ class Bundles:
             )
         return f"/proc/{other.state.process.pid}/ns/{kind}"
 
-    def _users_of_another(self, container: Container) -> str:
-        """Of one that shares another's network: that one's user namespace. Raises SystemFailure."""
-        other = self._other(container.host.network_mode)
-        if container.ids is None or other is None:
+    def shared_users(self, container: Container) -> str:
+        """The user namespace that owns those which it shares with others (user_namespaces(7)); "" if it shares none.
+
+        Raises NotFound, Conflict (one does not run), SystemFailure (that cannot be one namespace).
+        """
+        if container.ids is None:
             return ""
-        if other.ids != container.ids:
-            raise SystemFailure(f"cannot join the network of container {other.id}: it has other users (--userns)")
-        if other.state.process is None:
-            raise Conflict(f"cannot join network of a non running container: {other.id}")
-        return f"/proc/{other.state.process.pid}/ns/user"
+        settings = container.host
+        paths: dict[tuple[int, int], str] = {}
+        for what, mode in (("network", settings.network_mode), ("PID", settings.pid_mode), ("IPC", settings.ipc_mode)):
+            other = self._other(mode)
+            if other is None:
+                continue
+            if other.ids != container.ids:
+                raise SystemFailure(f"cannot share the {what} of container {other.id}: it has other users (--userns)")
+            if other.state.process is None or not other.state.status.alive:
+                if what == "network":
+                    raise Conflict(f"cannot join network of a non running container: {other.id}")
+                message = f"failed to join {what} namespace: container {other.id} is not running"
+                raise Conflict(message) if what == "IPC" else SystemFailure(message)
+            path = f"/proc/{other.state.process.pid}/ns/user"
+            found = os.stat(path)
+            paths[found.st_dev, found.st_ino] = path
+        if len(paths) > 1:
+            raise SystemFailure("cannot share namespaces of containers that have users of their own each (--userns)")
+        return next(iter(paths.values()), "")
 
     def _shm(self, settings: HostConfig, layout: Layout) -> str:
         """What /dev/shm shows where it is not the container's own."""

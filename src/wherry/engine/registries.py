@@ -125,10 +125,12 @@ async def read_small(repository: Repository, descriptor: Descriptor, most: int) 
     """A blob as a whole, verified. Raises WherryError, for one larger than `most` bytes too."""
     if descriptor.size > most or not is_digest(descriptor.digest):
         raise InvalidParameter(f"invalid manifest: {descriptor.digest} of {descriptor.size} bytes cannot be read")
-    data = b"".join([piece async for piece in repository.blob(descriptor)])
-    if digest_like(descriptor.digest, data) != descriptor.digest:
-        raise SystemFailure(f"filesystem layer verification failed for digest {descriptor.digest}")
-    return data
+    while True:
+        data = b"".join([piece async for piece in repository.blob(descriptor)])
+        if digest_like(descriptor.digest, data) == descriptor.digest:
+            return data
+        if not repository.distrust(descriptor.digest):
+            raise SystemFailure(f"filesystem layer verification failed for digest {descriptor.digest}")
 
 
 def _plainly(error: WherryError) -> WherryError:

@@ -2,29 +2,61 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import grp
 import os
 import pwd
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from wherry.errors import InvalidParameter, Unavailable
 from wherry.linux import libc
-from wherry.model.idmaps import IdMap, kernel_text, parse_remap, ranges
+from wherry.model.idmaps import IdMap, first_free, kernel_text, parse_remap, ranges
 
 DEFAULT_USER = "dockremap"  # what --userns-remap=default means, as in Docker
+DEFAULT_SIZE = 65536  # IDs that it gets
 _FILES = Path(os.environ.get("WHERRY_SUBIDS", "/etc"))  # tests have their own
 SUBUID, SUBGID = _FILES / "subuid", _FILES / "subgid"
 
 
 def configured(value: str) -> IdMap:
-    """The map that `--userns-remap` asks for. Raises InvalidParameter, with the remedy."""
-    user, group = parse_remap(DEFAULT_USER if value == "default" else value)
+    """The map that `--userns-remap` asks for; `default` is a user that is made, as by Docker.
+
+    Raises InvalidParameter, Unavailable, with the remedy. Blocking.
+    """
+    if value == "default":
+        _make_default_user()
+        value = DEFAULT_USER
+    user, group = parse_remap(value)
     return IdMap(
         ranges(_text(SUBUID), _names(user, groups=False), file=str(SUBUID)),
         ranges(_text(SUBGID), _names(group, groups=True), file=str(SUBGID)),
     )
+
+
+def _make_default_user() -> None:
+    """The user, and IDs that nobody has yet, as far as they are not there. Raises Unavailable."""
+    try:
+        pwd.getpwnam(DEFAULT_USER)
+    except KeyError:
+        _run("useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", DEFAULT_USER)
+    for file, option in ((SUBUID, "--add-subuids"), (SUBGID, "--add-subgids")):
+        text = _text(file)
+        if not any(line.startswith(f"{DEFAULT_USER}:") for line in text.splitlines()):
+            start = first_free(text, DEFAULT_SIZE)
+            _run("usermod", option, f"{start}-{start + DEFAULT_SIZE - 1}", DEFAULT_USER)
+
+
+def _run(*command: str) -> None:
+    """A program of shadow-utils, which locks the files that it changes. Raises Unavailable."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:
+        raise Unavailable(f"--userns-remap=default needs {command[0]} (apt install passwd): {error.strerror}") from None
+    if done.returncode:
+        raise Unavailable(f"--userns-remap=default: {' '.join(command)}: {done.stderr.strip()}")
 
 
 def _names(written: str, *, groups: bool) -> list[str]:
@@ -56,23 +88,39 @@ def make(ids: IdMap, *, network: bool) -> tuple[int, int]:
     Descriptors for the caller to close. A namespace is a process's: util-linux's unshare(1) is there until we have
     them; it ends by itself should we. Blocking. Raises Unavailable.
     """
-    command = ["unshare", "--user", *(["--net"] if network else []), "sh", "-c", "echo; read end"]
+    with _helper("unshare", "--user", *(["--net"] if network else [])) as process:
+        (process / "uid_map").write_text(kernel_text(ids.uids))
+        (process / "gid_map").write_text(kernel_text(ids.gids))
+        user = os.open(process / "ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return user, os.open(process / "ns/net", os.O_RDONLY | os.O_CLOEXEC) if network else -1
+        except OSError:
+            os.close(user)
+            raise
+
+
+def network_of(users: str) -> int:
+    """A new network namespace that belongs to the user namespace at this path: a descriptor.
+
+    Blocking. Raises Unavailable.
+    """
+    with _helper("nsenter", f"--user={users}", "unshare", "--net") as process:
+        return os.open(process / "ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+@contextlib.contextmanager
+def _helper(*command: str) -> Iterator[Path]:
+    """/proc/PID of a process in the namespaces that this command of util-linux brings it to."""
     try:
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as helper:
+        with subprocess.Popen(
+            [*command, "sh", "-c", "echo; read end"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as helper:
             assert helper.stdout is not None
             if not helper.stdout.readline():
                 raise Unavailable("the kernel makes no user namespace: see /proc/sys/user/max_user_namespaces")
-            process = Path(f"/proc/{helper.pid}")
-            (process / "uid_map").write_text(kernel_text(ids.uids))
-            (process / "gid_map").write_text(kernel_text(ids.gids))
-            user = os.open(process / "ns/user", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                return user, os.open(process / "ns/net", os.O_RDONLY | os.O_CLOEXEC) if network else -1
-            except OSError:
-                os.close(user)
-                raise
+            yield Path(f"/proc/{helper.pid}")
     except FileNotFoundError:
-        raise Unavailable("user namespaces need unshare (apt install util-linux)") from None
+        raise Unavailable(f"user namespaces need {command[0]} (apt install util-linux)") from None
     except OSError as error:
         raise Unavailable(f"user namespace: {error}") from error
 

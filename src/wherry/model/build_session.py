@@ -69,6 +69,30 @@ class Output(Struct, omit_defaults=True):
     push: bool = False
 
 
+class CachePlace(Struct, omit_defaults=True):
+    """Where results of builds are kept for others: `type` is "registry" (`ref`), "local" or "inline".
+
+    `directory` is the number of the client's directory, in which `tag` or `digest` names a manifest. The rest counts
+    when it is written: `mode` "min" (what the image is made of) or "max" (every step), `compression` "gzip" or "zstd".
+    """
+
+    type: str = "registry"
+    ref: str = ""
+    directory: int = 0
+    tag: str = "latest"
+    digest: str = ""
+    mode: str = "min"
+    ignore_error: bool = False
+    compression: str = "gzip"
+    image_manifest: bool = True
+    oci_mediatypes: bool = True
+
+    @property
+    def shown(self) -> str:
+        """As people are told of it."""
+        return self.ref if self.type == "registry" else self.type
+
+
 class UlimitOption(Struct, omit_defaults=True):
     name: str
     soft: int
@@ -105,4 +129,6 @@ class BuildOrder(Struct, omit_defaults=True, kw_only=True):
     secrets: list[str] = []
     agents: list[str] = []
     outputs: list[Output] = []
+    cache_from: list[CachePlace] = []
+    cache_to: list[CachePlace] = []
     registry_auth: str = ""  # as X-Registry-Config

@@ -64,6 +64,19 @@ def kernel_text(ranges: Iterable[IdRange]) -> str:
     return "".join(f"{part.container} {part.host} {part.size}\n" for part in ranges)
 
 
+def first_free(text: str, size: int, start: int = 100_000) -> int:
+    """Where `size` IDs begin that no line of subuid(5) gives anybody, from `start` on."""
+    taken = []
+    for line in text.splitlines():
+        fields = line.strip().split(":")
+        if len(fields) == 3 and fields[1].isdigit() and fields[2].isdigit():
+            taken.append((int(fields[1]), int(fields[2])))
+    for first, count in sorted(taken):
+        if first < start + size and start < first + count:
+            start = first + count
+    return start
+
+
 def parse_remap(value: str) -> tuple[str, str]:
     """User and group of "USER[:GROUP]", by name or number. Raises InvalidParameter."""
     user, separator, group = value.partition(":")

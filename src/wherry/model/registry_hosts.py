@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -87,13 +87,26 @@ def default_endpoints(
 def is_insecure(host: str, addresses: Sequence[str], names: Sequence[str]) -> bool:
     """Whether a host (with its port, if any) may be spoken to without trust.
 
-    `addresses` are what the host resolves to, `names` hosts and networks that the administrator has declared insecure.
-    Loopback always is.
+    `addresses` are what the host resolves to, `names` hosts and networks that the administrator has declared insecure;
+    a name is in them only with all its addresses, any of which may be spoken to. Loopback always is, written as an
+    address or as `localhost`: a name that leads there now may lead elsewhere the next moment.
     """
-    if host in names or split_port(host)[0] in names:
+    name = split_port(host)[0]
+    if host in names or name in names or name == "localhost":
         return True
-    networks = [found for name in (*_ALWAYS_INSECURE, *names) if (found := network(name)) is not None]
-    return any(ip_address(address.partition("%")[0]) in within for address in addresses for within in networks)
+    always = [ip_network(each) for each in _ALWAYS_INSECURE]
+    if (written := _address(name)) is not None and any(written in within for within in always):
+        return True
+    networks = [found for each in names if (found := network(each)) is not None]
+    found_at = [ip_address(address.partition("%")[0]) for address in addresses]
+    return bool(found_at) and all(any(each in within for within in networks) for each in found_at)
+
+
+def _address(name: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(name)
+    except ValueError:
+        return None
 
 
 def split_port(host: str) -> tuple[str, str]:

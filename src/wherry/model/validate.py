@@ -378,8 +378,6 @@ def _check_users(host: HostConfig, facts: Host) -> None:
         raise SystemFailure("cannot share the host's network namespace when user namespaces are enabled")
     if host.pid_mode == "host":
         raise SystemFailure("cannot share the host PID namespace when user namespaces are enabled")
-    elsewhere = is_container(host.pid_mode) or is_container(host.ipc_mode)
-    _refuse(elsewhere, "sharing a container's PID or IPC namespace while user namespaces are on (--userns host) is")
 
 
 def _refuse(given: object, what: str) -> None:
@@ -393,7 +391,6 @@ def _refuse_what_is_not_done(config: Config, host: HostConfig, networking: Netwo
     _refuse(host.links and host.network_mode not in ("", "default", "bridge", "none"), elsewhere)
     endpoints = (networking.endpoints_config or {}).values()
     _refuse(any(endpoint and endpoint.links for endpoint in endpoints), elsewhere)
-    _refuse(host.userns_mode not in ("", "host"), f"the user namespace mode {host.userns_mode} (--userns) is")
     _refuse(host.cgroup, "joining a container's cgroup (HostConfig.Cgroup) is")
     if host.storage_opt:
         if unknown := next((name for name in host.storage_opt if name != "size"), None):

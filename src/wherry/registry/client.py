@@ -115,6 +115,7 @@ class Repository:
         self._found: list[Session] | None = None
         self._pull = (repository_scope(reference.path, "pull"),)
         self._push = (repository_scope(reference.path, "pull", "push"),)
+        self._distrusted: dict[str, int] = {}  # how many hosts are passed over for a blob
         self._uploads = Uploads(reference.path, self._push, client.settings.retries)
 
     async def manifest(self, ref: str) -> Fetched:
@@ -146,12 +147,23 @@ class Repository:
         hashes them.
         """
         with self._told():
-            sessions = await self._sessions("pull")
+            sessions = (await self._sessions("pull"))[self._distrusted.get(descriptor.digest, 0) :]
             retries = self._client.download_retries()
             pieces = read_blob(sessions, self.reference.path, descriptor, offset, self._pull, retries)
             async with aclosing(pieces):
                 async for piece in pieces:
                     yield piece
+
+    def distrust(self, digest: str) -> bool:
+        """What `blob` gave does not have the digest: the next host is asked then. False where there is none."""
+        able = [session for session in self._found or () if "pull" in session.endpoint.capabilities]
+        at = self._distrusted.get(digest, 0)
+        if at + 1 >= len(able):
+            return False
+        self._distrusted[digest] = at + 1
+        log.warning("%s gave other bytes for blob %s of %s: the next host is asked", able[at].endpoint.host, digest,
+                    self.reference.name)  # fmt: skip
+        return True
 
     async def has_blob(self, digest: str) -> bool:
         """Whether the registry itself, where one would push to, has it."""
@@ -203,7 +215,8 @@ class Repository:
                 if found is not None:
                     return found
             except RegistryError as error:
-                log.debug("%s does not help with %s: %s", mirror.endpoint.base, self.reference.name, error)
+                level = logging.DEBUG if error.status == 404 else logging.WARNING
+                log.log(level, "%s does not help with %s: %s", mirror.endpoint.base, self.reference.name, error)
         return await self._client.settings.retries.run(lambda: work(last))
 
     @contextmanager

@@ -23,6 +23,7 @@ from wherry.model.registry_hosts import (
     parse_hosts,
     split_port,
 )
+from wherry.model.registry_options import network
 from wherry.registry.threads import Threads
 
 CERTIFICATE_FOLDERS = (Path("/etc/wherry/certs.d"), Path("/etc/docker/certs.d"))
@@ -93,12 +94,14 @@ def _certificates(folders: Sequence[Path], names: Sequence[str]) -> TlsFiles:
 
 
 async def _may_be_insecure(domain: str, insecure: Sequence[str], threads: Threads) -> bool:
-    """By name, or by any address that the name has; a name that cannot be looked up is to be trusted like any other."""
+    """By name, or by the addresses that the name has; one that cannot be looked up is to be trusted like any other."""
     host = default_host(domain)
     if domain == DEFAULT_DOMAIN:
         return is_insecure(host, (), insecure) or domain in insecure
     if is_insecure(domain, (), insecure):
         return True
+    if not any(network(entry) for entry in insecure):
+        return False
     name, _ = split_port(host)
     try:
         async with asyncio.timeout(LOOKUP_SECONDS):

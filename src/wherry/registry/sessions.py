@@ -15,7 +15,7 @@ from wherry.model.challenges import Challenge, parse
 from wherry.model.credentials import Credentials
 from wherry.model.registry_hosts import Endpoint
 from wherry.registry.authorization import Authorizer, failure
-from wherry.registry.errors import RegistryError, Untrusted, network_error
+from wherry.registry.errors import RegistryError, Untrusted, network_error, redacted
 from wherry.registry.transport import Answer, Body, Target, Transport
 
 KEPT_SECONDS = 300.0
@@ -111,6 +111,11 @@ class Session:
         greeting = await self.greet()
         url = self._address(greeting.base, where, query)
         ours = _origin(url) == _origin(greeting.base)
+        if greeting.base.startswith("https:") and url.startswith("http:") and not self.target.plain_allowed:
+            raise network_error(
+                method, greeting.base, f"the registry sends us to plain HTTP, at {redacted(url)}: refused",
+                retryable=False,
+            )  # fmt: skip
         target = self.target if ours else self.target.elsewhere()
         challenges: Sequence[Challenge] = greeting.challenges if ours else ()
         for again in (False, True):

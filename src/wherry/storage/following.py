@@ -41,6 +41,13 @@ class Follower:
         self.position += len(piece)
         return piece
 
+    @property
+    def broken(self) -> bool:
+        """What is followed will never be whole, and what was read of it may be anything."""
+        with self._changed:
+            _, complete, failed = self._state()
+            return failed and not complete
+
     def stop(self) -> None:
         """Let the reader, in its thread, give up."""
         with self._changed:

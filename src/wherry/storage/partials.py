@@ -28,6 +28,10 @@ from wherry.storage.room import Room
 _CHUNK = 1 << 20
 
 
+class WrongContent(InvalidParameter):
+    """What came is not what the digest says; whoever has it elsewhere may be asked."""
+
+
 class Partials:
     """The unfinished blobs of a store; one writer each (the caller sees to that). Blocking methods."""
 
@@ -107,13 +111,13 @@ class Partial:
         failpoint("partials.write.written")
 
     def verify(self) -> None:
-        """All is there. Raises InvalidParameter, and forgets it all, if it is not what the digest says."""
+        """All is there. Raises WrongContent, and forgets it all, if it is not what the digest says."""
         found = "sha256:" + self._hash.hexdigest()
         if self.size != self._expected:
             raise InvalidParameter(f"blob {self._digest} ended after {self.size} of {self._expected} bytes")
         if found != self._digest:
             self._path.unlink(missing_ok=True)
-            raise InvalidParameter(f"filesystem layer verification failed for digest {self._digest}: got {found}")
+            raise WrongContent(f"filesystem layer verification failed for digest {self._digest}: got {found}")
         with self._changed:
             self._verified = True
             self._changed.notify_all()

@@ -45,18 +45,23 @@ def test_targets(target: str, path: str, query: str) -> None:
         (b"GET / HTTP/1.1", 400, "missing required Host header"),
         (b"GET / HTTP/1.1\r\nHost: a b", 400, "malformed Host header"),
         (GET + b"\r\nno colon", 400, ""),
-        (GET + b"\r\nname : value", 400, ""),
+        (GET + b"\r\nname : value", 400, "invalid header name"),
         (GET + b"\r\n: value", 400, ""),
         (GET + b"\r\nx: a\r\n folded", 400, ""),
         (GET + b"\r\nx: a\nb: c", 400, ""),
         (GET + b"\r\nx: a\0b", 400, ""),
         (GET + b"\r\nx: a\rb", 400, ""),
-        (GET + b"\r\nContent-Length: z", 400, "bad Content-Length"),
-        (GET + b"\r\nContent-Length: -1", 400, "bad Content-Length"),
-        (GET + b"\r\nContent-Length: +1", 400, "bad Content-Length"),
-        (GET + b"\r\nContent-Length:", 400, "bad Content-Length"),
-        (GET + b"\r\nContent-Length: 1\r\nContent-Length: 2", 400, "bad Content-Length"),
-        (GET + b"\r\nContent-Length: " + b"9" * 40, 400, "bad Content-Length"),
+        (GET + b"\r\nx: a\x01b", 400, ""),
+        (GET + b"\r\nx: a\x7fb", 400, ""),
+        (GET + b"\r\nHost: e", 400, ""),
+        (b"GET /%zz HTTP/1.1\r\nHost: d", 400, ""),
+        (b"GET /a% HTTP/1.1\r\nHost: d", 400, ""),
+        (GET + b"\r\nContent-Length: z", 400, ""),
+        (GET + b"\r\nContent-Length: -1", 400, ""),
+        (GET + b"\r\nContent-Length: +1", 400, ""),
+        (GET + b"\r\nContent-Length:", 400, ""),
+        (GET + b"\r\nContent-Length: 1\r\nContent-Length: 2", 400, ""),
+        (GET + b"\r\nContent-Length: " + b"9" * 40, 400, ""),
         (GET + b"\r\nTransfer-Encoding: gzip", 501, "unsupported transfer encoding"),
         (GET + b"\r\nTransfer-Encoding: gzip, chunked", 501, "unsupported transfer encoding"),
         (
@@ -64,7 +69,7 @@ def test_targets(target: str, path: str, query: str) -> None:
             400,
             "message with both Transfer-Encoding and Content-Length",
         ),
-        (GET + b"\r\nExpect: wonders", 417, "only 100-continue can be expected"),
+        (GET + b"\r\nExpect: wonders", 417, ""),
     ],
 )
 def test_what_is_malformed_is_refused(data: bytes, status: int, why: str) -> None:
@@ -75,6 +80,10 @@ def test_what_is_malformed_is_refused(data: bytes, status: int, why: str) -> Non
     assert line.startswith(b"HTTP/1.1 %d " % status)
     assert b"\r\nConnection: close\r\n" in rest
     assert rest.endswith(why.encode())
+
+
+def test_a_length_may_be_told_twice() -> None:
+    assert http1.read_head(GET + b"\r\nContent-Length: 1\r\nContent-Length: 1").length == 1
 
 
 @pytest.mark.parametrize(

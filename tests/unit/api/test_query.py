@@ -39,17 +39,36 @@ def test_bytes_that_are_not_utf_8() -> None:
     assert query.file("c") == ""
 
 
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        ("a=1;b=2", "invalid semicolon separator in query"),
+        ("a=%zz&b=;", "invalid semicolon separator in query"),
+        ("a=%zz", 'invalid URL escape "%zz"'),
+        ("%4", 'invalid URL escape "%4"'),
+        ("a=%41%", 'invalid URL escape "%"'),
+        ("a=%1&b=%zz", 'invalid URL escape "%1"'),
+    ],
+)
+def test_malformed_ones_are_refused(raw: str, why: str) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        Query(raw)
+    assert str(caught.value) == why
+
+
 def test_versions() -> None:
-    assert versions.split("/v1.41/info") == ((1, 41), "/info")
-    assert versions.split("/v1.45.0/info")[1] == "/info"
-    assert versions.split("/info") == (versions.NEWEST, "/info")
-    assert versions.split("/vx/info") == (versions.NEWEST, "/vx/info")
+    assert versions.split("/v1.41/info") == ("1.41", "/info")
+    assert versions.split("/v1.45.0/info") == ("1.45.0", "/info")
+    assert versions.split("/info") == ("", "/info")
+    assert versions.split("/vx/info") == ("", "/vx/info")
+    assert versions.spoken("1.41") == (1, 41)
+    assert versions.spoken("") == versions.NEWEST
     with pytest.raises(
         InvalidParameter, match=r"^client version 1.99 is too new. Maximum supported API version is 1.45$"
     ):
-        versions.split("/v1.99/info")
+        versions.spoken("1.99")
     with pytest.raises(InvalidParameter) as caught:
-        versions.split("/v1.10/info")
+        versions.spoken("1.10")
     assert str(caught.value) == (
         "client version 1.10 is too old. Minimum supported API version is 1.24, "
         "please upgrade your client to a newer version"

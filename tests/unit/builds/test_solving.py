@@ -47,12 +47,14 @@ class World:
     made: dict[str, str] = field(default_factory=dict)  # by vertex name: the chain, where it is not its own
     failing: dict[str, str] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
     told: list[Message] = field(default_factory=list)
     together: dict[str, asyncio.Event] = field(default_factory=dict)  # vertices that wait for another to run
 
     async def execute(self, job: Job) -> Outcome:
         name = job.vertex.name
         self.ran.append(name)
+        self.begun.set()
         if name in self.together:
             event = self.together[name]
             if all(other in self.ran for other in self.together):
@@ -129,15 +131,26 @@ async def test_independent_vertices_run_side_by_side(world: World) -> None:
         await world.build(copy("x", source=run("left"), on=run("right")))
 
 
-async def test_no_more_run_at_once_than_there_are_slots(world: World) -> None:
-    world.together = {"left": asyncio.Event(), "right": asyncio.Event()}
-    building = asyncio.create_task(world.build(copy("x", source=run("left"), on=run("right")), slots=1))
+async def test_no_more_file_operations_run_at_once_than_there_are_slots(world: World) -> None:
+    world.context = files(f="1", g="2")
+    world.together = {"COPY f": asyncio.Event(), "COPY g": asyncio.Event()}
+    building = asyncio.create_task(world.build(copy("x", source=copy("f"), on=copy("g")), slots=1))
+    async with asyncio.timeout(10):
+        await world.begun.wait()
     for _ in range(50):
         await asyncio.sleep(0)
     assert len(world.ran) == 1
     building.cancel()
     with pytest.raises(asyncio.CancelledError):
         await building
+
+
+async def test_processes_that_wait_keep_nobody_from_running(world: World) -> None:
+    waiting = {name: asyncio.Event() for name in ("first", "second", "COPY f")}
+    world.context = files(f="1")
+    world.together = waiting  # each goes on once all of them run
+    async with asyncio.timeout(10):
+        await world.build(copy("x", source=run("first"), on=copy("y", source=run("second"), on=copy("f"))), slots=1)
 
 
 async def test_the_second_build_runs_nothing(world: World) -> None:

@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 
+from wherry.cli import tabular
 from wherry.cli.progress import Lines
+from wherry.client.engine import EngineError
 
 DONE = [
     {"status": "Pulling from library/app", "id": "latest"},
@@ -138,6 +140,25 @@ def test_all_tags_and_a_tag(engine: FakeEngine, verb: str) -> None:
 def test_what_goes_wrong_on_the_way(engine: FakeEngine) -> None:
     engine.messages = [DONE[0], {"errorDetail": {"message": "it broke"}, "error": "it broke"}]
     assert command(engine, "pull", "app:1") == (1, ["latest: Pulling from library/app"], ["it broke"])
+
+
+STEERING = "\x1b]0;title\x07\x9b2J\r\x7f\u202e"
+SHOWN = "\\x1b]0;title\\x07\\x9b2J\\x0d\\x7f\\u202e"
+
+
+def test_what_a_registry_says_does_not_steer_the_terminal(engine: FakeEngine) -> None:
+    engine.messages = [
+        {"status": f"Pulling {STEERING}", "id": "latest"},
+        {"status": "Waiting", "id": STEERING, "progressDetail": {}},
+        {"errorDetail": {"message": f"denied: {STEERING}\nreally"}, "error": f"denied: {STEERING}\nreally"},
+    ]
+    said = [f"latest: Pulling {SHOWN}", f"{SHOWN}: Waiting"]
+    assert command(engine, "pull", "app:1") == (1, said, [f"denied: {SHOWN}", "really"])
+
+
+def test_what_the_engine_quotes_does_not_steer_the_terminal() -> None:
+    assert EngineError(404, f"no {STEERING}").message == f"no {SHOWN}"
+    assert tabular.table(["NAME"], [[STEERING]]) == f"NAME\n{SHOWN}\n"
 
 
 def test_push(engine: FakeEngine) -> None:

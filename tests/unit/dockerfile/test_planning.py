@@ -217,6 +217,15 @@ def test_the_cache_is_passed_by_where_asked() -> None:
     assert anew(None) == [False, False, False]
     assert anew(frozenset()) == [False, True, True]
     assert anew(frozenset({"b"})) == [False, False, True]
+    assert anew(frozenset({"B"})) == [False, False, True]
+
+
+def test_a_stage_to_build_anew_that_there_is_none_of_is_refused() -> None:
+    text = "FROM base AS tools\nRUN a\nFROM tools AS site\nRUN b\n"
+    with pytest.raises(DockerfileError, match=r"tools, site \(did you mean tools\?"):
+        plan(text, no_cache_stages=frozenset({"toolz"}))
+    with pytest.raises(DockerfileError, match="no stage has a name"):
+        plan("FROM base\nRUN a\n", no_cache_stages=frozenset({"x"}))
 
 
 def test_platforms() -> None:

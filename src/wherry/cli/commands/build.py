@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 
+from wherry.cli.build_caches import Caches
 from wherry.cli.errors import Failure
 
 TYPE_CHECKING = False
@@ -23,8 +24,6 @@ _TAR_MAGIC = slice(257, 262)
 _COMPRESSED = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0")
 _REFUSED = (
     ("squash", "squashing layers is not supported: use several stages and COPY what shall remain"),
-    ("cache-from", "--cache-from is not supported by this version"),
-    ("cache-to", "--cache-to is not supported by this version"),
     ("attest", "attestations are not supported by this version"),
 )
 
@@ -55,7 +54,10 @@ def run(context: Context) -> int:
     order = _order(context, sources, order_outputs)
     secrets, agents = _secrets(flags.items("secret")), _agents(flags.items("ssh"))
     order.secrets, order.agents = list(secrets), list(agents)
-    done = _run(context, order, sources, secrets, agents, outputs)
+    caches = Caches()
+    order.cache_from = caches.read_from(flags.items("cache-from"))
+    order.cache_to = caches.written_to(flags.items("cache-to"))
+    done = _run(context, order, sources, secrets, agents, outputs, caches)
     _report(context, done)
     return 0
 
@@ -382,6 +384,7 @@ def _run(
     secrets: dict[str, bytes],
     agents: dict[str, str],
     outputs: dict[int, Callable[[Iterator[bytes]], None]],
+    caches: Caches,
 ) -> dict[str, Any]:
     from wherry.cli.build_display import display
     from wherry.client.build_session import BuildFailed, Session
@@ -400,6 +403,7 @@ def _run(
         agents=agents,
         archive=sources.archive,
         outputs=outputs,
+        caches=caches.directories,
         tell=shown.tell,
     )
     try:

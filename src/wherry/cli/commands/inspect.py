@@ -9,6 +9,7 @@ from wherry.cli.context import describe
 from wherry.cli.errors import Failure
 from wherry.client.engine import EngineError
 from wherry.model import jsontext
+from wherry.model.visible import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,10 +122,12 @@ def show_each(context: Context, get: Getter) -> int:
         except Failure as error:
             problems.append(error.text)
     if template is not None:
-        sys.stdout.write("".join([line + "\n" for line in lines]) or ("\n" if problems else ""))
+        text = "".join([line + "\n" for line in lines]) or ("\n" if problems else "")
+        sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
     else:
         text = "[" + ",".join([raw.decode("utf-8", "surrogateescape") for raw in found]) + "]"
         text = text if form == "json" else jsontext.indent(text)
+        text = visible(text) if sys.stdout.isatty() else text  # JSON escapes no C1 controls
         sys.stdout.flush()
         sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
     if problems:

@@ -10,6 +10,8 @@
 | `sources.py` | trees from images, clients, URLs and Git |
 | `cache.py` | the results that are kept, their keys, and the end of those that nobody uses |
 | `mounts.py` | the directories that outlive a build (cache mounts) |
+| `imports.py` `exports.py` | results of builds elsewhere, and ours for them |
+| `layouts.py` | a directory of the client's, used as a registry's repository is |
 | `publishing.py` | what was built, to registries |
 | `progress.py` | what is told of a build while it runs |
 """

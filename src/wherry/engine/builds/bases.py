@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
 from wherry.engine.builds.progress import Progress, Pulled
 from wherry.engine.builds.trees import Settings
+from wherry.engine.images.admission import KeptLayer
 from wherry.engine.images.service import Images
+from wherry.engine.transfers.needs import Repository, Source
 from wherry.errors import NotFound
 from wherry.model.credentials import Credentials
 from wherry.model.image import Image
+from wherry.model.manifests import Descriptor
 from wherry.model.platforms import Platform
 from wherry.model.reference import Reference, parse_any
 
@@ -21,6 +24,15 @@ class Puller(Protocol):
     def pull(
         self, reference: Reference, *, platform: str = "", credentials: Credentials | None = None
     ) -> AsyncGenerator[dict[str, Any], None]: ...
+    def repository(self, reference: Reference, credentials: Credentials | None = None, /) -> Repository: ...
+    async def layers(
+        self,
+        source: Source,
+        diff_ids: Sequence[str],
+        blobs: Mapping[str, Descriptor],
+        tell: Callable[[dict[str, Any]], None],
+        /,
+    ) -> list[KeptLayer]: ...
 
 
 class BaseImages:

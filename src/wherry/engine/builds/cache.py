@@ -93,6 +93,10 @@ class Cache:
             connection.execute("INSERT OR REPLACE INTO build_keys (key, result) VALUES (?, ?)", (key, cached.id))
             self._keys[key] = cached.id
 
+    def keys_of(self, cached: Cached) -> list[str]:
+        """Every key that finds a result."""
+        return [key for key, result in self._keys.items() if result == cached.id]
+
     def save_uses(self) -> None:
         """Let the database know when results were used last."""
         used = [self.results[one] for one in self._used if one in self.results]

@@ -9,18 +9,26 @@ import msgspec
 
 from wherry.engine.builds.solving import Known
 from wherry.engine.builds.trees import Tree
+from wherry.model.build_caches import INLINE
 from wherry.model.build_graph import Target, Vertex
 from wherry.model.image import History, Image
 from wherry.model.timestamps import rfc3339_nano
 
 
 def document(
-    target: Target, tree: Tree, known: Mapping[Vertex, Known], base: Image | None, now_ns: int, epoch: int | None
+    target: Target,
+    tree: Tree,
+    known: Mapping[Vertex, Known],
+    base: Image | None,
+    now_ns: int,
+    epoch: int | None,
+    cache: str = "",
 ) -> bytes:
     """The document. The same build from the cache has the same one: a step's time is when its layer was made.
 
     Steps that made no layer have the time of the step before, those before all layers that of the first; `now_ns` is
-    only for an image whose steps made none. With an `epoch` that is the time of all steps.
+    only for an image whose steps made none. With an `epoch` that is the time of all steps. `cache` are the records of
+    an inline cache.
     """
     steps = _steps(target, tree, known, list(base.diff_ids) if base is not None else [])
     before = list(base.history) if base is not None else []
@@ -36,6 +44,8 @@ def document(
     made["history"] = [*before, *history]
     made["os"] = made.pop("os", "linux")
     made["rootfs"] = {"type": "layers", "diff_ids": list(tree.diff_ids)}
+    if cache:
+        made[INLINE] = cache
     return msgspec.json.encode(made)
 
 

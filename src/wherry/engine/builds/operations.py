@@ -162,7 +162,7 @@ class Operations:
         step = Step(self._shop, job, operation)
         async with step.prepared():
             await step.run()
-            kept = await uninterrupted(lambda: step.keep())
+            kept = await uninterrupted(step.keep)
         failpoint("builds.exec.kept")
         return _outcome(job.base, kept)
 

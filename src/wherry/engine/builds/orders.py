@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
+from wherry.engine.builds.exports import check
+from wherry.engine.builds.layouts import Directory, Layout
 from wherry.engine.builds.progress import Ended, Listener, Message, Warned
 from wherry.engine.builds.service import Build, Builds
 from wherry.engine.builds.trees import Client, Settings
@@ -39,6 +41,8 @@ class Delivery(Client, Protocol):
 
     async def archive(self) -> FileList: ...
     async def deliver(self, number: int, pieces: AsyncIterator[bytes]) -> None: ...
+    def directory(self, number: int) -> Directory:
+        """One where caches are kept."""
 
 
 class _Archived:
@@ -84,8 +88,14 @@ async def carry_out(builds: Builds, order: BuildOrder, client: Delivery, listene
             plan = await plan_dockerfile(dockerfile, options, build, elsewhere=asyncio.to_thread)
             for warning in plan.target.warnings:
                 listener.tell(Warned(warning))
+            for place in order.cache_from:
+                await build.take_from(place, Layout(client.directory(place.directory)))
             try:
-                return await _deliver(builds, build, order, plan.target, names, client)
+                told = await _deliver(builds, build, order, plan.target, names, client)
+                for place in order.cache_to:
+                    if place.type != "inline":
+                        await build.give_to(place, Layout(client.directory(place.directory)), plan.target)
+                return told
             except WherryError as error:
                 asked = plan.places.get(watching.failed)
                 error.place = error.place or ((asked.first, asked.last) if asked is not None else None)
@@ -128,7 +138,7 @@ async def _deliver(
     if wanted or not outputs:
         kept = any(output.type == "image" for output in outputs) or not outputs
         before = builds.known()
-        image = await build.image(target, names if kept else ())
+        image = await build.image(target, names if kept else (), inline_cache=_inline(order))
         told = {"image": image.id, "names": [name.familiar for name in names] if kept else []}
         if any(output.push for output in outputs):
             told["digest"] = [await build.push(name) for name in names][-1]
@@ -142,6 +152,15 @@ async def _deliver(
             tree, _ = await build.solve(target)
             await client.deliver(number, builds.packed(tree))
     return told
+
+
+def _inline(order: BuildOrder) -> bool:
+    return wants_inline(order.build_args) or any(place.type == "inline" for place in order.cache_to)
+
+
+def wants_inline(build_args: Mapping[str, str]) -> bool:
+    """Asked for by a build argument, as older clients do."""
+    return build_args.get("BUILDKIT_INLINE_CACHE", "").lower() in ("1", "true")
 
 
 def epoch_of(text: str) -> int | None:
@@ -159,6 +178,8 @@ def _check(order: BuildOrder) -> None:
             raise InvalidParameter(f"unknown type of output: {output.type}")
         if output.push and output.type != "image":
             raise InvalidParameter(f"an output of type {output.type} cannot be pushed")
+    if wrong := check(order.cache_from, written=False) or check(order.cache_to, written=True):
+        raise InvalidParameter(wrong)
     unknown = set(order.allow) - {"network.host"}
     if unknown:
         raise NotSupported(f"the entitlement {min(unknown)} is not supported by this version of Wherry")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
 from wherry.engine.builds.progress import Progress
+from wherry.engine.transfers.needs import Destination
 from wherry.model.credentials import Credentials
+from wherry.model.manifests import Descriptor
 from wherry.model.reference import Reference
 
 
@@ -15,6 +17,17 @@ class Pusher(Protocol):
     def push(
         self, reference: Reference, *, credentials: Credentials | None = None
     ) -> AsyncGenerator[dict[str, Any], None]: ...
+    async def layers(
+        self,
+        destination: Destination,
+        place: str,
+        diff_ids: Sequence[str],
+        tell: Callable[[dict[str, Any]], None],
+        /,
+        *,
+        compression: str,
+        docker: bool,
+    ) -> list[Descriptor]: ...
 
 
 async def publish(pusher: Pusher, name: Reference, credentials: Credentials | None, progress: Progress) -> str:

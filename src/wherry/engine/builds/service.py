@@ -26,21 +26,26 @@ from wherry.engine.builds.bases import BaseImages, Puller
 from wherry.engine.builds.cache import CACHE_MOUNT, STATES, Cache, Cached
 from wherry.engine.builds.contexts import Contexts
 from wherry.engine.builds.documents import document
+from wherry.engine.builds.exports import export, results_of
+from wherry.engine.builds.imports import CacheImports, offered_by
+from wherry.engine.builds.layouts import Layout
 from wherry.engine.builds.operations import Operations, Outcome
-from wherry.engine.builds.progress import Listener, Progress
+from wherry.engine.builds.progress import Listener, Progress, Warned
 from wherry.engine.builds.publishing import Pusher, publish
 from wherry.engine.builds.shop import Shop
 from wherry.engine.builds.solving import AT_ONCE, Known, Solve
 from wherry.engine.builds.sources import BuildSources
 from wherry.engine.builds.trees import Client, Settings, Tree
 from wherry.engine.images.service import Images
-from wherry.errors import Conflict, NotFound
-from wherry.model import platforms
-from wherry.model.build_graph import ImageSource, Target, Vertex
+from wherry.engine.transfers.needs import Repository
+from wherry.errors import Conflict, NotFound, WherryError
+from wherry.model import build_caches, platforms
+from wherry.model.build_graph import ImageSource, Target, Vertex, ordered
+from wherry.model.build_session import CachePlace
 from wherry.model.dockerfile.options import BaseImage
 from wherry.model.image import Image, chain_ids
 from wherry.model.platforms import Platform
-from wherry.model.reference import Reference
+from wherry.model.reference import Reference, parse
 from wherry.storage.database import Database
 from wherry.storage.packing import END, pack, walk
 from wherry.storage.streams import flow
@@ -134,6 +139,7 @@ class Builds:
             for layer in outcome.layers:
                 if layer.diff_id not in records.blobs:
                     records.put_blob(connection, layer.diff_id, layer.blob)
+            records.drop_fetched(connection, [layer.blob.digest for layer in outcome.layers])
             self.cache.keep(connection, cached, keys)
 
     # outputs
@@ -270,7 +276,10 @@ class Build:
         self._bases = BaseImages(images, builds.puller, settings, self._progress)
         self.close = self._bases.close
         sources = BuildSources(self._bases.find, shop.contents, builds.root)
-        self._solve = Solve(operations, sources, builds.cache, builds.keep, settings, client, self._progress, slots)
+        self._imports = CacheImports(builds.puller, shop.snapshots.chains, self._progress, images.host)
+        self._solve = Solve(
+            operations, sources, builds.cache, builds.keep, settings, client, self._progress, slots, self._imports
+        )
 
     def image_of(self, vertex: Vertex) -> Image | None:
         """The image that a source vertex stands for, if it has been looked up."""
@@ -287,11 +296,10 @@ class Build:
 
     async def solve(self, target: Target) -> tuple[Tree, dict[Vertex, Known]]:
         """Raises WherryError."""
-        states = [step.vertex for step in target.history if step.vertex is not None]
-        return await self._solve.solve(target.vertex, states)
+        return await self._solve.solve(target.vertex, _states(target))
 
-    async def image(self, target: Target, names: Iterable[Reference] = ()) -> Image:
-        """Build the target as an image with these names. Raises WherryError."""
+    async def image(self, target: Target, names: Iterable[Reference] = (), *, inline_cache: bool = False) -> Image:
+        """Build the target as an image with these names, and the records of its steps in it. Raises WherryError."""
         tree, known = await self.solve(target)
         base = None
         if target.base is not None:
@@ -300,18 +308,63 @@ class Build:
             for name in names:
                 await self._images.tag(base.id, name.name, name.tag)
             return base
-        text = document(target, tree, known, base, time.time_ns(), self._settings.epoch)
+        cache = ""
+        if inline_cache:
+            cache = build_caches.inline(await results_of(self._solve, self._builds.cache, known, tree), tree.diff_ids)
+        text = document(target, tree, known, base, time.time_ns(), self._settings.epoch, cache)
         return await self._images.admission.admit(text, (), names=names)
 
     async def push(self, name: Reference) -> str:
         """Send what the name means to its registry; the digest it has there. Raises WherryError."""
         return await publish(self._builds.pusher, name, self._settings.credentials_for(name), self._progress)
 
+    async def take_from(self, place: CachePlace, shelf: Layout) -> None:
+        """Let steps be found in a cache of elsewhere; `shelf` is a directory's. Raises InvalidParameter (its name)."""
+        if place.type == "local":
+            await self._imports.add(place.shown, shelf, place.digest or place.tag)
+            return
+        reference = parse(place.ref).with_default_tag()
+        if not await self.take_from_image(reference, tell=False):
+            repository = self._repository(reference)
+            await self._imports.add(reference.familiar, repository, reference.digest or reference.tag)
+
+    async def take_from_image(self, reference: Reference, *, tell: bool = True) -> bool:
+        """Let steps be found in the inline cache of an image that is here; False if there is none."""
+        try:
+            image = self._images.resolve(reference.familiar)
+            offer = offered_by(await asyncio.to_thread(self._blobs.read, image.id), ())
+        except WherryError as error:
+            if tell:
+                self._progress.tell(Warned(f"the cache {reference.familiar} is not used: {error}"))
+            return False
+        self._imports.add_offer(reference.familiar, self._repository(reference), offer)
+        return True
+
+    async def give_to(self, place: CachePlace, shelf: Layout, target: Target) -> None:
+        """Keep what the build came to for builds elsewhere. Raises WherryError."""
+        every = place.mode == "max"
+        states = [vertex for vertex in ordered(target.vertex) if vertex.inputs] if every else _states(target)
+        tree, known = await self._solve.solve(target.vertex, states, fetch=every)
+        results = await results_of(self._solve, self._builds.cache, known, None if every else tree)
+        pusher = self._builds.pusher
+        if place.type == "local":
+            await export(place, shelf, place.tag, results, pusher, self._progress)
+            return
+        reference = parse(place.ref).with_default_tag()
+        await export(place, self._repository(reference), reference.tag, results, pusher, self._progress)
+
+    def _repository(self, reference: Reference) -> Repository:
+        return self._builds.puller.repository(reference, self._settings.credentials_for(reference))
+
     async def _says_the_same(self, target: Target, base: Image) -> bool:
         """A target that adds nothing to its image is that image."""
         own = msgspec.json.decode(await asyncio.to_thread(self._blobs.read, base.id))
         left_out = ("rootfs", "history", "created")
         return all(value == own.get(key) for key, value in target.config.items() if key not in left_out)
+
+
+def _states(target: Target) -> list[Vertex]:
+    return [step.vertex for step in target.history if step.vertex is not None]
 
 
 def _image_of(vertex: Vertex) -> tuple[str, Platform | None, str]:

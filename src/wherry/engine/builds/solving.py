@@ -13,6 +13,7 @@ out this time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Coroutine, Iterable
@@ -31,7 +32,7 @@ from wherry.model import build_graph as graph
 from wherry.model.build_graph import Vertex
 
 T = TypeVar("T")
-AT_ONCE = max(2, os.cpu_count() or 1)  # operations, of all builds together
+AT_ONCE = max(2, os.cpu_count() or 1)  # operations on files, of all builds together
 
 _PLANNED, _FOUND = "planned", "found"
 
@@ -57,6 +58,19 @@ class Keep(Protocol):
     def __call__(self, cached: Cached, outcome: Outcome, keys: tuple[str, ...], /) -> None: ...
 
 
+class Imports(Protocol):
+    """Results of builds elsewhere."""
+
+    async def find(self, key: str, *, fetch: bool) -> Imported | None:
+        """None where there is none; without `fetch` only one whose layers are here already."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    outcome: Outcome
+    created_ns: int
+
+
 @dataclass(frozen=True)
 class Known:
     """The tree that a vertex made, and when it did (ns since the epoch; 0 for a source)."""
@@ -71,8 +85,10 @@ class Solve:
         solve = Solve(operations, sources, cache, keep, settings, client, progress, slots)
         tree, known = await solve.solve(target)
 
-    Every vertex that the target needs runs at most once, independent ones side by side. The first failure stops the
-    others, and is raised when all of them have ended; so does cancelling.
+    Every vertex that the target needs runs at most once, independent ones side by side. Operations on files, which end
+    by themselves, wait for one of `slots`; processes do not: they may wait for a cache mount or for the world, and how
+    many of them use the CPUs at once is the kernel's to see to. The first failure stops the others, and is raised when
+    all of them have ended; so does cancelling.
     """
 
     def __init__(
@@ -85,7 +101,9 @@ class Solve:
         client: Client,
         progress: Progress,
         slots: asyncio.Semaphore,
+        imports: Imports | None = None,
     ) -> None:
+        self._imports = imports
         self._operations = operations
         self._sources = sources
         self._cache = cache
@@ -101,10 +119,12 @@ class Solve:
         self._told: WherryError | None = None
         self._known: dict[Vertex, Known] = {}
 
-    async def solve(self, target: Vertex, states: Iterable[Vertex] = ()) -> tuple[Tree, dict[Vertex, Known]]:
+    async def solve(
+        self, target: Vertex, states: Iterable[Vertex] = (), *, fetch: bool = False
+    ) -> tuple[Tree, dict[Vertex, Known]]:
         """The target's tree, and what is known of how others on the way to it were: of those that were skipped, too.
 
-        Raises WherryError.
+        With `fetch` also of those that only others have. Raises WherryError.
         """
         for vertex in graph.ordered(target):
             if not isinstance(vertex.operation, graph.Scratch):
@@ -114,8 +134,10 @@ class Solve:
         try:
             tree = await self._as_tree(await self._result(target))
             for vertex in states:
-                if vertex not in self._known and (found := self._cache.find(await self._planned_key(vertex))):
-                    self._know(vertex, found)
+                if vertex not in self._known:
+                    planned = await self._planned_key(vertex)
+                    if found := await self._find(vertex, planned, (planned,), fetch=fetch):
+                        self._know(vertex, found)
             return tree, self._known
         finally:
             tasks = [*self._results.values(), *self._planned.values(), *self._digests.values()]
@@ -172,16 +194,29 @@ class Solve:
             self._progress.ended(vertex)
             return result
         planned = await self._planned_key(vertex)
-        if vertex not in self._anew and (found := self._cache.find(planned)) is not None:
+        if vertex not in self._anew and (found := await self._find(vertex, planned, (planned,))) is not None:
             self._progress.ended(vertex, cached=True)
             return self._know(vertex, found)
         inputs = await self._inputs(vertex)
         keys = planned, await self._found_key(vertex, inputs)
-        if not vertex.ignore_cache and (found := self._cache.find(keys[1])) is not None:
-            self._cache.name(found, keys)
+        if not vertex.ignore_cache and (found := await self._find(vertex, keys[1], keys)) is not None:
             self._progress.ended(vertex, cached=True)
             return self._know(vertex, found)
         return await self._make(vertex, inputs, keys)
+
+    async def _find(self, vertex: Vertex, key: str, keys: tuple[str, ...], *, fetch: bool = True) -> Cached | None:
+        """An earlier result, ours or one of a build elsewhere; found by all the keys from now on."""
+        found = self._cache.find(key)
+        if found is not None:
+            self._cache.name(found, keys)
+        elif self._imports is not None and (imported := await self._imports.find(key, fetch=fetch)) is not None:
+            found = _cached(vertex.name, imported.outcome, imported.created_ns)
+            self._keep(found, imported.outcome, keys)
+        return found
+
+    async def kept(self, vertex: Vertex) -> Cached | None:
+        """The result that is kept of a vertex which is known."""
+        return self._cache.find(await self._planned_key(vertex)) if vertex.inputs else None
 
     async def _inputs(self, vertex: Vertex) -> list[Result | None]:
         used = graph.uses(vertex.operation) or set(range(len(vertex.inputs)))
@@ -198,7 +233,8 @@ class Solve:
             self._progress.tell(Written(vertex.digest, stream, data))
             await self._progress.room()
 
-        async with self._slots:
+        slot = contextlib.nullcontext() if isinstance(vertex.operation, graph.Exec) else self._slots
+        async with slot:
             self._progress.started(vertex)
             outcome = await self._operations.execute(Job(vertex, inputs, self._settings, self._client, tell))
         cached = _cached(vertex.name, outcome)
@@ -286,7 +322,8 @@ def _hash(parts: list[object]) -> str:
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
 
-def _cached(name: str, outcome: Outcome) -> Cached:
+def _cached(name: str, outcome: Outcome, created_ns: int = 0) -> Cached:
     tree = outcome.tree
+    made = {"created_ns": created_ns} if created_ns else {}
     size = sum(layer.size for layer in outcome.layers)
-    return new_result(description=name, chain_id=tree.chain_id, diff_ids=list(tree.diff_ids), size=size)
+    return new_result(description=name, chain_id=tree.chain_id, diff_ids=list(tree.diff_ids), size=size, **made)

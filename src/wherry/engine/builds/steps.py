@@ -13,6 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from wherry.engine.builds import processes
 from wherry.engine.builds.shop import Job, Shop, uninterrupted
 from wherry.engine.builds.trees import Files, ProcessFailed, Tree
 from wherry.engine.containers.layout import Layout
-from wherry.engine.containers.starting import clear_bundle, make_bundle
+from wherry.engine.containers.starting import clear_bundle, make_bundle, own_users
 from wherry.engine.images.admission import KeptLayer
 from wherry.errors import InvalidParameter, NotFound, SystemFailure
 from wherry.linux import cgroups, mounts, safepath
@@ -31,7 +32,9 @@ from wherry.model import validate
 from wherry.model.config import Config, HostConfig, NetworkingConfig, Ulimit
 from wherry.model.container import Container, MountPoint
 from wherry.model.failpoints import failpoint
+from wherry.model.idmaps import IdMap
 from wherry.model.ids import new_id
+from wherry.model.mount_plans import OverlayPlan
 from wherry.runtime import spec
 from wherry.storage import copying
 
@@ -58,6 +61,7 @@ class Step:
         self._snapshots: list[str] = []  # keys of trees that mounts show
         self._container: Container | None = None
         self._netns: str | None = None
+        self._ids = shop.host.id_map
 
     @contextlib.asynccontextmanager
     async def prepared(self) -> AsyncIterator[None]:
@@ -71,11 +75,12 @@ class Step:
             await uninterrupted(self._mount_root)
             container = self._container = self._describe()
             undo.push_async_callback(shop.networks.deactivate, container)
-            activation = await shop.networks.activate(container)
+            user_ns, network = await own_users(self._ids, undo)
+            activation = await shop.networks.activate(container, network)
             if activation.netns_fd is not None:
                 undo.callback(os.close, activation.netns_fd)
                 self._netns = f"/proc/{os.getpid()}/fd/{activation.netns_fd}"
-            await asyncio.to_thread(shop.bundles.write, container, layout, self._netns, {})
+            await asyncio.to_thread(shop.bundles.write, container, layout, self._netns, user_ns)
             failpoint("builds.exec.prepared")
             yield
 
@@ -91,11 +96,11 @@ class Step:
     def keep(self) -> KeptLayer | None:
         """What the process, which has ended, wrote, as a layer. Blocking."""
         mounts.unmount(self._layout.rootfs)
-        return self._shop.keep(self.id, self._job.settings)
+        return self._shop.keep(self.id, self._job.settings, mapped=self._ids is not None)
 
     def _mount_root(self) -> None:
         places = [(point.destination, point.type == "tmpfs" or os.path.isdir(point.source)) for point in self._points]
-        self._shop.snapshots.prepare(self.id, self._job.base.chain_id, places)
+        self._shop.snapshots.prepare(self.id, self._job.base.chain_id, places, ids=self._ids)
         mounts.mount_overlay(self._shop.snapshots.mount_plan(self.id, volatile=True), self._layout.rootfs)
 
     def _clear(self) -> None:
@@ -145,12 +150,13 @@ class Step:
             host=host,
             sandbox=shop.networks.new_sandbox(self.id, config, host, networking),
             mounts=self._points,
+            ids=self._ids,
         )
 
     # mounts
 
     async def _prepare_mounts(self, undo: contextlib.AsyncExitStack) -> None:
-        await uninterrupted(lambda: make_bundle(self._layout))
+        await uninterrupted(lambda: make_bundle(self._layout, self._ids))
         self._layout.parts.mkdir(mode=0o700, exist_ok=True)
         caches = [mount for mount in self._operation.mounts if isinstance(mount, graph.Cache)]
         alone = [self._cache_name(mount) for mount in caches if mount.sharing == "locked"]
@@ -160,7 +166,7 @@ class Step:
                 case graph.Bind():
                     await uninterrupted(partial(self._bind, mount, number))
                 case graph.Cache():
-                    await self._cache(mount, undo)
+                    await self._cache(mount, number, undo)
                 case graph.Tmpfs():
                     size = f"size={mount.size}" if mount.size else ""
                     self._points.append(
@@ -178,17 +184,29 @@ class Step:
         part.mkdir(mode=0o700)
         shop = self._shop
         if isinstance(result, Tree) and mount.readonly:
-            mounts.mount_overlay(shop.snapshots.view_plan(result.chain_id), part)
+            mounts.mount_overlay(replace(shop.snapshots.view_plan(result.chain_id), ids=self._ids), part)
+        elif isinstance(result, Tree):
+            mounts.mount_overlay(self._writable(f"{self.id}-{number}", result.chain_id, self._ids), part)
         else:
-            key = f"{self.id}-{number}"
-            base = result if isinstance(result, Tree) else Tree()
-            self._snapshots.append(key)
-            shop.snapshots.prepare(key, base.chain_id, container=False)
-            plan = shop.snapshots.mount_plan(key, volatile=True)
-            mounts.mount_overlay(plan, part)
-            if isinstance(result, Files):
-                self._fill(part, result, mount.source)
+            self._bind_files(result, mount.source, part, f"{self.id}-{number}")
         self._points.append(self._point(part, mount.source, mount.target, number, read_write=not mount.readonly))
+
+    def _writable(self, key: str, chain_id: str, ids: IdMap | None) -> OverlayPlan:
+        """How to mount a snapshot of this step's, made now."""
+        self._snapshots.append(key)
+        self._shop.snapshots.prepare(key, chain_id, container=False, ids=ids)
+        return self._shop.snapshots.mount_plan(key, volatile=True)
+
+    def _bind_files(self, files: Files, source: str, part: Path, key: str) -> None:
+        """Nobody can make files where owners are mapped: there they are made first, and shown as a layer."""
+        plan = self._writable(key, "", None)
+        mounts.mount_overlay(plan, part)
+        self._fill(part, files, source)
+        if self._ids is not None:
+            assert plan.upper is not None
+            mounts.unmount(part)
+            mapped = self._writable(f"{key}-mapped", "", self._ids)
+            mounts.mount_overlay(replace(mapped, lower=(plan.upper, *mapped.lower)), part)
 
     def _fill(self, part: Path, files: Files, source: str) -> None:
         """Only what the mount shows."""
@@ -224,11 +242,15 @@ class Step:
             type="bind", source=shown, destination=target, read_write=read_write, mode="" if read_write else "ro"
         )
 
+    def _owner(self, uid: int, gid: int) -> tuple[int, int]:
+        """The host's user and group that these of the process are. Raises InvalidParameter."""
+        return self._ids.to_host(uid, gid) if self._ids is not None else (uid, gid)
+
     def _cache_name(self, mount: graph.Cache) -> str:
         result = self._job.inputs[mount.input] if mount.input >= 0 else None
         return f"{mount.id} {result.chain_id} {mount.source}" if isinstance(result, Tree) else mount.id
 
-    async def _cache(self, mount: graph.Cache, undo: contextlib.AsyncExitStack) -> None:
+    async def _cache(self, mount: graph.Cache, number: int, undo: contextlib.AsyncExitStack) -> None:
         result = self._job.inputs[mount.input] if mount.input >= 0 else None
         name = self._cache_name(mount)
 
@@ -243,6 +265,10 @@ class Step:
                 os.close(root)
 
         path = await undo.enter_async_context(self._shop.cache_mounts.hold(mount, name, fill))
+        if self._ids is not None:
+            shown = self._layout.parts / str(number)
+            await uninterrupted(partial(mounts.bind_shown, str(path), shown, self._ids))
+            path = shown
         self._points.append(
             MountPoint(type="bind", source=str(path), destination=mount.target, read_write=not mount.readonly)
         )
@@ -260,7 +286,7 @@ class Step:
         if not mount.target:
             return
         part = self._layout.parts / str(number)
-        await uninterrupted(lambda: _in_memory(part, value, mount))
+        await uninterrupted(lambda: _in_memory(part, value, mount, self._owner(mount.uid, mount.gid)))
         self._points.append(
             MountPoint(type="bind", source=str(part / "secret"), destination=mount.target, read_write=False, mode="ro")
         )
@@ -282,19 +308,19 @@ class Step:
         # the path itself may be longer than an address can be (unix(7))
         server = await asyncio.start_unix_server(serve, f"/proc/self/fd/{folder}/{path.name}")
         undo.callback(server.close)
-        os.chown(path, mount.uid, mount.gid)
+        os.chown(path, *self._owner(mount.uid, mount.gid))
         os.chmod(path, mount.mode)
         self._points.append(MountPoint(type="bind", source=str(path), destination=mount.target))
         if not any(entry.startswith("SSH_AUTH_SOCK=") for entry in (*self._operation.env, *self._env)):
             self._env.append(f"SSH_AUTH_SOCK={mount.target}")
 
 
-def _in_memory(part: Path, value: bytes, mount: graph.Secret) -> None:
+def _in_memory(part: Path, value: bytes, mount: graph.Secret, owner: tuple[int, int]) -> None:
     """A secret as a file that no disk holds."""
     part.mkdir(mode=0o700)
     mounts.mount_tmpfs(part, f"mode=0700,size={max(len(value), 1) + 4096}")
     fd = os.open(part / "secret", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(fd, "wb") as file:
         file.write(value)
-        os.fchown(fd, mount.uid, mount.gid)
+        os.fchown(fd, *owner)
         os.fchmod(fd, mount.mode)

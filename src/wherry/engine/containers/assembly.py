@@ -88,7 +88,18 @@ async def open_containers(
         ulimits=ulimits,
     )
     views = Views(host, index, lives, snapshots)
-    starter = Starter(host, runtimes, snapshots, networks, volumes, index.save, bundles.make, views.held, ulimits)
+    starter = Starter(
+        host,
+        runtimes,
+        snapshots,
+        networks,
+        volumes,
+        index.save,
+        bundles.make,
+        bundles.shared_users,
+        views.held,
+        ulimits,
+    )
     execs = Execs(host, index, runtimes, bundles.write_process, announce)
     trimmer = Trimmer(host, watcher)
     health = HealthChecks(index, execs, announce)

@@ -57,6 +57,7 @@ class Starter:
         volumes: VolumeStore,
         save: Callable[[Container], None],
         make_spec: MakeSpec,
+        shared_users: Callable[[Container], str],
         held_view: HeldView,
         ulimits: Callable[[Container], list[Ulimit]],
     ) -> None:
@@ -67,6 +68,7 @@ class Starter:
         self._volumes = volumes
         self._save = save
         self._make_spec = make_spec
+        self._shared_users = shared_users
         self._held_view = held_view
         self._ulimits = ulimits
 
@@ -93,7 +95,9 @@ class Starter:
             feed = until_joined.enter_context(SpecFeed(layout.bundle, early=runtime.familiar))
             async with Monitor(launch, binary, entry.runtime) as monitor:  # loads itself while the rest is made
                 failpoint("start.monitor-spawned")
-                user, network = await self._own_users(container, until_joined)
+                shared = self._shared_users(container)
+                needs_network = not container.sandbox.mode.startswith("container:")
+                user, network = await own_users(container.ids, until_joined, shared=shared, network=needs_network)
                 await cgroup
                 if feed.early:
                     monitor.go()
@@ -108,18 +112,6 @@ class Starter:
                     await asyncio.to_thread(entry.limit)
             await self._release(container, launch, runtime, hub)
             undo.pop_all()
-
-    async def _own_users(self, container: Container, until_joined: contextlib.AsyncExitStack) -> tuple[str, int]:
-        """Path of a user namespace of its own, and a network namespace that is that one's; "" and -1 for none.
-
-        One that shares another's network is among its users.
-        """
-        if container.ids is None or container.sandbox.mode.startswith("container:"):
-            return "", -1
-        user, network = await asyncio.to_thread(user_namespaces.make, container.ids, network=True)
-        until_joined.callback(os.close, user)
-        until_joined.callback(os.close, network)
-        return f"/proc/{os.getpid()}/fd/{user}", network
 
     def _begin_cgroup(
         self, entry: CgroupEntry, runtime: Runtime, until_joined: contextlib.AsyncExitStack
@@ -328,6 +320,26 @@ async def abort(launch: Launch, runtime: Runtime, boot: str) -> None:
     if not await processes.wait_gone(monitor, boot, seconds=0.5):
         processes.send_signal(monitor, signal.SIGKILL, boot)
         await processes.wait_gone(monitor, boot, seconds=5)
+
+
+async def own_users(
+    ids: IdMap | None, until_joined: contextlib.AsyncExitStack, *, shared: str = "", network: bool = True
+) -> tuple[str, int]:
+    """Path of a user namespace to join, and a network namespace that is that one's; "" and -1 for none.
+
+    `shared` is the path of one that there is; without it one is made. Raises Unavailable.
+    """
+    if ids is None:
+        return "", -1
+    if not shared:
+        user, made = await asyncio.to_thread(user_namespaces.make, ids, network=network)
+        until_joined.callback(os.close, user)
+        shared = f"/proc/{os.getpid()}/fd/{user}"
+    else:
+        made = await asyncio.to_thread(user_namespaces.network_of, shared) if network else -1
+    if made >= 0:
+        until_joined.callback(os.close, made)
+    return shared, made
 
 
 def make_bundle(layout: Layout, ids: IdMap | None = None) -> None:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import BinaryIO
 
-from wherry.engine.transfers.needs import Repository
+from wherry.engine.transfers.needs import Source as Registry
 from wherry.engine.transfers.shared import Limit, Running, Shared, finished
-from wherry.errors import InvalidParameter
+from wherry.errors import InvalidParameter, WherryError
 from wherry.model.manifests import Descriptor
 from wherry.storage.blobs import Blobs
 from wherry.storage.following import Follower, Interrupted
 from wherry.storage.image_records import FetchedBlob
-from wherry.storage.partials import Partial, Partials
+from wherry.storage.partials import Partial, Partials, WrongContent
 from wherry.storage.streams import consume
 from wherry.storage.tar import Source
 
+log = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 
 
@@ -42,9 +44,12 @@ class Downloads:
         self.fetched = fetched
         self._shared: Shared[Download] = Shared()
 
-    def want(self, descriptor: Descriptor, repository: Repository) -> AbstractAsyncContextManager[Running[Download]]:
-        """Inside the block the blob arrives; it is asked of this repository unless another fetches it already."""
-        return self._shared.join(descriptor.digest, lambda: Download(self, descriptor, repository))
+    @asynccontextmanager
+    async def want(self, descriptor: Descriptor, repository: Registry) -> AsyncIterator[Running[Download]]:
+        """Inside the block the blob arrives; this repository is asked for it when those named earlier fail."""
+        async with self._shared.join(descriptor.digest, lambda: Download(self, descriptor)) as running:
+            running.job.sources.append(repository)
+            yield running
 
     def busy(self) -> set[str]:
         """Digests of those under way."""
@@ -52,12 +57,12 @@ class Downloads:
 
 
 class Download:
-    """One blob. `phase` and `current` (bytes) are for who draws it."""
+    """One blob. `phase` and `current` (bytes) are for who draws it; `sources` grow while it runs."""
 
-    def __init__(self, downloads: Downloads, descriptor: Descriptor, repository: Repository) -> None:
+    def __init__(self, downloads: Downloads, descriptor: Descriptor) -> None:
         self._downloads = downloads
         self._descriptor = descriptor
-        self._repository = repository
+        self.sources: list[Registry] = []
         self._partial: Partial | None = None
         self._readable = asyncio.Event()
         self.phase = Phase.WAITING
@@ -68,7 +73,7 @@ class Download:
         return self._partial.size if self._partial is not None else 0
 
     async def run(self) -> None:
-        """Raises what the registry client raises, and InvalidParameter for other content than was promised."""
+        """Raises what the first source's client raised, or InvalidParameter for other content than was promised."""
         downloads, descriptor = self._downloads, self._descriptor
         try:
             if not await asyncio.to_thread(is_kept, downloads.blobs, descriptor):
@@ -79,7 +84,22 @@ class Download:
             self._readable.set()
 
     async def _fetch(self) -> None:
+        failures: list[WherryError] = []
+        for source in self.sources:  # those who join meanwhile bring theirs
+            try:
+                while not await self._fetch_from(source):
+                    pass
+                return
+            except WherryError as error:
+                log.info("blob %s: %s", self._descriptor.digest, error)
+                failures.append(error)
+        raise failures[0]
+
+    async def _fetch_from(self, source: Registry) -> bool:
+        """False where other bytes came and it is worth asking again."""
         descriptor = self._descriptor
+        self._partial = None
+        self._readable.clear()
         partials = self._downloads.partials
         partial = await finished(lambda: partials.open(descriptor.digest, descriptor.size), undo=Partial.close)
         with partial:
@@ -87,11 +107,17 @@ class Download:
             self._readable.set()
             self.phase = Phase.DOWNLOADING
             if partial.size < descriptor.size:
-                await consume(self._repository.blob(descriptor, partial.size), lambda source: _receive(source, partial))
+                await consume(source.blob(descriptor, partial.size), lambda pieces: _receive(pieces, partial))
             self.phase = Phase.VERIFYING
-            await finished(partial.verify)
+            try:
+                await finished(partial.verify)
+            except WrongContent:
+                if partial.resumed or source.distrust(descriptor.digest):  # an earlier attempt's bytes are anybody's
+                    return False
+                raise
             self._downloads.fetched(FetchedBlob(descriptor.digest, descriptor.size, time.time_ns()))
             await finished(partial.commit)
+        return True
 
     async def source(self) -> Follower | Kept:
         """The blob's bytes, as far as they have arrived; the reader waits for the rest. Close it.
@@ -112,6 +138,7 @@ class Kept:
         self._file = file
         self._stopped = False
         self.position = 0
+        self.broken = False
 
     def read(self, size: int, /) -> bytes:
         if self._stopped:

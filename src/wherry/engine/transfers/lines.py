@@ -58,6 +58,8 @@ class PullLine:
                 self._waiting = True
                 yield step("Waiting", self._id)
             return
+        if phase < self._told:  # other bytes came, and it begins anew
+            self._told, self._current = phase, 0
         if self._told < Phase.VERIFYING:
             current = self._download.current
             if current > self._current or (phase >= Phase.VERIFYING and current):

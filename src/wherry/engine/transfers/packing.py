@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import zstandard
 from isal import isal_zlib
 
 from wherry.engine.transfers.shared import Running, Shared
@@ -35,6 +36,7 @@ from wherry.storage.streams import Decompressed, in_thread
 
 _SENDABLE = ("gzip", "zstd")  # what registries and engines take; anything else is compressed again
 _LEVEL = 2
+_ZSTD_LEVEL = 3
 _GZIP = 31  # window of 32 kB, gzip header (zlib.h, deflateInit2)
 _CHUNK = 1 << 20
 
@@ -62,9 +64,20 @@ class Packing:
         parsed = msgspec.json.decode(data, type=Manifest)
         return Packed(manifest.digest, manifest.media_type, data, parsed, self._records.images[manifest.image_id])
 
-    def compress(self, diff_id: str) -> AbstractAsyncContextManager[Running[Compression]]:
+    def compress(self, diff_id: str, kind: str = "gzip") -> AbstractAsyncContextManager[Running[Compression]]:
         """Inside the block the layer is compressed, if it is not; shared with whoever wants it too."""
-        return self._shared.join(diff_id, lambda: Compression(self._blobs, self._records.blobs.get(diff_id), diff_id))
+        kept = self._records.blobs.get(diff_id)
+        return self._shared.join(f"{kind} {diff_id}", lambda: Compression(self._blobs, kept, diff_id, kind))
+
+    async def describe(self, layers: Iterable[Compression], *, docker: bool) -> list[Descriptor]:
+        """Compressed layers as manifests name them. Those in gzip are recorded: they serve the next time."""
+        done = list(layers)
+        with self._records.transaction() as connection:
+            for layer in done:
+                if layer.blob.compression == "gzip":
+                    self._records.put_blob(connection, layer.diff_id, layer.blob)
+        sizes = await asyncio.to_thread(lambda: [self._blobs.size(layer.blob.digest) for layer in done])
+        return [_descriptor(layer.blob, size, docker) for layer, size in zip(done, sizes, strict=True)]
 
     async def pack(self, image: Image, layers: Iterable[Compression]) -> Packed:
         """Make and record the manifest of compressed layers."""
@@ -89,10 +102,11 @@ class Packing:
 class Compression:
     """One layer. `current` of `total` bytes are done; `blob` is what it became."""
 
-    def __init__(self, blobs: Blobs, kept: LayerBlob | None, diff_id: str) -> None:
+    def __init__(self, blobs: Blobs, kept: LayerBlob | None, diff_id: str, kind: str) -> None:
         self._blobs = blobs
         self._kept = kept
         self._stopped = False
+        self._kind = kind
         self.diff_id = diff_id
         self.current = 0
         self.total = 0
@@ -106,7 +120,7 @@ class Compression:
             return
         work = in_thread(lambda: self._compress(self.blob))
         try:
-            self.blob = LayerBlob(await asyncio.shield(work), "gzip")
+            self.blob = LayerBlob(await asyncio.shield(work), self._kind)
         finally:
             self._stopped = True
             await asyncio.wait((work,))
@@ -115,7 +129,11 @@ class Compression:
 
     def _compress(self, kept: LayerBlob) -> str:
         self.total = self._blobs.size(kept.digest)
-        compressor: Any = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
+        compressor: Any
+        if self._kind == "zstd":
+            compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj()
+        else:
+            compressor = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
         with self._blobs.open(kept.digest) as file, self._blobs.ingest() as ingest:
             plain = Decompressed(file)
             while piece := plain.read(_CHUNK):
@@ -135,11 +153,13 @@ def _manifest(config: Descriptor, layers: list[LayerBlob], sizes: list[int]) -> 
     return Manifest(
         media_type=MEDIA_DOCKER_MANIFEST if docker else MEDIA_MANIFEST,
         config=config,
-        layers=[
-            Descriptor(MEDIA_DOCKER_LAYER if docker else f"{MEDIA_LAYER}+{layer.compression}", layer.digest, size)
-            for layer, size in zip(layers, sizes, strict=True)
-        ],
+        layers=[_descriptor(layer, size, docker) for layer, size in zip(layers, sizes, strict=True)],
     )
+
+
+def _descriptor(layer: LayerBlob, size: int, docker: bool) -> Descriptor:
+    kind = MEDIA_DOCKER_LAYER if docker and layer.compression == "gzip" else f"{MEDIA_LAYER}+{layer.compression}"
+    return Descriptor(kind, layer.digest, size)
 
 
 def _encode(manifest: Manifest) -> bytes:

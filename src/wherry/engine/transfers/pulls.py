@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from sqlite3 import Connection
@@ -18,7 +18,7 @@ from wherry.engine.images.admission import KeptLayer
 from wherry.engine.images.service import Images
 from wherry.engine.transfers.downloads import Download, Downloads, is_kept
 from wherry.engine.transfers.lines import Message, PullLine, follow, said, step
-from wherry.engine.transfers.needs import Document, Registries, Repository
+from wherry.engine.transfers.needs import Document, Registries, Repository, Source
 from wherry.engine.transfers.shared import Running
 from wherry.engine.transfers.unfinished import Unfinished
 from wherry.engine.transfers.unpacking import Layer, Unpacking
@@ -27,7 +27,7 @@ from wherry.model import platforms
 from wherry.model.credentials import Credentials
 from wherry.model.events import Event
 from wherry.model.failpoints import failpoint
-from wherry.model.image import Image, next_chain_id, parse_image
+from wherry.model.image import Image, chain_ids, next_chain_id, parse_image
 from wherry.model.manifests import INDEXES, NESTING_MAX, Descriptor, Index, Manifest, choose, parse
 from wherry.model.platforms import Platform
 from wherry.model.reference import Reference, short_id
@@ -71,6 +71,7 @@ class Pulls:
         options: ReadOptions,
     ) -> None:
         self._registries = registries
+        self.repository = registries.repository
         self._images = images
         self._records = images.records
         self._blobs = blobs
@@ -141,7 +142,7 @@ class Pulls:
                 outcome.changed |= self._record_names(target, found, image)
             else:
                 async with AsyncExitStack() as stack:
-                    taking = _Taking(self._store, repository, found, stack)
+                    taking = _Taking(self._store, repository, found.manifest, stack)
                     work = asyncio.create_task(taking.run())
                     try:
                         async for message in follow(taking.lines, work):
@@ -154,6 +155,34 @@ class Pulls:
                     outcome.changed = True
             failpoint("pulls.pull.recorded")
             yield said(f"Digest: {found.digest}")
+
+    async def layers(
+        self,
+        source: Source,
+        diff_ids: Sequence[str],
+        blobs: Mapping[str, Descriptor],
+        tell: Callable[[Message], None],
+    ) -> list[KeptLayer]:
+        """A chain of layers that is no image's, verified and in place; only blobs of what is not there are fetched.
+
+        The caller holds what no record names yet. Raises NotFound for a layer that is neither here nor in `blobs`,
+        and as `pull` does.
+        """
+        kept = await asyncio.to_thread(self._store.placed, diff_ids)
+        absent = [diff_id for diff_id, layer in zip(diff_ids, kept, strict=True) if layer is None]
+        if missing := [diff_id for diff_id in absent if diff_id not in blobs]:
+            raise NotFound(f"layer {missing[0]} is not here")
+        manifest = Manifest(layers=[blobs.get(diff_id, Descriptor()) for diff_id in diff_ids])
+        async with AsyncExitStack() as stack:
+            taking = _Taking(self._store, source, manifest, stack)
+            work = asyncio.create_task(taking.layers(diff_ids, kept))
+            try:
+                async for message in follow(taking.lines, work):
+                    tell(message)
+            finally:
+                work.cancel()
+                await asyncio.wait((work,))
+            return work.result()
 
     # what a name leads to
 
@@ -267,25 +296,38 @@ class _Store:
     downloads: Downloads
     unpacking: Unpacking
 
+    def placed(self, diff_ids: Sequence[str]) -> list[KeptLayer | None]:
+        """The layers of a chain that are there with the bytes they came from, None for the others. Blocking."""
+        chains = self.snapshots.chains()
+        return [
+            KeptLayer(chain, diff_id, self.snapshots.layer(chain).size, blob)
+            if chain in chains and (blob := self.records.blobs.get(diff_id)) is not None
+            else None
+            for diff_id, chain in zip(diff_ids, chain_ids(diff_ids), strict=True)
+        ]
+
 
 class _Taking:
     """One image's configuration and layers on their way into the store."""
 
-    def __init__(self, store: _Store, repository: Repository, found: _Found, stack: AsyncExitStack) -> None:
+    def __init__(self, store: _Store, repository: Source, manifest: Manifest, stack: AsyncExitStack) -> None:
         self._records = store.records
         self._blobs = store.blobs
         self._snapshots = store.snapshots
         self._downloads = store.downloads
         self._unpacking = store.unpacking
         self._repository = repository
-        self._manifest = found.manifest
+        self._manifest = manifest
         self._stack = stack
         self.lines: list[PullLine | _Words] = []
 
     async def run(self) -> tuple[bytes, list[KeptLayer]]:
         """The configuration and the layers, all verified and in their places."""
         document, image = await self._configuration()
-        kept = await self._there(image)
+        return document, await self.layers(image.diff_ids, await self._there(image))
+
+    async def layers(self, diff_ids: Sequence[str], kept: list[KeptLayer | None]) -> list[KeptLayer]:
+        """All layers in their places; those that are not `kept` are fetched."""
         downloads = []
         for descriptor, layer in zip(self._manifest.layers, kept, strict=True):
             id = short_id(descriptor.digest)
@@ -299,7 +341,7 @@ class _Taking:
                 line = PullLine(short_id(descriptor.digest), running.job)
                 self.lines.append(line)
                 downloads.append((running, line))
-        taken = await self._unpack(image, kept, downloads)
+        taken = await self._unpack(diff_ids, kept, downloads)
         try:
             async with asyncio.TaskGroup() as group:  # what fails first ends it all
                 for running, _ in downloads:
@@ -309,17 +351,17 @@ class _Taking:
                         group.create_task(each.done())
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        return document, [each if isinstance(each, KeptLayer) else each.job.result() for each in taken]
+        return [each if isinstance(each, KeptLayer) else each.job.result() for each in taken]
 
     async def _unpack(
-        self, image: Image, kept: list[KeptLayer | None], downloads: list[tuple[Running[Download], PullLine]]
+        self, diff_ids: Sequence[str], kept: list[KeptLayer | None], downloads: list[tuple[Running[Download], PullLine]]
     ) -> list[KeptLayer | Running[Layer]]:
         """Set all layers going that are not there."""
         waiting = iter(downloads)
         layers: list[KeptLayer | Running[Layer]] = []
         parent = ""
         below: Running[Layer] | None = None
-        for descriptor, diff_id, there in zip(self._manifest.layers, image.diff_ids, kept, strict=True):
+        for descriptor, diff_id, there in zip(self._manifest.layers, diff_ids, kept, strict=True):
             if there is not None:
                 layers.append(there)
                 below = None

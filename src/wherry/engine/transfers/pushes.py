@@ -10,13 +10,14 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from wherry.engine.images.service import Images
 from wherry.engine.transfers.lines import Line, Message, bar, follow, said, step
-from wherry.engine.transfers.needs import Registries, Repository
+from wherry.engine.transfers.needs import Destination, Registries, Repository
 from wherry.engine.transfers.packing import Compression, Packed, Packing
 from wherry.engine.transfers.shared import Limit, Running, Shared
 from wherry.errors import InvalidParameter, NotFound
@@ -222,6 +223,44 @@ class Pushes:
             async for message in _until(work(), lines):
                 yield message
 
+    async def layers(
+        self,
+        destination: Destination,
+        place: str,
+        diff_ids: Sequence[str],
+        tell: Callable[[Message], None],
+        *,
+        compression: str = "gzip",
+        docker: bool = False,
+    ) -> list[Descriptor]:
+        """Send layers that are no image's, compressed; what is there already is not sent. Tells where they are.
+
+        `place` names the destination. Raises SystemFailure and what the destination raises.
+        """
+        async with self._images.keeper.holding(), AsyncExitStack() as stack:
+            packing = [await stack.enter_async_context(self._packing.compress(each, compression)) for each in diff_ids]
+            found = await self._packing.describe([await each.done() for each in packing], docker=docker)
+            failpoint("pushes.layers.packed")
+            uploads = [
+                await stack.enter_async_context(
+                    self._uploads.join(
+                        f"{place} {descriptor.digest}",
+                        partial(Upload, destination, descriptor, [], self._blobs, self._limit),
+                    )
+                )
+                for descriptor in found
+            ]
+            lines = [_PushLine(short_id(diff_id), each.job) for diff_id, each in zip(diff_ids, uploads, strict=True)]
+
+            async def work() -> None:
+                async with asyncio.TaskGroup() as group:
+                    for each in uploads:
+                        group.create_task(each.done())
+
+            async for message in _until(work(), lines):
+                tell(message)
+            return found
+
     def _want(
         self, repository: Repository, name: Reference, descriptor: Descriptor
     ) -> AbstractAsyncContextManager[Running[Upload]]:
@@ -246,7 +285,7 @@ class Upload:
     """One blob to one repository. The rest is for who draws it."""
 
     def __init__(
-        self, repository: Repository, descriptor: Descriptor, sources: list[str], blobs: Blobs, limit: Limit
+        self, repository: Destination, descriptor: Descriptor, sources: list[str], blobs: Blobs, limit: Limit
     ) -> None:
         self._repository = repository
         self._descriptor = descriptor

@@ -27,6 +27,10 @@ class Running(Generic[J]):
     waiting: int = 0
     abandoned: bool = False
 
+    @property
+    def joinable(self) -> bool:
+        return not self.abandoned and not self.task.done()
+
     async def done(self) -> J:
         """Wait for its end; raises what it failed with. Who waits may be cancelled without hurting it."""
         await asyncio.shield(self.task)
@@ -47,8 +51,11 @@ class Shared(Generic[J]):
         return set(self._running)
 
     @asynccontextmanager
-    async def join(self, key: str, make: Callable[[], J]) -> AsyncIterator[Running[J]]:
-        while (running := self._running.get(key)) is not None and running.abandoned:
+    async def join(
+        self, key: str, make: Callable[[], J], *, fits: Callable[[J], bool] = lambda job: True
+    ) -> AsyncIterator[Running[J]]:
+        """`fits`: whether a job that runs is one to join; the end of another is waited for."""
+        while (running := self._running.get(key)) is not None and not (running.joinable and fits(running.job)):
             await asyncio.wait((running.task,))
         if running is None:
             running = self._begin(key, make())

@@ -45,7 +45,11 @@ class Unpacking:
         Who wants a layer wants those below it as long.
         """
         key = f"{next_chain_id(parent, diff_id)} {digest}"
-        return self._shared.join(key, lambda: Layer(self, download, digest, below, parent, diff_id, known))
+
+        def fits(layer: Layer) -> bool:  # its download may be one that is about to have failed, with another's source
+            return layer.download is download and layer.below is below
+
+        return self._shared.join(key, lambda: Layer(self, download, digest, below, parent, diff_id, known), fits=fits)
 
 
 class Layer:
@@ -63,9 +67,9 @@ class Layer:
     ) -> None:
         self._snapshots = unpacking.snapshots
         self._limit = unpacking.limit
-        self._download = download
+        self.download = download
         self._digest = digest
-        self._below = below
+        self.below = below
         self._parent = parent
         self._diff_id = diff_id
         self._chain_id = next_chain_id(parent, diff_id)
@@ -87,22 +91,26 @@ class Layer:
     async def run(self) -> None:
         """Raises InvalidParameter (other content than the configuration says, hostile tar), or as the download does."""
         try:
-            source = self._source = await self._download.job.source()
-        except NotFound:
-            await self._download.done()  # raises the reason
-            raise
-        try:
-            await self._read(source)
-            await self._download.done()
-            if self._below is not None:
-                await self._below.done()
+            while not await self._read(await self._follow()):
+                pass
+            await self.download.done()
+            if self.below is not None:
+                await self.below.done()
             self.kept = await finished(self._place)
         finally:
             if self._staged is not None:
                 await finished(self._staged.discard)
 
-    async def _read(self, source: Follower | Kept) -> None:
-        """The blob to its end, in a thread."""
+    async def _follow(self) -> Follower | Kept:
+        try:
+            self._source = await self.download.job.source()
+        except NotFound:
+            await self.download.done()  # raises the reason
+            raise
+        return self._source
+
+    async def _read(self, source: Follower | Kept) -> bool:
+        """The blob to its end, in a thread; False where what came was not the blob, which came anew."""
         try:
             async with self._limit:
                 work = in_thread(lambda: self._take(source))
@@ -114,10 +122,13 @@ class Layer:
                     if not work.cancelled():
                         work.exception()
         except (Interrupted, InvalidParameter):
-            await self._download.done()  # raises the reason; what is not the promised blob is forgotten then
+            await self.download.done()  # raises the reason; what is not the promised blob is forgotten then
+            if source.broken:
+                return False
             raise
         finally:
             source.close()
+        return True
 
     def _take(self, source: Source) -> None:
         """Blocking. The source's end comes only once the blob is verified."""

@@ -173,6 +173,7 @@ class _Planner:
         for index, stage in enumerate(self._stages.stages):
             self._add_stage(index, stage)
         target = self._find_target()
+        self._check_no_cache()
         for node in tuple(self._nodes):
             self._connect(node)
         self._refuse_circles()
@@ -337,6 +338,15 @@ class _Planner:
                 suggesting(f"target stage {quote(wanted)} could not be found", wanted, names, fold=True)
             )
         return found
+
+    def _check_no_cache(self) -> None:
+        """Stages to build anew that there are none of are refused: nothing would come of what was asked for."""
+        names = [node.source.alias for node in self._nodes if node.source.alias]
+        for wanted in sorted(self._options.no_cache_stages or ()):
+            if wanted.lower() not in names:
+                there = f"the stages with names are {', '.join(names)}" if names else "no stage has a name"
+                message = f"stage {quote(wanted)} of --no-cache-filter could not be found: {there}"
+                raise DockerfileError(suggesting(message, wanted, names, fold=True))
 
     # which stages use which
 
