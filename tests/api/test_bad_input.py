@@ -328,7 +328,9 @@ REFUSED_AT_START: list[tuple[str, list[str], dict[str, Any], dict[str, Any], int
     ("command not in PATH", ["nosuch"], {}, {}, 400, 'exec: "nosuch": executable file not found in $PATH'),
     ("command missing", ["/nosuch"], {}, {}, 400, 'exec: "/nosuch": stat /nosuch: no such file or directory'),
     ("command not executable", ["/etc/passwd"], {}, {}, 400, 'exec: "/etc/passwd": permission denied'),
-    ("command is a directory", ["/etc"], {}, {}, 400, 'exec: "/etc": is a directory'),
+    ("command is a directory", ["/etc"], {}, {}, 400, 'exec: "/etc": is a directory: unknown: permission denied'),
+    ("directory in $PATH", ["shm"], {"Env": ["PATH=/dev"]}, {}, 400, 'exec: "shm": executable file not found in $PATH'),
+    ("command below a file", ["/etc/passwd/x"], {}, {}, 400, "not a directory: unknown: Are you trying to mount a"),
 ]  # fmt: skip
 
 

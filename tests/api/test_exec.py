@@ -119,6 +119,12 @@ def test_started_twice(engine: Engine, container: str) -> None:
         ("nosuch", 126, 'exec: "nosuch": executable file not found in $PATH'),
         ("/nosuch", 126, 'exec: "/nosuch": stat /nosuch: no such file or directory'),
         ("/etc/passwd", 126, 'exec: "/etc/passwd": permission denied'),
+        ("/etc", 126, 'exec: "/etc": is a directory: unknown: permission denied'),
+        (
+            "/etc/passwd/x",
+            126,
+            'exec: "/etc/passwd/x": stat /etc/passwd/x: not a directory: unknown: Are you trying to',
+        ),
     ],
 )
 def test_commands_that_cannot_start(engine: Engine, container: str, command: str, code: int, words: str) -> None:
@@ -130,6 +136,12 @@ def test_commands_that_cannot_start(engine: Engine, container: str, command: str
     answer = engine.http.post(f"/exec/{identity}/start", {"Detach": True})
     assert answer.status == 400
     assert words in answer.message
+
+
+def test_relative_working_directory(engine: Engine, container: str) -> None:
+    code, out, _ = engine.exec(container, ["true"], WorkingDir="nowhere")
+    assert code == 126
+    assert "exec failed: Cwd must be an absolute path: unknown" in out
 
 
 def test_unknown_user(engine: Engine, container: str) -> None:

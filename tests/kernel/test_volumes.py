@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from tests.support.trees import inventory
 from tests.support.volume_store import Store, fill
+from wherry.engine.volume_mounts import Mountable, VolumeMounts
 from wherry.engine.volumes import ANONYMOUS_LABEL
 from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure, WherryError
 from wherry.model.filters import Filters
@@ -88,6 +90,29 @@ async def test_removal(store: Store) -> None:
     await store.volumes.remove("data", force=True)
     assert store.told() == [("create", "data"), ("destroy", "data")]
     assert await asyncio.to_thread(os.listdir, store.root / "volumes") == []
+
+
+async def test_a_volume_of_a_name_whose_last_one_is_leaving(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    await store.volumes.create("data")
+    entered, leave = threading.Event(), threading.Event()
+    drop = VolumeMounts.drop
+
+    def slow(mounts: VolumeMounts, volume: Mountable) -> None:
+        entered.set()
+        leave.wait()
+        drop(mounts, volume)
+
+    monkeypatch.setattr(VolumeMounts, "drop", slow)
+    removing = asyncio.create_task(store.volumes.remove("data"))
+    await asyncio.to_thread(entered.wait)
+    creating = asyncio.create_task(store.volumes.create("data"))
+    await asyncio.sleep(0)
+    leave.set()
+    await removing
+    made = await creating
+    assert await asyncio.to_thread(os.path.isdir, made.mountpoint)
+    assert store.told() == [("create", "data"), ("destroy", "data"), ("create", "data")]
+    assert await asyncio.to_thread(os.listdir, store.root / "volumes") == ["data"]
 
 
 async def test_lists_and_prune(store: Store) -> None:

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wherry.engine.containers.index import Index
+from wherry.engine.engine import chains_of, users_of_images, users_of_volumes
 from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from wherry.model.config import Config, HostConfig
-from wherry.model.container import Container, Sandbox
+from wherry.model.container import Container, MountPoint, Sandbox
 from wherry.storage.database import Database
 
 
@@ -25,6 +26,33 @@ def container(container_id: str, name: str) -> Container:
         host=HostConfig(),
         sandbox=Sandbox(id=container_id, mode="none"),
     )
+
+
+def test_what_a_container_that_is_being_made_uses_is_in_use(index: Index) -> None:
+    made = container("ab" * 32, "one")
+    made.chain_id = "sha256:1"
+    made.mounts = [MountPoint(type="volume", name="data", source="", destination="/data")]
+    volume_users, image_users = users_of_volumes(index), users_of_images(index)
+    with index.promised(made):
+        index.keep(made)
+        assert volume_users("data") == [made.id]
+        assert [(user.id, user.running) for user in image_users(made.image)] == [(made.id, False)]
+        assert chains_of(index.making) == {"sha256:1"}
+        index.show(made)
+        assert volume_users("data") == [made.id]
+    assert volume_users("data") == [made.id]
+    assert index.making == []
+
+
+def test_what_a_container_that_is_not_made_in_the_end_uses_is_free_when_its_name_is_not(index: Index) -> None:
+    given_up = container("ab" * 32, "one")
+    given_up.mounts = [MountPoint(type="volume", name="data", source="", destination="/data")]
+    with index.promised(given_up):
+        index.given_up(given_up)
+        assert users_of_volumes(index)("data") == []
+        assert users_of_images(index)(given_up.image) == []
+        assert not index.is_free("one", container("cd" * 32, "two"))
+    assert index.is_free("one", container("cd" * 32, "two"))
 
 
 @pytest.fixture

@@ -15,6 +15,21 @@ SAID = [
     ("open executable: Operation not permitted", "", "executable file not found in $PATH", 127),
     ("open executable: Permission denied", "/etc/passwd", "permission denied", 126),
     ('exec: "/etc/passwd": permission denied', "/etc/passwd", "permission denied", 126),
+    ("open executable: Permission denied", "noexec", "executable file not found in $PATH", 127),
+    ("open executable: Operation not permitted", "adir", "executable file not found in $PATH", 127),
+    (
+        "open executable: Too many levels of symbolic links",
+        "/loop",
+        "stat /loop: too many levels of symbolic links: unknown",
+        128,
+    ),
+    (
+        "open executable: Not a directory",
+        "/bin/true/x",
+        "stat /bin/true/x: not a directory: unknown: Are you trying to mount a directory onto a file",
+        127,
+    ),
+    ("open executable: Operation not permitted", "/etc", "is a directory: unknown: permission denied", 126),
     ("chdir `/nowhere`: No such file or directory", "true", "no such file or directory", 126),
 ]
 

@@ -70,7 +70,8 @@ def routes(builds: Builds, host: Platform) -> list[Route]:
 
 async def _context(builds: Builds, call: Call, options: BuildOptions) -> FileList:
     if options.remote:
-        return await builds.contexts.remote(options.remote, options.dockerfile)
+        files, _ = await builds.contexts.remote(options.remote, options.dockerfile)
+        return files
     return await builds.contexts.uploaded(call.content)
 
 

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import os
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from wherry.engine.disk_usage import DiskUsage
 from wherry.engine.events import Events
 from wherry.engine.execs import Execs
 from wherry.engine.facts import Facts, Program
+from wherry.engine.images.keeping import Needed
 from wherry.engine.images.removal import InUse
 from wherry.engine.images.service import Images
 from wherry.engine.networks import Networks
@@ -44,6 +45,7 @@ from wherry.linux import cgroups, mounts, user_namespaces
 from wherry.linux import host as hosts
 from wherry.linux.inotify import Watcher
 from wherry.linux.sealed import sealed_copy
+from wherry.model.container import Container
 from wherry.model.daemon_config import check_default_runtime
 from wherry.model.host import DEFAULT_DATA, DEFAULT_RUN, CgroupLayout, Host, Roots
 from wherry.model.idmaps import IdMap
@@ -126,14 +128,15 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         events = Events(database)
         snapshots = OverlaySnapshots(roots.data / "snapshots")
         blobs = Blobs(roots.data / "blobs", snapshots)
-        images = Images(database, blobs, snapshots, events.emit, _made_from(index))
+        images = Images(database, blobs, snapshots, events.emit, users_of_images(index))
         build_cache = Cache(database)
         images.keeper.owner(build_cache.needed)
+        images.keeper.owner(lambda: Needed(chains=chains_of(index.making)))
         registries = await stack.enter_async_context(RegistryClient(lambda: settings.registries))
         partials = Partials(roots.data / "blobs" / "partial", blobs)
         pulls = Pulls(registries, images, blobs, partials, snapshots, events.emit, lambda: settings.registries)
         pushes = Pushes(registries, images, blobs, events.emit, lambda: settings.registries)
-        volumes = Volumes(database, roots.data / "volumes", events.emit, _using(index))
+        volumes = Volumes(database, roots.data / "volumes", events.emit, users_of_volumes(index))
         await volumes.recover()
         networks = Networks(database, host, events.emit, bip=config.bip)
         stack.push_async_callback(networks.close)
@@ -151,6 +154,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
             runtimes,
             images,
             pulls,
+            pushes.packing,
             pushes,
             snapshots,
             blobs,
@@ -226,24 +230,28 @@ def _runtimes(host: Host, config: EngineConfig, stack: contextlib.AsyncExitStack
     return Runtimes(found, default)
 
 
-def _made_from(index: Index) -> Callable[[str], list[InUse]]:
+def users_of_images(index: Index) -> Callable[[str], list[InUse]]:
     """Who uses an image."""
 
     def containers(image_id: str) -> list[InUse]:
         return [
             InUse(container.id, container.name, container.state.status.alive)
-            for container in index
+            for container in index.users
             if image_id in container.images
         ]
 
     return containers
 
 
-def _using(index: Index) -> Callable[[str], list[str]]:
+def chains_of(containers: Iterable[Container]) -> frozenset[str]:
+    return frozenset(chain for container in containers for chain in container.snapshots.values() if chain)
+
+
+def users_of_volumes(index: Index) -> Callable[[str], list[str]]:
     """Who uses a volume."""
 
     def containers(name: str) -> list[str]:
-        return [container.id for container in index if any(mount.name == name for mount in container.mounts)]
+        return [container.id for container in index.users if any(mount.name == name for mount in container.mounts)]
 
     return containers
 

@@ -66,6 +66,7 @@ class Volumes:
         self._in_use = in_use
         self._volumes: dict[str, Volume] = {}
         self._mounts = VolumeMounts()
+        self._leaving: dict[str, asyncio.Event] = {}  # names whose directories are about to be free
         root.mkdir(mode=0o711, parents=True, exist_ok=True)
         for (record,) in database.connection.execute("SELECT record FROM volumes"):
             volume = msgspec.json.decode(record, type=Volume)
@@ -122,6 +123,8 @@ class Volumes:
         """
         if not name:
             name, anonymous = secrets.token_hex(32), True
+        while (leaving := self._leaving.get(name)) is not None:
+            await leaving.wait()
         if (known := self._volumes.get(name)) is not None:
             if driver not in ("", "local"):
                 raise _no_driver(name, driver)
@@ -252,9 +255,14 @@ class Volumes:
             self._event("destroy", volume.name)
         del self._volumes[volume.name]
         failpoint("volumes.remove.recorded")
-        await asyncio.to_thread(self._mounts.drop, volume)  # its directory holds nothing of the device's now
         leaving = self._root / f".{volume.name}.{secrets.token_hex(4)}"
-        os.rename(self._root / volume.name, leaving)  # the name is free at once
+        free = self._leaving[volume.name] = asyncio.Event()
+        try:
+            await asyncio.to_thread(self._mounts.drop, volume)  # its directory holds nothing of the device's now
+            os.rename(self._root / volume.name, leaving)
+        finally:
+            del self._leaving[volume.name]
+            free.set()
         await asyncio.to_thread(_remove_tree, leaving)
 
     def _event(self, action: str, name: str) -> None:

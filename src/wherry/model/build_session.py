@@ -67,6 +67,7 @@ class Output(Struct, omit_defaults=True):
     type: str = "image"
     name: str = ""
     push: bool = False
+    annotations: list[str] = []  # as those of the order
 
 
 class CachePlace(Struct, omit_defaults=True):
@@ -128,7 +129,10 @@ class BuildOrder(Struct, omit_defaults=True, kw_only=True):
     allow: list[str] = []
     secrets: list[str] = []
     agents: list[str] = []
+    known_hosts: str = ""  # as sshd(8) has the file; hosts that are not in it are believed at first sight
     outputs: list[Output] = []
+    annotations: list[str] = []  # [TYPE[PLATFORM]:]KEY=VALUE
+    attestations: dict[str, dict[str, str]] = {}  # "provenance", "sbom": the options of each
     cache_from: list[CachePlace] = []
     cache_to: list[CachePlace] = []
     registry_auth: str = ""  # as X-Registry-Config

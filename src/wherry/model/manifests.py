@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 
 from wherry.errors import InvalidParameter, NotFound
 from wherry.model.platforms import Platform
@@ -77,6 +77,7 @@ class Manifest(Struct, rename="camel", kw_only=True):
     media_type: str = MEDIA_MANIFEST
     config: Descriptor = field(default_factory=Descriptor)
     layers: list[Descriptor] = field(default_factory=list)
+    annotations: dict[str, str] | UnsetType | None = UNSET
 
 
 class Index(Struct, rename="camel", kw_only=True):
@@ -85,6 +86,7 @@ class Index(Struct, rename="camel", kw_only=True):
     schema_version: int = 2
     media_type: str = MEDIA_INDEX
     manifests: list[Descriptor] | None = None
+    annotations: dict[str, str] | UnsetType | None = UNSET
 
     @property
     def images(self) -> list[Descriptor]:

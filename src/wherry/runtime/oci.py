@@ -120,6 +120,13 @@ class Runtime:
 
 # crun 1.8.1, crun 1.21, runc
 _DIRECTORY = ("open executable: operation not permitted", "is not a regular file", "is a directory")
+_PASSED_OVER = ("not found", "permission denied", "not executable", *_DIRECTORY)  # in a search of $PATH
+_UNREACHABLE = ("too many levels of symbolic links", "not a directory")
+_ADVICE = {  # what Docker adds to these
+    "not a directory": ": Are you trying to mount a directory onto a file (or vice-versa)? "
+    "Check if the specified host path exists and is the expected type",
+    "is a directory": ": permission denied",
+}
 _SYSCTL = re.compile(r"(open|write)(?: to)? `?(/proc/sys/[^`:]+)`?: (.+)")  # crun's words
 _WRONG_DIRECTORY = re.compile(r"chdir `([^`]*)`: (.+)")  # crun's words
 
@@ -133,15 +140,25 @@ def start_failure(said: str, argv0: str, *, verb: str, runtime: str = "") -> Sta
     "permission denied" and "is a directory".
     """
     message, code = _in_dockers_words(said.strip(), argv0)
+    lower = message.lower()
+    advice = next((words for reason, words in _ADVICE.items() if reason in lower), "")
     if verb == "exec":
         prefix = "OCI runtime exec failed: exec failed: "
     else:
         prefix = "failed to create task for container: failed to create shim task: OCI runtime create failed: "
         prefix += f"{runtime} create failed: "
-    return StartFailed(f"{prefix}unable to start container process: {message}: unknown", code)
+    return StartFailed(f"{prefix}{message}: unknown{advice}", code)
 
 
 def _in_dockers_words(said: str, argv0: str) -> tuple[str, int]:
+    directory = _WRONG_DIRECTORY.search(said)
+    if directory is not None and not directory[1].startswith("/"):
+        return "Cwd must be an absolute path", 126
+    message, code = _of_the_process(said, argv0)
+    return f"unable to start container process: {message}", code
+
+
+def _of_the_process(said: str, argv0: str) -> tuple[str, int]:
     lower = said.lower()
     command = f"exec: {json.dumps(argv0, ensure_ascii=False)}"
     if (directory := _WRONG_DIRECTORY.search(said)) is not None:
@@ -154,10 +171,12 @@ def _in_dockers_words(said: str, argv0: str) -> tuple[str, int]:
         )
     if "mount" in lower or not (argv0 in said or "exec" in lower):
         return said, 128
-    if "/" not in argv0 and ("not found" in lower or not argv0):
+    if "/" not in argv0 and (not argv0 or any(words in lower for words in _PASSED_OVER)):
         return f"{command}: executable file not found in $PATH", 127
     if "not found" in lower or "no such file or directory" in lower:
         return f"{command}: stat {argv0}: no such file or directory", 127
+    if (reason := next((words for words in _UNREACHABLE if words in lower), "")) and argv0:
+        return f"{command}: stat {argv0}: {reason}", 127 if reason == "not a directory" else 128
     if any(words in lower for words in _DIRECTORY):
         return f"{command}: is a directory", 126
     if "permission denied" in lower or "not executable" in lower:

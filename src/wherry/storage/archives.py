@@ -239,14 +239,29 @@ class SavedImage:
 
 
 @dataclass(frozen=True)
+class DressedImage:
+    """An image with the manifest or index that was made for it, which is written as it is.
+
+    `blobs` are all that it stands for, with their sizes; `layers` those of the image, bottom first, by digest.
+    """
+
+    image: Image
+    top: Descriptor
+    blobs: dict[str, int]
+    layers: list[str]
+    names: list[Reference]
+
+
+@dataclass(frozen=True)
 class Member:
-    """A member of the archive to write: bytes at hand, or the layer whose tar to stream."""
+    """A member of the archive to write: bytes at hand, the layer whose tar to stream, or a blob as it is."""
 
     name: str
     size: int
     mtime: int = 0  # seconds
     data: bytes = b""
     layer: str = ""  # diff ID
+    blob: str = ""  # digest
     directory: bool = False
 
     def header(self) -> bytes:
@@ -267,17 +282,20 @@ class _Plan:
     descriptors: list[Descriptor] = field(default_factory=list)
     repositories: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def blob(self, digest: str, size: int, mtime: int, data: bytes = b"", layer: str = "") -> str:
+    def blob(self, digest: str, size: int, mtime: int, data: bytes = b"", layer: str = "", blob: str = "") -> str:
         name = f"blobs/{digest.replace(':', '/', 1)}"
-        self.blobs.setdefault(name, Member(name, size, mtime, data, layer))
+        self.blobs.setdefault(name, Member(name, size, mtime, data, layer, blob))
         return name
 
 
-def plan_archive(images: Iterable[SavedImage]) -> list[Member]:
+def plan_archive(images: Iterable[SavedImage | DressedImage]) -> list[Member]:
     """The members of an archive that is a docker archive and an OCI layout at once, in Docker's order."""
     plan = _Plan()
     for saved in images:
-        _plan_image(plan, saved)
+        if isinstance(saved, DressedImage):
+            _plan_dressed(plan, saved)
+        else:
+            _plan_image(plan, saved)
     newest = max((blob.mtime for blob in plan.blobs.values()), default=0)
     members = []
     if plan.blobs:
@@ -315,14 +333,32 @@ def _plan_image(plan: _Plan, saved: SavedImage) -> None:
         item["Parent"] = saved.image.parent
     item["LayerSources"] = {layer.digest: layer for layer in layers}
     plan.items.append(item)
-    if not saved.names:
+    _describe(plan, descriptor, saved.names, saved.layers[-1].diff_id if saved.layers else "")
+
+
+def _plan_dressed(plan: _Plan, saved: DressedImage) -> None:
+    created = max(saved.image.created_ns // 1_000_000_000, 0)
+    for digest, size in saved.blobs.items():
+        plan.blob(digest, size, created, blob=digest)
+    item: dict[str, object] = {
+        "Config": plan.blob(saved.image.id, saved.blobs[saved.image.id], created),
+        "RepoTags": [name.familiar for name in saved.names] or None,
+        "Layers": [plan.blob(digest, saved.blobs[digest], created) for digest in saved.layers] or None,
+    }
+    plan.items.append(item)
+    _describe(plan, saved.top, saved.names, saved.layers[-1] if saved.layers else "")
+
+
+def _describe(plan: _Plan, descriptor: Descriptor, names: list[Reference], top: str) -> None:
+    """What an index and the oldest form say of an image with these names; `top` is its last layer."""
+    if not names:
         plan.descriptors.append(descriptor)
-    for name in saved.names:
+    for name in names:
         annotations = {"io.containerd.image.name": name.canonical, "org.opencontainers.image.ref.name": name.tag}
+        annotations = {**(descriptor.annotations or {}), **annotations}
         plan.descriptors.append(msgspec.structs.replace(descriptor, annotations=annotations))
-        if saved.layers:
-            top = saved.layers[-1].diff_id.removeprefix("sha256:")
-            plan.repositories.setdefault(name.familiar_name, {})[name.tag] = top
+        if top:
+            plan.repositories.setdefault(name.familiar_name, {})[name.tag] = top.removeprefix("sha256:")
 
 
 def _document(name: str, data: bytes, mtime: int = 0) -> Member:

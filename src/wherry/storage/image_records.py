@@ -30,6 +30,8 @@ class KnownManifest(Struct, frozen=True):
     image_id: str  # the digest of the configuration
     layers: tuple[str, ...] = ()  # digests of the blobs, parallel to the image's diff IDs
     indexes: tuple[str, ...] = ()  # digests of the indexes it is known to be part of, which are kept too
+    attached: dict[str, tuple[str, ...]] = {}  # by index, what is attested there: a manifest, then that one's blobs
+    dressed: bool = False  # made here with annotations or attestations: it is saved as it is, not as its layers
 
 
 class FetchedBlob(Struct, frozen=True):
@@ -163,7 +165,12 @@ class ImageRecords:
         known = self.manifests.get(manifest.digest)
         if known is not None:
             indexes = dict.fromkeys((*known.indexes, *manifest.indexes))
-            manifest = msgspec.structs.replace(manifest, indexes=tuple(indexes))
+            manifest = msgspec.structs.replace(
+                manifest,
+                indexes=tuple(indexes),
+                attached=known.attached | manifest.attached,
+                dressed=known.dressed or manifest.dressed,
+            )
             self.drop_manifest(connection, manifest.digest)
         connection.execute(
             "INSERT INTO manifests (digest, image_id, record) VALUES (?, ?, ?)",
@@ -176,6 +183,22 @@ class ImageRecords:
         known = self.manifests.pop(digest, None)
         if known is not None:
             self._manifests[known.image_id].pop(digest, None)
+
+    def dressed(self, digest: str) -> bool:
+        """Whether a manifest or index was made here, with annotations or attestations, and is to stay as it is."""
+        known = self.manifests.get(digest)
+        if known is not None:
+            return known.dressed
+        return any(known.dressed for known in self.manifests.values() if digest in known.indexes)
+
+    def parts(self, digest: str) -> list[str]:
+        """The blobs that a manifest or index stands for, as far as they are here: itself first, then what it names."""
+        found = {digest: None}
+        for known in self.manifests.values():
+            if digest == known.digest or digest in known.indexes:
+                parts = (known.digest, known.image_id, *known.layers, *known.attached.get(digest, ()))
+                found |= dict.fromkeys(parts)
+        return list(found)
 
     def put_fetched(self, connection: sqlite3.Connection, blob: FetchedBlob) -> None:
         connection.execute(
@@ -199,7 +222,7 @@ class ImageRecords:
         needed = set(self.images) | {blob.digest for diff_id, blob in self.blobs.items() if diff_id in wanted}
         for manifest in self.manifests.values():
             needed.add(manifest.digest)
-            needed.update(manifest.layers, manifest.indexes)
+            needed.update(manifest.layers, manifest.indexes, *manifest.attached.values())
         return needed
 
     def needed_chains(self) -> set[str]:

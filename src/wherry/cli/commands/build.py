@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from contextlib import ExitStack
 
 from wherry.cli.build_caches import Caches
 from wherry.cli.errors import Failure
@@ -20,12 +21,10 @@ if TYPE_CHECKING:
     from wherry.model.dockerfile.options import Context as NamedContext
     from wherry.model.dockerfile.options import PlanOptions
 
+_KNOWN_HOSTS_MAX = 1 << 18  # the order is one frame
 _TAR_MAGIC = slice(257, 262)
 _COMPRESSED = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0")
-_REFUSED = (
-    ("squash", "squashing layers is not supported: use several stages and COPY what shall remain"),
-    ("attest", "attestations are not supported by this version"),
-)
+_REFUSED = (("squash", "squashing layers is not supported: use several stages and COPY what shall remain"),)
 
 
 _SHORTHANDS = {"push": "type=registry", "load": "type=docker"}
@@ -52,12 +51,15 @@ def run(context: Context) -> int:
     shorthands = [text for name, text in _SHORTHANDS.items() if flags.on(name)]
     outputs, order_outputs = _outputs([*shorthands, *flags.items("output")])
     order = _order(context, sources, order_outputs)
-    secrets, agents = _secrets(flags.items("secret")), _agents(flags.items("ssh"))
-    order.secrets, order.agents = list(secrets), list(agents)
     caches = Caches()
     order.cache_from = caches.read_from(flags.items("cache-from"))
     order.cache_to = caches.written_to(flags.items("cache-to"))
-    done = _run(context, order, sources, secrets, agents, outputs, caches)
+    secrets = _secrets(flags.items("secret"))
+    with ExitStack() as keep:
+        agents = _agents(_forwarded(flags.items("ssh"), sources.context), keep)
+        order.secrets, order.agents = list(secrets), list(agents)
+        order.known_hosts = _known_hosts() if agents else ""
+        done = _run(context, order, sources, secrets, agents, outputs, caches)
     _report(context, done)
     return 0
 
@@ -66,9 +68,6 @@ def _refuse(context: Context) -> None:
     for name, why in _REFUSED:
         if context.flags.changed(name) and context.flags.given()[name]:
             raise Failure(why)
-    for name in ("provenance", "sbom"):
-        if context.flags.text(name, "false") not in ("false", ""):
-            raise Failure(f"attestations are not supported by this version: --{name}=false")
     if "," in context.flags.text("platform"):
         raise Failure("several platforms in one build are not supported by this version: build each by itself")
 
@@ -206,6 +205,8 @@ def _order(context: Context, sources: Sources, outputs: list[Any]) -> BuildOrder
         cgroup_parent=flags.text("cgroup-parent"),
         allow=flags.items("allow") + (["network.host"] if flags.text("network") == "host" else []),
         outputs=outputs,
+        annotations=flags.items("annotation"),
+        attestations=_attestations(context),
         registry_auth=encode_many(auth) if auth else "",
     )
 
@@ -249,7 +250,8 @@ def _fields(text: str, what: str) -> dict[str, str]:
         key, separator, value = field.partition("=")
         if not separator:
             raise Failure(f"invalid field '{field}' must be a key=value pair: {what} {text}")
-        found[key.strip().lower()] = value
+        key = key.strip()
+        found[key if key.startswith("annotation") else key.lower()] = value
     return found
 
 
@@ -278,24 +280,85 @@ def _secrets(given: list[str]) -> dict[str, bytes]:
     return found
 
 
-def _agents(given: list[str]) -> dict[str, str]:
+def _forwarded(given: list[str], source: str) -> list[str]:
+    """A repository that is reached by SSH needs an agent, whether one is named or not."""
+    from wherry.model.dockerfile.git_urls import by_ssh, parse_git_url
+
+    git = parse_git_url(source)
+    return given or (["default"] if git is not None and by_ssh(git.remote) else [])
+
+
+def _agents(given: list[str], keep: ExitStack) -> dict[str, str]:
+    """Sockets by ID; agents that are made for key files live as long as `keep`."""
     found = {}
     for text in given:
-        name, _, path = text.partition("=")
-        path = path or os.environ.get("SSH_AUTH_SOCK", "")
-        if not path:
-            raise Failure(f"invalid empty ssh agent socket: --ssh {text} needs SSH_AUTH_SOCK")
+        name, _, value = text.partition("=")
+        paths = value.split(",") if value else [os.environ.get("SSH_AUTH_SOCK", "")]
+        if not paths[0]:
+            raise Failure(f"invalid empty ssh agent socket: --ssh {text} needs SSH_AUTH_SOCK or the path of a key")
         try:
-            kind = os.stat(path).st_mode
+            sockets = [path for path in paths if stat.S_ISSOCK(os.stat(path).st_mode)]
         except OSError as error:
-            raise Failure(f"failed to stat {path}: {(error.strerror or '').lower()}") from None
-        if not stat.S_ISSOCK(kind):
-            raise Failure(f"--ssh {text}: only sockets of agents are supported: add the key to an agent with ssh-add")
-        found[name or "default"] = path
+            raise Failure(f"failed to stat {error.filename}: {(error.strerror or '').lower()}") from None
+        if sockets and len(paths) > 1:
+            raise Failure(f"--ssh {text}: only a single socket is allowed, and no keys beside it")
+        found[name or "default"] = sockets[0] if sockets else _key_agent(paths, keep)
     return found
 
 
+def _key_agent(paths: list[str], keep: ExitStack) -> str:
+    from wherry.client.key_agents import KeyRefused, agent_of
+
+    try:
+        return keep.enter_context(agent_of(paths))
+    except KeyRefused as error:
+        raise Failure(str(error)) from None
+
+
+def _known_hosts() -> str:
+    """What this user knows of hosts, for repositories that are reached by SSH."""
+    try:
+        with open(os.path.expanduser("~/.ssh/known_hosts"), encoding="utf-8", errors="replace") as file:
+            return file.read(_KNOWN_HOSTS_MAX)
+    except OSError:
+        return ""
+
+
 # what comes out
+
+
+def _attestations(context: Context) -> dict[str, dict[str, str]]:
+    """Those that are asked for, by type, with their options."""
+    from wherry.errors import WherryError
+    from wherry.model.attestations import check_options, truth
+
+    flags = context.flags
+    given = flags.items("attest")
+    for kind in ("provenance", "sbom"):
+        if text := flags.text(kind):
+            on = truth(text)
+            given.append(f"type={kind}," + (text if on is None else f"disabled={'false' if on else 'true'}"))
+    found: dict[str, dict[str, str]] = {}
+    for text in given:
+        fields = _fields(text, "attestation")
+        kind = fields.pop("type", "")
+        if not kind:
+            raise Failure(f"attestation type not specified: {text}")
+        if kind in found:
+            raise Failure(f"duplicate attestation field {kind}")
+        found[kind] = fields
+    asked = {}
+    for kind, fields in found.items():
+        disabled = truth(fields.pop("disabled", "false"))
+        if disabled is None:
+            raise Failure(f"invalid value for the field disabled of the attestation {kind}: true or false")
+        if not disabled:
+            asked[kind] = fields
+    try:
+        check_options(asked)
+    except WherryError as error:
+        raise Failure(str(error)) from None
+    return asked
 
 
 def _outputs(given: list[str]) -> tuple[dict[int, Callable[[Iterator[bytes]], None]], list[Any]]:
@@ -309,6 +372,7 @@ def _outputs(given: list[str]) -> tuple[dict[int, Callable[[Iterator[bytes]], No
         kind = fields.pop("type", "")
         destination = fields.pop("dest", "")
         name = fields.pop("name", "")
+        annotations = [_annotation(key, fields.pop(key)) for key in list(fields) if key.startswith("annotation")]
         push = _on(fields.pop("push", "false"), f"--output {text}: push")
         if kind == "registry":
             kind, push = "image", True
@@ -317,7 +381,7 @@ def _outputs(given: list[str]) -> tuple[dict[int, Callable[[Iterator[bytes]], No
         if fields:
             raise Failure(f"--output {text}: {min(fields)} is not supported by this version")
         if kind in ("image", "docker") and not destination:
-            asked.append(Output("image", name, push))
+            asked.append(Output("image", name, push, annotations))
             continue
         if kind not in ("docker", "oci", "tar", "local"):
             raise Failure(
@@ -330,8 +394,18 @@ def _outputs(given: list[str]) -> tuple[dict[int, Callable[[Iterator[bytes]], No
                 raise Failure(f"dest file is required for {kind} exporter. refusing to write to console")
             destination = ""
         takers[len(asked)] = _unpacker(destination) if kind == "local" else _keeper(destination)
-        asked.append(Output("tar" if kind == "local" else kind, name))
+        asked.append(Output("tar" if kind == "local" else kind, name, annotations=annotations))
     return takers, asked
+
+
+def _annotation(key: str, value: str) -> str:
+    """An output's `annotation[-TYPE][[PLATFORM]].KEY=VALUE` as `--annotation` has it."""
+    import re
+
+    match = re.fullmatch(r"annotation(?:-([a-z-]+))?(\[[^\]]*\])?\.(.+)", key)
+    if match is None:
+        raise Failure(f"--output: invalid annotation {key}={value}: it is annotation[-TYPE].KEY=VALUE")
+    return f"{match[1] or 'manifest'}{match[2] or ''}:{match[3]}={value}"
 
 
 def _on(text: str, what: str) -> bool:
@@ -492,18 +566,38 @@ def _report(context: Context, done: dict[str, Any]) -> None:
     flags = context.flags
     image = done.get("image", "")
     if path := flags.text("iidfile"):
-        _write(path, image)
+        _write(path, _identity(done))
     if path := flags.text("metadata-file"):
-        from wherry.model.jsontext import dumps
+        from wherry.model.jsontext import dumps, indent
 
-        told = (
-            {"containerimage.config.digest": image, "containerimage.digest": done.get("digest", image)} if image else {}
-        )
-        if done.get("names"):
-            told["image.name"] = ",".join(done["names"])
-        _write(path, dumps(told) + "\n")
+        told = dict(sorted(_metadata(done).items()))
+        _write(path, indent(dumps(told, sort=False), "  "))
     if flags.on("quiet") and image:
-        print(image)
+        print(_identity(done))
+
+
+def _identity(done: dict[str, Any]) -> str:
+    """What iidfile says: the image's ID, or the digest of the index there is above it."""
+    descriptor = done.get("descriptor")
+    image: str = done.get("image", "")
+    return descriptor["digest"] if descriptor and not descriptor.get("platform") else image
+
+
+def _metadata(done: dict[str, Any]) -> dict[str, Any]:
+    """The keys that buildx writes. An image without a manifest of its own is known by its ID."""
+    image, descriptor = done.get("image", ""), done.get("descriptor")
+    told: dict[str, Any] = {}
+    if descriptor is not None:
+        told = {"containerimage.descriptor": descriptor, "containerimage.digest": descriptor["digest"]}
+    elif image:
+        told = {"containerimage.digest": done.get("digest", image)}
+    if image and _identity(done) == image:
+        told["containerimage.config.digest"] = image
+    if done.get("names"):
+        told["image.name"] = ",".join(done["names"])
+    if "provenance" in done:
+        told["buildx.build.provenance"] = done["provenance"]
+    return told
 
 
 def _write(path: str, text: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from wherry.engine.builds.bases import Puller
 from wherry.engine.builds.cache import Cache
+from wherry.engine.builds.dressing import Dressing
 from wherry.engine.builds.mounts import CacheMounts
 from wherry.engine.builds.publishing import Pusher
 from wherry.engine.builds.service import Builds
@@ -14,6 +15,7 @@ from wherry.engine.bundles import Bundles
 from wherry.engine.containers.needs import NetworkPlane
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.images.service import Images
+from wherry.engine.transfers.packing import Packing
 from wherry.linux.seccomp import Profiles
 from wherry.model.container_defaults import ContainerDefaults
 from wherry.model.host import Host
@@ -30,6 +32,7 @@ def make_builds(
     runtimes: Runtimes,
     images: Images,
     puller: Puller,
+    packing: Packing,
     pusher: Pusher,
     snapshots: Snapshots,
     blobs: Blobs,
@@ -64,4 +67,5 @@ def make_builds(
         scratch=scratch,
         defaults=defaults,
     )
-    return Builds(shop, images, puller, pusher, database, cache, root, limit=limit)
+    dressing = Dressing(images, blobs, packing)
+    return Builds(shop, images, dressing, puller, pusher, database, cache, root, limit=limit)

@@ -12,13 +12,14 @@ from typing import NoReturn
 from wherry.engine.builds.cache import Cache
 from wherry.engine.builds.progress import Message, Progress
 from wherry.engine.builds.sources import BuildSources
-from wherry.engine.builds.trees import Files
+from wherry.engine.builds.trees import Client, Files
 from wherry.engine.builds.uploads import Uploaded, identity, read_archive, without
 from wherry.errors import InvalidParameter, NotFound, WherryError
 from wherry.model import build_graph as graph
 from wherry.model.dockerfile.git_urls import is_web, parse_git_url
 from wherry.model.dockerfile.ignore import IGNORE_FILE, IgnoreRules, ignore_file_names, read_patterns
 from wherry.model.file_list import FileList, Listed
+from wherry.model.provenance import Material
 from wherry.storage.content import Contents
 from wherry.storage.source_trees import ListedTree, resolve
 from wherry.storage.streams import compression_of, consume
@@ -33,32 +34,42 @@ class Contexts:
     def __init__(self, contents: Contents, cache: Cache, scratch: Path) -> None:
         self._contents = contents
         self._cache = cache
-        self._sources = BuildSources(_no_image, contents, scratch)
+        self._scratch = scratch
 
     async def uploaded(self, stream: AsyncIterable[bytes]) -> FileList:
         """From a tar archive. Raises InvalidParameter."""
         return await consume(stream, lambda source: read_archive(source, self._contents))
 
-    async def remote(self, url: str, dockerfile: str) -> FileList:
-        """From a Git repository, an archive, or a file, which then is the Dockerfile. Raises WherryError."""
+    async def remote(
+        self, url: str, dockerfile: str, client: Client | None = None, known_hosts: str = ""
+    ) -> tuple[FileList, Material]:
+        """From a Git repository, an archive, or a file, which then is the Dockerfile; and what that was.
+
+        Raises WherryError.
+        """
         git = parse_git_url(url)
         if git is not None:
             keep_git = bool(git.keep_git)
             source = graph.GitSource(git.remote, git.ref, git.subdir, keep_git=keep_git, checksum=git.checksum)
-            return self._ignoring(await self._found(source), dockerfile)
+            files, material = await self._found(source, client, known_hosts)
+            return self._ignoring(files, dockerfile), material
         if not is_web(url):
             raise InvalidParameter(f'unable to prepare context: "{url}" is neither a URL nor a Git repository')
         try:
-            fetched = await self._found(graph.HttpSource(url, filename="fetched"))
+            fetched, material = await self._found(graph.HttpSource(url, filename="fetched"))
         except WherryError as error:
             raise type(error)(f"error downloading remote context {url}: {error}") from None
         (entry,) = fetched
-        return await asyncio.to_thread(self._unpacked, entry, dockerfile)
+        return await asyncio.to_thread(self._unpacked, entry, dockerfile), material
 
-    async def _found(self, source: graph.Operation) -> FileList:
-        result = await self._sources.tree(graph.Vertex(source), Uploaded(FileList(())), Progress(_Nobody()))
+    async def _found(
+        self, source: graph.Operation, client: Client | None = None, known_hosts: str = ""
+    ) -> tuple[FileList, Material]:
+        sources = BuildSources(_no_image, self._contents, self._scratch, known_hosts)
+        vertex = graph.Vertex(source)
+        result = await sources.tree(vertex, client or Uploaded(FileList(())), Progress(_Nobody()))
         assert isinstance(result, Files)
-        return result.files
+        return result.files, sources.materials[vertex]
 
     def _unpacked(self, entry: Listed, dockerfile: str) -> FileList:
         with open(self._contents.open(entry.digest, entry.size), "rb") as file:

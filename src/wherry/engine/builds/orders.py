@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
+from wherry.engine.builds.attesting import Report, statements
 from wherry.engine.builds.exports import check
 from wherry.engine.builds.layouts import Directory, Layout
 from wherry.engine.builds.progress import Ended, Listener, Message, Warned
@@ -14,8 +17,10 @@ from wherry.engine.builds.trees import Client, Settings
 from wherry.engine.builds.uploads import Uploaded
 from wherry.errors import InvalidParameter, NotFound, NotSupported, WherryError
 from wherry.model import platforms, reference
-from wherry.model.build_graph import GitSource, HttpSource, Target, Ulimit, Vertex
-from wherry.model.build_session import BuildOrder, ContextOffer
+from wherry.model.annotations import INDEX, INDEX_DESCRIPTOR, Annotation, parse_annotation
+from wherry.model.attestations import PREDICATE_PROVENANCE, SBOM, check_options, truth
+from wherry.model.build_graph import GitSource, HttpSource, Ulimit, Vertex
+from wherry.model.build_session import BuildOrder, ContextOffer, Output
 from wherry.model.config import HostConfig
 from wherry.model.credentials import decode_many
 from wherry.model.dockerfile.git_urls import is_web, parse_git_url
@@ -29,6 +34,9 @@ from wherry.model.dockerfile.options import (
 )
 from wherry.model.dockerfile.planning import plan_dockerfile
 from wherry.model.file_list import FileList
+from wherry.model.image import Image
+from wherry.model.platforms import Platform
+from wherry.model.provenance import Invocation, Material
 from wherry.model.reference import Reference
 
 EPOCH = "SOURCE_DATE_EPOCH"
@@ -63,14 +71,17 @@ async def carry_out(builds: Builds, order: BuildOrder, client: Delivery, listene
     """Build, deliver, and say what came of it. Raises WherryError."""
     _check(order)
     names = _names(order)
+    annotations = _annotations(order, builds.platform)
+    started_ns = time.time_ns()
     if not names and any(output.push for output in order.outputs):
         raise InvalidParameter("tag is needed when pushing to registry")
     epoch = epoch_of(order.build_args.get(EPOCH, ""))
     async with builds.using():
         main: Client = client
         dockerfile = order.dockerfile
+        material = None
         if order.context != "local":
-            files = await _remote_files(builds, order, client)
+            files, material = await _remote_files(builds, order, client)
             builds.contexts.remember(files, builds.contexts.name_of(files, order.dockerfile_name))
             main = _Archived(client, files)
             if not dockerfile:
@@ -81,6 +92,7 @@ async def carry_out(builds: Builds, order: BuildOrder, client: Delivery, listene
             "" if order.network in _NETWORKS else order.network,
             order.pull,
             decode_many(order.registry_auth),
+            order.known_hosts,
         )
         watching = _Watching(listener)
         async with builds.open(main, settings, watching) as build:
@@ -88,10 +100,12 @@ async def carry_out(builds: Builds, order: BuildOrder, client: Delivery, listene
             plan = await plan_dockerfile(dockerfile, options, build, elsewhere=asyncio.to_thread)
             for warning in plan.target.warnings:
                 listener.tell(Warned(warning))
+            asked_for = invocation(order, dockerfile, builds.platform, material)
+            report = Report(asked_for, plan, build.materials, started_ns, epoch)
             for place in order.cache_from:
                 await build.take_from(place, Layout(client.directory(place.directory)))
             try:
-                told = await _deliver(builds, build, order, plan.target, names, client)
+                told = await _deliver(builds, build, order, report, names, annotations, client)
                 for place in order.cache_to:
                     if place.type != "inline":
                         await build.give_to(place, Layout(client.directory(place.directory)), plan.target)
@@ -116,10 +130,10 @@ class _Watching:
         self._tell(message)
 
 
-async def _remote_files(builds: Builds, order: BuildOrder, client: Delivery) -> FileList:
+async def _remote_files(builds: Builds, order: BuildOrder, client: Delivery) -> tuple[FileList, Material | None]:
     if order.context == "archive":
-        return await client.archive()
-    return await builds.contexts.remote(order.context, order.dockerfile_name)
+        return await client.archive(), None
+    return await builds.contexts.remote(order.context, order.dockerfile_name, client, order.known_hosts)
 
 
 def _dockerfile_in(builds: Builds, files: FileList, name: str) -> bytes:
@@ -130,20 +144,29 @@ def _dockerfile_in(builds: Builds, files: FileList, name: str) -> bytes:
 
 
 async def _deliver(
-    builds: Builds, build: Build, order: BuildOrder, target: Target, names: list[Reference], client: Delivery
+    builds: Builds,
+    build: Build,
+    order: BuildOrder,
+    report: Report,
+    names: list[Reference],
+    annotations: Sequence[list[Annotation]],
+    client: Delivery,
 ) -> dict[str, Any]:
-    outputs = order.outputs
-    wanted = [output for output in outputs if output.type != "tar"]
+    """`annotations` are those of each output."""
+    outputs, target = order.outputs or [Output()], report.plan.target
     told: dict[str, Any] = {}
-    if wanted or not outputs:
-        kept = any(output.type == "image" for output in outputs) or not outputs
+    if any(output.type != "tar" for output in outputs):
+        kept = any(output.type == "image" for output in outputs)
+        dressed = any(annotations) or bool(order.attestations)
         before = builds.known()
-        image = await build.image(target, names if kept else (), inline_cache=_inline(order))
-        told = {"image": image.id, "names": [name.familiar for name in names] if kept else []}
+        image = await build.image(target, names if kept and not dressed else (), inline_cache=_inline(order))
+        told = {"image": image.id, "names": [name.canonical for name in names] if kept else []}
+        if dressed:
+            told |= await _dressed(builds, build, order, report, image, names, annotations, client)
         if any(output.push for output in outputs):
             told["digest"] = [await build.push(name) for name in names][-1]
         for number, output in enumerate(outputs):
-            if output.type in ("docker", "oci"):
+            if output.type in ("docker", "oci") and not dressed:
                 await client.deliver(number, builds.saved(image, names))
         if not kept and image.id not in before:
             await builds.forget(image)
@@ -151,6 +174,33 @@ async def _deliver(
         if output.type == "tar":
             tree, _ = await build.solve(target)
             await client.deliver(number, builds.packed(tree))
+    return told
+
+
+async def _dressed(
+    builds: Builds,
+    build: Build,
+    order: BuildOrder,
+    report: Report,
+    image: Image,
+    names: list[Reference],
+    annotations: Sequence[list[Annotation]],
+    client: Delivery,
+) -> dict[str, Any]:
+    """Each output has the image with its own annotations; what is attested is the same of all. What the last became."""
+    found = await build.predicates(report, order.attestations, image, names[0].familiar if names else "")
+    attesting = partial(statements, found, image, names)
+    told: dict[str, Any] = {}
+    for number, output in enumerate(order.outputs or [Output()]):
+        if output.type == "tar":
+            continue
+        stored = output.type == "image"
+        top = await build.dressed(image, names if stored else (), annotations[number], attesting)
+        if not stored:
+            await client.deliver(number, builds.saved_dressed(image, top, names))
+        told = {"descriptor": top}
+    if PREDICATE_PROVENANCE in found:
+        told["provenance"] = found[PREDICATE_PROVENANCE]
     return told
 
 
@@ -180,9 +230,43 @@ def _check(order: BuildOrder) -> None:
             raise InvalidParameter(f"an output of type {output.type} cannot be pushed")
     if wrong := check(order.cache_from, written=False) or check(order.cache_to, written=True):
         raise InvalidParameter(wrong)
+    check_options(order.attestations)
+    for kind, options in order.attestations.items():
+        if any(output.type == "tar" for output in order.outputs) and not truth(options.get("inline-only", "false")):
+            raise NotSupported(
+                f"{kind} beside the files of a tar or a directory is not supported: attestations are of images"
+                " (--output type=image or oci, or inline-only=true)"
+            )
+    if SBOM in order.attestations:
+        for name in ("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"):
+            if order.build_args.get(name, "false") not in ("false", "0", ""):
+                raise NotSupported(
+                    f"the build argument {name} is not supported: the SBOM is of the image that comes out"
+                )
     unknown = set(order.allow) - {"network.host"}
     if unknown:
         raise NotSupported(f"the entitlement {min(unknown)} is not supported by this version of Wherry")
+
+
+def _annotations(order: BuildOrder, host: Platform) -> list[list[Annotation]]:
+    """Of each output. Raises InvalidParameter."""
+    own = platforms.parse(order.platform, host).normal() if order.platform else host.normal()
+    found = []
+    for output in order.outputs or [Output()]:
+        texts = [*order.annotations, *output.annotations]
+        if output.type == "tar" and output.annotations:
+            raise InvalidParameter("annotations are of images: a tar or a directory of files has none")
+        found.append([] if output.type == "tar" else [each for text in texts for each in parse_annotation(text, host)])
+        for each in found[-1]:
+            if each.platform is not None and each.platform.normal() != own:
+                raise InvalidParameter(f"the annotation {each.key} is for {each.platform}, which is not built")
+            if each.kind in (INDEX, INDEX_DESCRIPTOR) and not order.attestations:
+                raise InvalidParameter(
+                    f"the annotation {each.key} is of an index, which an image without attestations has none of"
+                )
+    if order.annotations and not any(found):
+        raise InvalidParameter("annotations are of images: a tar or a directory of files has none")
+    return found
 
 
 def _names(order: BuildOrder) -> list[Reference]:
@@ -230,3 +314,29 @@ def _context(name: str, offer: ContextOffer) -> Context:
     if is_web(offer.url):
         return VertexContext(Vertex(HttpSource(offer.url), name=f"[context {name}] {offer.url}"))
     raise InvalidParameter(f"the build context {name} is no directory, image, URL or Git repository")
+
+
+def invocation(order: BuildOrder, dockerfile: bytes, host: Platform, context: Material | None) -> Invocation:
+    """What was asked for, with the names that BuildKit has for it."""
+    found = {f"build-arg:{name}": value for name, value in order.build_args.items()}
+    found |= {f"label:{name}": value for name, value in order.labels.items()}
+    for name, offer in order.contexts.items():
+        image = f"docker-image://{offer.image}" if offer.image else ""
+        found[f"context:{name}"] = f"local:{name}" if offer.local else image or offer.url
+    given = {
+        "target": order.target,
+        "platform": order.platform,
+        "add-hosts": ",".join(text.replace(":", "=", 1) for text in order.extra_hosts),
+        "force-network-mode": _NETWORKS.get(order.network, order.network),
+        "cgroup-parent": order.cgroup_parent,
+        "image-resolve-mode": "pull" if order.pull else "",
+        "shm-size": str(order.shm_size or ""),
+        "ulimit": ",".join(f"{limit.name}={limit.soft}:{limit.hard}" for limit in order.ulimits),
+    }
+    found |= {name: value for name, value in given.items() if value}
+    if order.no_cache or order.no_cache_filter:
+        found["no-cache"] = ",".join(order.no_cache_filter)
+    locals_ = [name for name, offer in order.contexts.items() if offer.local]
+    if order.context == "local":
+        locals_ += [MAIN_CONTEXT, "dockerfile"]
+    return Invocation(order.dockerfile_name, dockerfile, found, locals_, host, context)

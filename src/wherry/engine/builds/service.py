@@ -22,10 +22,12 @@ from pathlib import Path
 
 import msgspec
 
+from wherry.engine.builds.attesting import Attestations, Report, predicates
 from wherry.engine.builds.bases import BaseImages, Puller
 from wherry.engine.builds.cache import CACHE_MOUNT, STATES, Cache, Cached
 from wherry.engine.builds.contexts import Contexts
 from wherry.engine.builds.documents import document
+from wherry.engine.builds.dressing import Attesting, Dressing
 from wherry.engine.builds.exports import export, results_of
 from wherry.engine.builds.imports import CacheImports, offered_by
 from wherry.engine.builds.layouts import Layout
@@ -40,12 +42,16 @@ from wherry.engine.images.service import Images
 from wherry.engine.transfers.needs import Repository
 from wherry.errors import Conflict, NotFound, WherryError
 from wherry.model import build_caches, platforms
+from wherry.model.annotations import Annotation
+from wherry.model.attestations import purl
 from wherry.model.build_graph import ImageSource, Target, Vertex, ordered
 from wherry.model.build_session import CachePlace
 from wherry.model.dockerfile.options import BaseImage
 from wherry.model.image import Image, chain_ids
+from wherry.model.manifests import Descriptor
 from wherry.model.platforms import Platform
-from wherry.model.reference import Reference, parse
+from wherry.model.provenance import Material
+from wherry.model.reference import Reference, parse, parse_any
 from wherry.storage.database import Database
 from wherry.storage.packing import END, pack, walk
 from wherry.storage.streams import flow
@@ -77,6 +83,7 @@ class Builds:
         self,
         shop: Shop,
         images: Images,
+        dressing: Dressing,
         puller: Puller,
         pusher: Pusher,
         database: Database,
@@ -87,6 +94,7 @@ class Builds:
     ) -> None:
         self._shop = shop
         self._images = images
+        self.dressing = dressing
         self.puller = puller
         self.pusher = pusher
         self._database = database
@@ -148,6 +156,11 @@ class Builds:
         """An image as `docker save` writes it, which is an OCI layout too."""
         refs = [name.familiar for name in names if name in self._images.records.references(image.id)] or [image.id]
         async for piece in await self._images.save(refs):
+            yield piece
+
+    async def saved_dressed(self, image: Image, top: Descriptor, names: Sequence[Reference]) -> AsyncIterator[bytes]:
+        """The same of an image as `Build.dressed` made it."""
+        async for piece in await self._images.save_dressed(image, top, names):
             yield piece
 
     def known(self) -> set[str]:
@@ -270,12 +283,14 @@ class Build:
         self._builds = builds
         self._images = images
         self._blobs = shop.blobs
+        self._shop = shop
         self._client = client
         self._settings = settings
         self._progress = Progress(listener)
         self._bases = BaseImages(images, builds.puller, settings, self._progress)
         self.close = self._bases.close
-        sources = BuildSources(self._bases.find, shop.contents, builds.root)
+        sources = BuildSources(self._bases.find, shop.contents, builds.root, settings.known_hosts)
+        self._sources = sources
         self._imports = CacheImports(builds.puller, shop.snapshots.chains, self._progress, images.host)
         self._solve = Solve(
             operations, sources, builds.cache, builds.keep, settings, client, self._progress, slots, self._imports
@@ -313,6 +328,37 @@ class Build:
             cache = build_caches.inline(await results_of(self._solve, self._builds.cache, known, tree), tree.diff_ids)
         text = document(target, tree, known, base, time.time_ns(), self._settings.epoch, cache)
         return await self._images.admission.admit(text, (), names=names)
+
+    async def dressed(
+        self, image: Image, names: Iterable[Reference], annotations: Iterable[Annotation], attesting: Attesting
+    ) -> Descriptor:
+        """The image with a manifest of its own, or an index, which the names mean then: see `Dressing`."""
+        return await self._builds.dressing.dress(image, names, annotations, attesting)
+
+    async def predicates(self, report: Report, wanted: Attestations, image: Image, name: str) -> dict[str, object]:
+        """What is attested about an image that was built."""
+        tree = Tree(image.chain_id, tuple(image.diff_ids))
+        return await predicates(self._shop, report, wanted, tree, name)
+
+    def materials(self, vertices: Iterable[Vertex]) -> list[Material]:
+        """What came from elsewhere into a build that has been carried out."""
+        found: dict[str, Material] = {}
+        for vertex in vertices:
+            material = self._sources.materials.get(vertex)
+            if (image := self.image_of(vertex)) is not None and isinstance(vertex.operation, ImageSource):
+                material = self._image_material(vertex.operation, image)
+            if material is not None:
+                found.setdefault(material.uri, material)
+        return list(found.values())
+
+    def _image_material(self, operation: ImageSource, image: Image) -> Material:
+        """With the digest that a registry has it under; that of its configuration if none is known to have it."""
+        name = parse_any(operation.reference)
+        if isinstance(name, str):
+            return Material(f"pkg:docker/{image.id}", image.id)
+        target = self._images.records.targets.get(name.canonical) or name.digest
+        platform = operation.platform or Platform(image.os, image.architecture, image.variant)
+        return Material(purl(name, platform), target or image.id)
 
     async def push(self, name: Reference) -> str:
         """Send what the name means to its registry; the digest it has there. Raises WherryError."""

@@ -83,6 +83,7 @@ class Creator:
                 container.state.status = after(container.state.status, Happening.MADE)
                 self._index.show(container)
             except BaseException:
+                self._index.given_up(container)
                 await self._remover.undo_creation(container)
                 raise
         failpoint("create.shown")

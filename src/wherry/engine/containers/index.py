@@ -32,6 +32,7 @@ class Index:
         self._by_id: dict[str, Container] = {}
         self._by_name: dict[str, str] = {}
         self._promised: dict[str, str] = {}  # names of containers that are being made
+        self._making: dict[str, Container] = {}  # and they themselves, by ID
         self._sorted: list[str] = []
         self._parents: dict[str, set[str]] = {}  # by ID: those with a link to it
 
@@ -42,6 +43,16 @@ class Index:
 
     def __iter__(self) -> Iterator[Container]:
         return iter(list(self._by_id.values()))
+
+    @property
+    def users(self) -> list[Container]:
+        """Whose images and volumes are in use: every container, and those that are being made."""
+        return list({**self._making, **self._by_id}.values())
+
+    @property
+    def making(self) -> list[Container]:
+        """Those that are being made and have perhaps no snapshot yet."""
+        return list(self._making.values())
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -121,13 +132,22 @@ class Index:
 
     @contextmanager
     def promised(self, container: Container) -> Iterator[None]:
-        """Meanwhile nobody else takes the name of a container that is being made. Raises InvalidParameter, Conflict."""
+        """Meanwhile nobody takes the name of a container that is being made, nor removes what it uses.
+
+        Raises InvalidParameter, Conflict.
+        """
         self.check_free(container.name)
         self._promised[container.name] = container.id
+        self._making[container.id] = container
         try:
             yield
         finally:
             del self._promised[container.name]
+            self._making.pop(container.id, None)
+
+    def given_up(self, container: Container) -> None:
+        """It will not be made: what it uses may be removed. Its name is promised until all of it is undone."""
+        self._making.pop(container.id, None)
 
     def _holder(self, name: str) -> str | None:
         return self._by_name.get(name) or self._promised.get(name)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import chain
 from sqlite3 import Connection
 
 from wherry.model.failpoints import failpoint
@@ -105,6 +106,7 @@ class Keeper:
             manifest.digest
             for manifest in self._records.manifests.values()
             if not blobs.issuperset((manifest.digest, *manifest.layers, *manifest.indexes))
+            or not blobs.issuperset(chain.from_iterable(manifest.attached.values()))
         ]
         return images, manifests
 

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Sequence
 from wherry.engine.images.catalog import Catalog
 from wherry.engine.images.keeping import Keeper
 from wherry.errors import NotFound, SystemFailure
-from wherry.model.image import chain_ids
+from wherry.model.image import Image, chain_ids
+from wherry.model.manifests import MEDIA_INDEX, Descriptor
 from wherry.model.reference import Reference, parse_any
-from wherry.storage.archives import END, Member, SavedImage, SavedLayer, plan_archive
+from wherry.storage.archives import END, DressedImage, Member, SavedImage, SavedLayer, plan_archive
 from wherry.storage.blobs import Blobs
 from wherry.storage.image_records import LayerBlob
 from wherry.storage.snapshots import Snapshots
@@ -31,7 +32,9 @@ class Saving:
         """See Images.save."""
         wanted = self._names(refs)
         blobs = dict(self._records.blobs)
-        members = await asyncio.to_thread(self._plan, wanted)
+        targets = {name: self._records.targets.get(name.canonical, "") for names in wanted.values() for name in names}
+        dressed = {name: target for name, target in targets.items() if target and self._records.dressed(target)}
+        members = await asyncio.to_thread(self._plan, wanted, dressed)
         for image_id in wanted:
             self._catalog.event("save", self._records.images[image_id], image_id)
         return self._archive(members, blobs)
@@ -64,10 +67,33 @@ class Saving:
                 raise NotFound(f"No such image: {ref}")
         return wanted
 
-    def _plan(self, wanted: dict[str, list[Reference]]) -> list[Member]:
-        saved = []
-        for image_id, names in wanted.items():
+    async def save_dressed(self, image: Image, top: Descriptor, names: Sequence[Reference]) -> AsyncIterator[bytes]:
+        """An archive of one image as a manifest or index made for it has it, with whatever names."""
+        parts = self._records.parts(top.digest)
+        saved = await asyncio.to_thread(self._dressed, image, top, parts, list(names))
+        return self._archive(plan_archive([saved]), {})
+
+    def _dressed(self, image: Image, top: Descriptor, parts: list[str], names: list[Reference]) -> DressedImage:
+        known = next(
+            manifest
+            for manifest in self._records.manifests_of(image.id)
+            if top.digest == manifest.digest or top.digest in manifest.indexes
+        )
+        sizes = {digest: self._blobs.size(digest) for digest in parts}
+        return DressedImage(image, top, sizes, list(known.layers), names)
+
+    def _plan(self, wanted: dict[str, list[Reference]], dressed: dict[Reference, str]) -> list[Member]:
+        saved: list[SavedImage | DressedImage] = []
+        for image_id, all_names in wanted.items():
             image = self._records.images[image_id]
+            for digest in dict.fromkeys(dressed[name] for name in all_names if name in dressed):
+                kind = manifest.media_type if (manifest := self._records.manifests.get(digest)) else MEDIA_INDEX
+                top = Descriptor(kind, digest, self._blobs.size(digest))
+                named = [name for name in all_names if dressed.get(name) == digest]
+                saved.append(self._dressed(image, top, self._records.parts(digest), named))
+            names = [name for name in all_names if name not in dressed]
+            if all_names and not names:
+                continue
             layers = [
                 SavedLayer(diff_id, self._snapshots.layer(chain_id).tar_size)
                 for diff_id, chain_id in zip(image.diff_ids, chain_ids(image.diff_ids), strict=True)
@@ -80,16 +106,18 @@ class Saving:
             small = bytearray()
             for member in members:
                 small += member.header()
-                if not member.layer:
+                if not member.layer and not member.blob:
                     small += member.data + member.padding
                     continue
                 yield bytes(small)
                 sent = 0
-                async for piece in self._layer_tar(blobs[member.layer]):
+                pieces = self._blob(member.blob) if member.blob else self._layer_tar(blobs[member.layer])
+                async for piece in pieces:
                     sent += len(piece)
                     yield piece
                 if sent != member.size:
-                    raise SystemFailure(f"layer {member.layer}: {sent} bytes where {member.size} were recorded")
+                    name = member.layer or member.blob
+                    raise SystemFailure(f"layer {name}: {sent} bytes where {member.size} were recorded")
                 small = bytearray(member.padding)
             yield bytes(small) + END
 
@@ -97,4 +125,9 @@ class Saving:
         with await asyncio.to_thread(self._blobs.open, blob.digest) as file:
             source = await asyncio.to_thread(Decompressed, file)
             while piece := await asyncio.to_thread(source.read, _CHUNK):
+                yield piece
+
+    async def _blob(self, digest: str) -> AsyncIterator[bytes]:
+        with await asyncio.to_thread(self._blobs.open, digest) as file:
+            while piece := await asyncio.to_thread(file.read, _CHUNK):
                 yield piece

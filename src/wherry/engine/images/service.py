@@ -21,6 +21,7 @@ from wherry.model.commits import Commit
 from wherry.model.events import Event
 from wherry.model.filters import Filters
 from wherry.model.image import Image
+from wherry.model.manifests import Descriptor
 from wherry.model.reference import Reference
 from wherry.storage.blobs import Blobs
 from wherry.storage.database import Database
@@ -96,6 +97,10 @@ class Images(Catalog):
         A repository without a tag means all of its tags. Raises NotFound, InvalidParameter.
         """
         return await self._saving.save(refs)
+
+    async def save_dressed(self, image: Image, top: Descriptor, names: Sequence[Reference]) -> AsyncIterator[bytes]:
+        """The same of one image with the manifest or index that was made for it, under names it need not have."""
+        return await self._saving.save_dressed(image, top, names)
 
     async def remove(self, ref: str, *, force: bool = False, prune: bool = True) -> list[Removed]:
         """Docker's rules: a name is untagged, the last name or an ID deletes; parents without a name go too (`prune`).

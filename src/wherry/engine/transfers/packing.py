@@ -28,6 +28,7 @@ from wherry.model.manifests import (
     MEDIA_LAYER,
     MEDIA_MANIFEST,
     Descriptor,
+    Index,
     Manifest,
 )
 from wherry.storage.blobs import Blobs
@@ -79,13 +80,17 @@ class Packing:
         sizes = await asyncio.to_thread(lambda: [self._blobs.size(layer.blob.digest) for layer in done])
         return [_descriptor(layer.blob, size, docker) for layer, size in zip(done, sizes, strict=True)]
 
+    async def assemble(self, image: Image, kept: list[LayerBlob], *, oci: bool = False) -> Manifest:
+        """The manifest of compressed layers: Docker's own kind where that can be, unless it is to be OCI's."""
+        config = await asyncio.to_thread(self._blobs.size, image.id)
+        sizes = await asyncio.to_thread(lambda: [self._blobs.size(blob.digest) for blob in kept])
+        return _manifest(Descriptor(digest=image.id, size=config), kept, sizes, oci=oci)
+
     async def pack(self, image: Image, layers: Iterable[Compression]) -> Packed:
         """Make and record the manifest of compressed layers."""
         kept = [layer.blob for layer in layers]
-        config = await asyncio.to_thread(self._blobs.size, image.id)
-        sizes = await asyncio.to_thread(lambda: [self._blobs.size(blob.digest) for blob in kept])
-        manifest = _manifest(Descriptor(digest=image.id, size=config), kept, sizes)
-        data = _encode(manifest)
+        manifest = await self.assemble(image, kept)
+        data = encode(manifest)
         digest = await asyncio.to_thread(self._blobs.put, data)
         known = KnownManifest(
             digest, manifest.media_type, len(data), image.id, tuple(layer.digest for layer in manifest.layers)
@@ -146,9 +151,9 @@ class Compression:
             return ingest.commit()
 
 
-def _manifest(config: Descriptor, layers: list[LayerBlob], sizes: list[int]) -> Manifest:
-    """Docker's own kind, which every registry takes; it knows no zstd, so OCI's where there is some."""
-    docker = all(layer.compression == "gzip" for layer in layers)
+def _manifest(config: Descriptor, layers: list[LayerBlob], sizes: list[int], *, oci: bool) -> Manifest:
+    """Docker's own kind, which every registry takes; it knows no zstd and no annotations, so OCI's for these."""
+    docker = not oci and all(layer.compression == "gzip" for layer in layers)
     config.media_type = MEDIA_DOCKER_CONFIG if docker else MEDIA_CONFIG
     return Manifest(
         media_type=MEDIA_DOCKER_MANIFEST if docker else MEDIA_MANIFEST,
@@ -157,10 +162,11 @@ def _manifest(config: Descriptor, layers: list[LayerBlob], sizes: list[int]) -> 
     )
 
 
+def encode(document: Manifest | Index) -> bytes:
+    """As it is kept and sent."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=3)
+
+
 def _descriptor(layer: LayerBlob, size: int, docker: bool) -> Descriptor:
     kind = MEDIA_DOCKER_LAYER if docker and layer.compression == "gzip" else f"{MEDIA_LAYER}+{layer.compression}"
     return Descriptor(kind, layer.digest, size)
-
-
-def _encode(manifest: Manifest) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=3)

@@ -25,7 +25,7 @@ from wherry.model.credentials import Credentials
 from wherry.model.events import Event
 from wherry.model.failpoints import failpoint
 from wherry.model.image import Image
-from wherry.model.manifests import Descriptor, Index, platform_of
+from wherry.model.manifests import Descriptor, Index, Manifest, platform_of
 from wherry.model.reference import Reference, short_id
 from wherry.model.registry_options import ReadOptions
 from wherry.registry.authorization import NOT_BASIC
@@ -44,12 +44,27 @@ class _Document:
 
 
 @dataclass(frozen=True)
+class _Attached:
+    """A manifest that attests something about another one, and its blobs."""
+
+    document: _Document
+    blobs: list[Descriptor]
+
+
+@dataclass(frozen=True)
 class _Parcel:
     """All that a name stands for: `top` goes under the tag, after `manifests`."""
 
     top: _Document
     manifests: list[Packed]
     note: str = ""  # what is not sent
+    attached: list[_Attached] = field(default_factory=list)
+
+    def below(self) -> list[_Document]:
+        """The documents that the top names."""
+        manifests = [_Document(packed.media_type, packed.digest, packed.data) for packed in self.manifests]
+        found = [*manifests, *(attached.document for attached in self.attached)]
+        return [document for document in found if document.digest != self.top.digest]
 
 
 class Pushes:
@@ -68,7 +83,7 @@ class Pushes:
         self._records = images.records
         self._blobs = blobs
         self._emit = emit
-        self._packing = Packing(images.records, blobs)
+        self.packing = Packing(images.records, blobs)
         self._limit = Limit(lambda: options().max_concurrent_uploads)
         self._uploads: Shared[Upload] = Shared()
 
@@ -152,7 +167,7 @@ class Pushes:
         own = next((known for known in manifests if known.digest == target), None)
         if own is None and any(target in known.indexes for known in manifests):
             return await self._index(target, image)
-        packed = await self._packing.known(own or manifests[-1])
+        packed = await self.packing.known(own or manifests[-1])
         return _Parcel(_Document(packed.media_type, packed.digest, packed.data), [packed])
 
     async def _index(self, digest: str, image: Image) -> _Parcel:
@@ -160,16 +175,18 @@ class Pushes:
         data = await asyncio.to_thread(self._blobs.read, digest)
         index = msgspec.json.decode(data, type=Index)
         descriptors = index.manifests or []
-        known = [self._records.manifests.get(descriptor.digest) for descriptor in descriptors]
-        whole = [manifest for manifest in known if manifest is not None]
-        if len(whole) == len(known):
-            packed = [await self._packing.known(manifest) for manifest in whole]
-            return _Parcel(_Document(index.media_type, digest, data), packed)
+        records = self._records
+        whole = [known for each in descriptors if (known := records.manifests.get(each.digest)) is not None]
+        held = {known.attached[digest][0] for known in whole if digest in known.attached}
+        attached = [await self._attached(each) for each in descriptors if each.digest in held]
+        if len(whole) + len(attached) == len(descriptors):
+            packed = [await self.packing.known(manifest) for manifest in whole]
+            return _Parcel(_Document(index.media_type, digest, data), packed, attached=attached)
         own = next(
             manifest for manifest in reversed(self._records.manifests_of(image.id)) if digest in manifest.indexes
         )
         descriptor = next((found for found in descriptors if found.digest == own.digest), Descriptor())
-        only = await self._packing.known(own)
+        only = await self.packing.known(own)
         return _Parcel(
             _Document(only.media_type, only.digest, only.data),
             [only],
@@ -177,15 +194,21 @@ class Pushes:
             " is pushed",
         )
 
+    async def _attached(self, descriptor: Descriptor) -> _Attached:
+        data = await asyncio.to_thread(self._blobs.read, descriptor.digest)
+        manifest = msgspec.json.decode(data, type=Manifest)
+        document = _Document(descriptor.media_type, descriptor.digest, data)
+        return _Attached(document, [manifest.config, *manifest.layers])
+
     async def _pack(self, image: Image, packed: list[Packed]) -> AsyncGenerator[Message, None]:
         """Compress what is not compressed, with progress; the result goes into `packed`."""
         async with AsyncExitStack() as stack:
-            running = [await stack.enter_async_context(self._packing.compress(diff_id)) for diff_id in image.diff_ids]
+            running = [await stack.enter_async_context(self.packing.compress(diff_id)) for diff_id in image.diff_ids]
             lines = [_PackLine(each.job) for each in reversed(running)]
 
             async def work() -> None:
                 done = [await each.done() for each in running]
-                packed.append(await self._packing.pack(image, done))
+                packed.append(await self.packing.pack(image, done))
 
             async for message in _until(work(), lines):
                 yield message
@@ -206,19 +229,19 @@ class Pushes:
                 each = await stack.enter_async_context(self._want(repository, name, descriptor))
                 lines.append(_PushLine(short_id(diff_id), each.job))
                 running.append(each)
-            configurations = {packed.image.id: packed.manifest.config for packed in parcel.manifests}
+            others = {packed.image.id: packed.manifest.config for packed in parcel.manifests}
+            others |= {blob.digest: blob for attached in parcel.attached for blob in attached.blobs}
             running += [
                 await stack.enter_async_context(self._want(repository, name, descriptor))
-                for descriptor in configurations.values()
+                for descriptor in others.values()
             ]
 
             async def work() -> None:
                 async with asyncio.TaskGroup() as group:
                     for each in running:
                         group.create_task(each.done())
-                for packed in parcel.manifests:
-                    if packed.digest != parcel.top.digest:
-                        await repository.put_manifest(packed.digest, packed.media_type, packed.data)
+                for document in parcel.below():
+                    await repository.put_manifest(document.digest, document.media_type, document.data)
 
             async for message in _until(work(), lines):
                 yield message
@@ -238,8 +261,8 @@ class Pushes:
         `place` names the destination. Raises SystemFailure and what the destination raises.
         """
         async with self._images.keeper.holding(), AsyncExitStack() as stack:
-            packing = [await stack.enter_async_context(self._packing.compress(each, compression)) for each in diff_ids]
-            found = await self._packing.describe([await each.done() for each in packing], docker=docker)
+            packing = [await stack.enter_async_context(self.packing.compress(each, compression)) for each in diff_ids]
+            found = await self.packing.describe([await each.done() for each in packing], docker=docker)
             failpoint("pushes.layers.packed")
             uploads = [
                 await stack.enter_async_context(

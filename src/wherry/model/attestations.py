@@ -1,0 +1,101 @@
+"""What is attested about an image that was built, and the documents that carry it.
+
+In-toto statements (in-toto attestation framework, v0.1) are the layers of an attestation manifest, which stands beside
+the image's in an index and names it in its annotations (BuildKit, "Image attestation storage").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from wherry.errors import InvalidParameter, NotSupported
+from wherry.model.image import digest_of
+from wherry.model.manifests import MEDIA_CONFIG, DescribedPlatform, Descriptor, Manifest
+from wherry.model.platforms import Platform
+from wherry.model.reference import Reference
+
+PROVENANCE, SBOM = "provenance", "sbom"
+PREDICATE_PROVENANCE = "https://slsa.dev/provenance/v0.2"
+PREDICATE_SBOM = "https://spdx.dev/Document"
+MEDIA_STATEMENT = "application/vnd.in-toto+json"
+_STATEMENT = "https://in-toto.io/Statement/v0.1"
+_PREDICATE_KEY = "in-toto.io/predicate-type"
+_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
+_KNOWN = {
+    PROVENANCE: ("mode", "version", "builder-id", "reproducible", "inline-only"),
+    SBOM: ("generator", "inline-only"),
+}
+
+
+def truth(text: str) -> bool | None:
+    """As Go reads it (strconv.ParseBool); None if it is neither."""
+    return True if text in _TRUE else False if text in _FALSE else None
+
+
+def check_options(attestations: Mapping[str, Mapping[str, str]]) -> None:
+    """Options by type of attestation. Raises InvalidParameter, NotSupported."""
+    for kind, options in attestations.items():
+        if kind not in _KNOWN:
+            raise InvalidParameter(f'unknown attestation type "{kind}"')
+        unknown = set(options).difference(_KNOWN[kind])
+        if unknown:
+            raise NotSupported(f"attestation {kind}: the option {min(unknown)} is not supported by this version")
+        for name in ("reproducible", "inline-only"):
+            if truth(options.get(name, "false")) is None:
+                raise InvalidParameter(f'attestation {kind}: invalid {name} "{options[name]}": true or false')
+        if options.get("mode", "min") not in ("min", "max"):
+            raise InvalidParameter(f'invalid mode "{options["mode"]}"')
+        if options.get("version", "v0.2") != "v0.2":
+            raise NotSupported(f"provenance version={options['version']} is not supported: it is v0.2")
+        if options.get("generator"):
+            raise NotSupported(
+                f"sbom generator={options['generator']} is not supported: no image is run for it, the engine reads the"
+                " databases of packages itself; leave the generator out"
+            )
+
+
+def purl(name: Reference, platform: Platform) -> str:
+    """A package URL of an image (package-url, type docker)."""
+    version = f"@{name.tag}" if name.tag else ""
+    qualifiers = [f"digest={name.digest}"] if name.digest else []
+    qualifiers.append("platform=" + quote(str(platform), safe=""))
+    return f"pkg:docker/{name.familiar_name}{version}?{'&'.join(qualifiers)}"
+
+
+def statement(
+    predicate_type: str, predicate: Any, names: Iterable[Reference], platform: Platform, digest: str
+) -> bytes:
+    """That the predicate is true of the image with this manifest."""
+    algorithm, _, value = digest.partition(":")
+    subjects = [{"name": purl(name, platform), "digest": {algorithm: value}} for name in names]
+    return msgspec.json.encode(
+        {"_type": _STATEMENT, "predicateType": predicate_type, "subject": subjects, "predicate": predicate}
+    )
+
+
+def attestation_config(statements: Iterable[bytes]) -> bytes:
+    """The configuration of an attestation manifest."""
+    rootfs = {"type": "layers", "diff_ids": [digest_of(data) for data in statements]}
+    return msgspec.json.encode({"architecture": "unknown", "os": "unknown", "config": {}, "rootfs": rootfs})
+
+
+def attestation_manifest(statements: Mapping[str, bytes], config: bytes) -> Manifest:
+    """Of statements by type of predicate."""
+    return Manifest(
+        config=Descriptor(MEDIA_CONFIG, digest_of(config), len(config)),
+        layers=[
+            Descriptor(MEDIA_STATEMENT, digest_of(data), len(data), {_PREDICATE_KEY: kind})
+            for kind, data in statements.items()
+        ],
+    )
+
+
+def attestation_descriptor(document: bytes, media_type: str, subject: str) -> Descriptor:
+    """How an index names an attestation manifest; `subject` is the digest of the image's manifest."""
+    annotations = {"vnd.docker.reference.digest": subject, "vnd.docker.reference.type": "attestation-manifest"}
+    nowhere = DescribedPlatform(architecture="unknown", os="unknown")
+    return Descriptor(media_type, digest_of(document), len(document), annotations, nowhere)
