@@ -130,7 +130,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         index = Index(database)
         events = Events(database)
         snapshots = OverlaySnapshots(roots.data / "snapshots")
-        blobs = Blobs(roots.data / "blobs")
+        blobs = Blobs(roots.data / "blobs", snapshots)
         images = Images(database, blobs, snapshots, events.emit, users_of_images(index))
         build_cache = Cache(database)
         images.keeper.owner(build_cache.needed)
@@ -166,7 +166,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
             limit=config.build_cache_limit,
         )
         await builds.recover()
-        commits = Commits(containers, images, snapshots, announcer(events))
+        commits = Commits(containers, images, announcer(events))
         facts = await asyncio.to_thread(_facts, settings, host, runtimes, index, images, networks, events)
         usage = DiskUsage(images, volumes, snapshots, containers.all)
         yield Engine(
@@ -302,6 +302,7 @@ def _facts(
         backing_filesystem=hosts.file_system(host.roots.data),
         default_runtime=runtimes.default,
         runtimes={name: runtime.path for name, runtime in runtimes.by_name.items()},
+        features={name: hosts.runtime_features(runtime.path) for name, runtime in runtimes.by_name.items()},
         programs=programs,
         runtime_commit=commit,
         settings=settings,
