@@ -219,7 +219,7 @@ async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
     )
     settings = Settings()
     _apply(config, settings)
-    tls = await asyncio.to_thread(_tls, config)
+    certificates = await asyncio.to_thread(Certificates, config)
     loop.add_signal_handler(signal.SIGHUP, log.warning, "not reloaded: the daemon is still starting")
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_pidfile(config.pidfile))
@@ -227,9 +227,9 @@ async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
         engine = await stack.enter_async_context(open_engine(engine_config, settings))
         for warning in engine.facts.warnings():
             log.warning("%s", warning)
-        reloads = Reloads(options, config, settings, partial(_tell_reload, engine))
+        reloads = Reloads(options, config, settings, certificates, partial(_tell_reload, engine))
         loop.add_signal_handler(signal.SIGHUP, reloads.reload)
-        await stack.enter_async_context(open_api(engine, sockets, tls))
+        await stack.enter_async_context(open_api(engine, sockets, certificates.current if config.encrypted else None))
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the daemon: never look at it again
         log.info("serving on %s", ", ".join(config.hosts))
@@ -239,14 +239,27 @@ async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
         log.info("stopping; containers run on")
 
 
-def _tls(config: DaemonConfig) -> ssl.SSLContext | None:
-    """What tcp:// speaks, None for plain HTTP. Blocking. Raises InvalidParameter."""
-    from wherry.api.tls import server_context
+class Certificates:
+    """What tcp:// speaks TLS with: the files as they were when they were last read. Raises InvalidParameter."""
 
-    if not config.encrypted:
-        return None
-    authority = Path(config.tls_ca_cert) if config.tls_verify else None
-    return server_context(Path(config.tls_cert), Path(config.tls_key), authority)
+    def __init__(self, config: DaemonConfig) -> None:
+        self._config = config
+        self._context: ssl.SSLContext | None = None
+        self.read()
+
+    def current(self) -> ssl.SSLContext:
+        """For a daemon whose configuration is `encrypted`."""
+        assert self._context is not None
+        return self._context
+
+    def read(self) -> None:
+        """Take the files over, for new connections; all of them or, raising InvalidParameter, none. Blocking."""
+        from wherry.api.tls import server_context
+
+        config = self._config
+        if config.encrypted:
+            authority = Path(config.tls_ca_cert) if config.tls_verify else None
+            self._context = server_context(Path(config.tls_cert), Path(config.tls_key), authority)
 
 
 def _apply(config: DaemonConfig, settings: Settings) -> None:
@@ -271,24 +284,28 @@ def _unsafe(config: DaemonConfig) -> Iterator[str]:
 
 
 class Reloads:
-    """SIGHUP: reads the file again, takes over what may change at any time, and says what needs a restart."""
+    """SIGHUP: reads the file and the certificates again, takes over what may change at any time, and says what needs a
+    restart."""
 
     def __init__(
         self,
         options: argparse.Namespace,
         config: DaemonConfig,
         settings: Settings,
+        certificates: Certificates,
         tell: Callable[[dict[str, str]], None],
     ) -> None:
         self._options = options
         self._config = config
         self._settings = settings
+        self._certificates = certificates
         self._tell = tell
 
     def reload(self) -> None:
         running = self._config
         try:
             given = _configure(self._options)
+            self._certificates.read()
         except InvalidParameter as error:
             log.error("configuration not reloaded: %s", error)
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.engine import Engine
@@ -79,3 +81,35 @@ def test_an_address_in_a_network_of_the_engine_s(
 def test_users_of_any_word_are_the_daemon_s_default(engine: Engine, word: str) -> None:
     container = engine.create(["true"], host={"UsernsMode": word})
     assert engine.inspect(container)["HostConfig"]["UsernsMode"] == word
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({"Entrypoint": []}, {"Entrypoint": []}),
+        ({"Entrypoint": ""}, {"Entrypoint": None}),
+        ({"Healthcheck": {"Test": []}}, {"Healthcheck": {}}),
+        ({"Healthcheck": {"Test": ["NONE", "x"]}}, {"Healthcheck": {"Test": ["NONE", "x"]}}),
+        ({"Volumes": {}}, {"Volumes": None}),
+        ({"Labels": None}, {"Labels": {}}),
+        ({"WorkingDir": "/a/../b"}, {"WorkingDir": "/b"}),
+        ({"MacAddress": "02:42:ac:11:00:99"}, {"MacAddress": "02:42:ac:11:00:99"}),
+        (
+            {"NetworkingConfig": {"EndpointsConfig": {"bridge": {"MacAddress": "02:42:ac:11:00:99"}}}},
+            {"MacAddress": "02:42:ac:11:00:99"},
+        ),
+        ({}, {"MacAddress": None}),
+    ],
+)
+def test_shown_as_given_or_as_it_is_meant(engine: Engine, given: dict[str, Any], shown: dict[str, Any]) -> None:
+    container = engine.create(["true"], **given)
+    for _ in range(2):  # before and after the start
+        found = engine.inspect(container)["Config"]
+        assert {key: found.get(key) for key in shown} == shown
+        engine.start(container)
+        engine.wait(container)
+
+
+def test_no_variables_are_null(engine: Engine) -> None:
+    engine.import_image(base_tar(), "wt-bare")
+    assert engine.inspect(engine.create(["true"], Image="wt-bare"))["Config"]["Env"] is None

@@ -22,7 +22,7 @@ async def live(world: World) -> None:
     await networks.recover([])
     web = await world.start(networks, "web", tcp80=PortBinding(host_port="8080"))
     world.stop("web")
-    await networks.deactivate(web)
+    await networks.attachments.deactivate(web)
     await networks.close(remove=True)
 
 

@@ -87,6 +87,12 @@ def test_a_reload_is_told_and_counts_at_once(daemon: Wherryd) -> None:
     assert "only a restart takes over: group" in daemon.tail()
 
 
+def _certificate(context: ssl.SSLContext, port: int) -> bytes | None:
+    """What the daemon shows."""
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1") as connected:
+        return connected.getpeercert(binary_form=True)
+
+
 def test_tcp_serves_who_has_a_certificate(daemon: Wherryd, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     server, client = authority.issue("server", "IP:127.0.0.1"), authority.issue("client")
@@ -104,6 +110,14 @@ def test_tcp_serves_who_has_a_certificate(daemon: Wherryd, tmp_path: Path) -> No
     with context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1") as connected:
         connected.sendall(b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n")
         assert connected.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
+    renewed = authority.issue("renewed", "IP:127.0.0.1")
+    server.cert.write_bytes(renewed.cert.read_bytes())
+    daemon.process.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
+    eventually(lambda: "configuration not reloaded: could not load X509 key pair" in daemon.tail())
+    assert _certificate(context, port) != ssl.PEM_cert_to_DER_cert(renewed.cert.read_text())
+    server.key.write_bytes(renewed.key.read_bytes())
+    daemon.process.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
+    eventually(lambda: _certificate(context, port) == ssl.PEM_cert_to_DER_cert(renewed.cert.read_text()))
     daemon.stop()
     daemon.start("-H", address, "--unsafe-tcp")
     warning = f"API is accessible on http://127.0.0.1:{port} without encryption."

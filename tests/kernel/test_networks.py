@@ -81,7 +81,7 @@ class World:
         """`tcp80=PortBinding(...)`: the container's namespace is `namespaces[name]`."""
         bindings = {f"{key[3:]}/{key[:3]}": [value] for key, value in ports.items()}
         container = self.container(networks, name, bindings)
-        activation = await networks.activate(container)
+        activation = await networks.attachments.activate(container)
         assert activation.netns_fd is not None
         self.namespaces[name] = activation.netns_fd
         return container
@@ -188,7 +188,7 @@ async def test_the_endpoint_is_as_dockers(world: World, networks: Networks) -> N
     assert endpoint.gateway == network.gateway == "172.17.0.1"
     assert (endpoint.address, endpoint.prefix_length) == ("172.17.0.2", 16)
     assert endpoint.mac_address == "02:42:ac:11:00:02"
-    await networks.deactivate(one)
+    await networks.attachments.deactivate(one)
     assert address(one) == "" and one.sandbox.ports == []
     told = [(event.type, event.action, event.attributes["name"]) for event in world.events]
     assert told == [("network", "connect", "bridge"), ("network", "disconnect", "bridge")]
@@ -257,7 +257,7 @@ async def test_none_has_loopback_alone(world: World, networks: Networks) -> None
     config, host = Config(), HostConfig(network_mode="none")
     container = world.container(networks, "alone")
     container.sandbox = networks.new_sandbox("a" * 64, config, host)
-    activation = await networks.activate(container)
+    activation = await networks.attachments.activate(container)
     assert activation.netns_fd is not None
     world.namespaces["alone"] = activation.netns_fd
 
@@ -268,7 +268,7 @@ async def test_none_has_loopback_alone(world: World, networks: Networks) -> None
     assert ("lo", True) in within(activation.netns_fd, links)
     with tcp_server(activation.netns_fd, 80) as server:
         await ask(activation.netns_fd, ("127.0.0.1", 80), server)
-    await networks.deactivate(container)
+    await networks.attachments.deactivate(container)
 
 
 def links() -> set[str]:
@@ -300,8 +300,8 @@ async def test_a_stopped_container_leaves_nothing(world: World, networks: Networ
     first = address(web)
     assert await asyncio.to_thread(inventory) != before
     world.stop("web")
-    await networks.deactivate(web)
-    await networks.deactivate(web)
+    await networks.attachments.deactivate(web)
+    await networks.attachments.deactivate(web)
     await eventually(lambda: inventory() == before)
     with contextlib.closing(socket.create_server(("0.0.0.0", 8080))):
         pass
@@ -323,7 +323,7 @@ async def test_a_udp_sender_that_goes_on_reaches_the_restarted_container(world: 
                         say(sender, b"again")
                         received = await asyncio.to_thread(hears, server)
             world.stop("web")
-            await networks.deactivate(web)
+            await networks.attachments.deactivate(web)
             say(sender, b"in between")
             web = await world.start(networks, "web", udp53=binding)
 
@@ -343,7 +343,7 @@ def hears(server: socket.socket) -> bool:
 async def test_the_interface_goes_even_if_the_namespace_stays(world: World, networks: Networks) -> None:
     before = await asyncio.to_thread(links)
     web = await world.start(networks, "web")
-    await networks.deactivate(web)
+    await networks.attachments.deactivate(web)
     await eventually(lambda: links() == before)
 
 
@@ -564,7 +564,7 @@ async def test_a_flushed_ruleset_is_laid_again(world: World, networks: Networks)
         with tcp_server(world.namespaces[name], 80) as server:
             await ask(world.beyond, (HOST, port), server)
     firewall.run("flush ruleset")
-    await networks.deactivate(two)
+    await networks.attachments.deactivate(two)
     firewall.run("flush ruleset")
     await eventually(lambda: "published_any" in firewall.run("list ruleset"))
     with tcp_server(world.namespaces["web"], 80) as server:
@@ -638,7 +638,7 @@ async def test_killed_at_any_step(world: World, tmp_path: Path, failpoint: str) 
     web = await world.start(networks, "web", tcp80=PortBinding(host_port="8080"))
     with tcp_server(world.namespaces["web"], 80) as server:
         await ask(world.beyond, (HOST, 8080), server)
-    await networks.deactivate(web)
+    await networks.attachments.deactivate(web)
     world.stop("web")
     with await asyncio.to_thread(namespaces.AnotherNeighbour, world.here) as second, tcp_server(second, 80):
         assert await refused(world.beyond, (namespaces.SECOND, 80))
@@ -654,13 +654,13 @@ async def test_a_start_that_is_given_up_leaves_nothing(world: World, networks: N
     before = await asyncio.to_thread(inventory)
     for turns in range(6):
         container = world.container(networks, "web", {"80/tcp": [PortBinding(host_port="8080")]})
-        task = asyncio.create_task(networks.activate(container))
+        task = asyncio.create_task(networks.attachments.activate(container))
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             os.close((await task).netns_fd or -1)
-            await networks.deactivate(container)
+            await networks.attachments.deactivate(container)
         await eventually(lambda: inventory() == before)
     web = await world.start(networks, "web", tcp80=PortBinding(host_port="8080"))
     assert web.sandbox.ports
@@ -674,7 +674,7 @@ async def test_many_at_once(world: World, networks: Networks) -> None:
     assert len({port.host_port for container in started for port in container.sandbox.ports}) == 40
     for name in names:
         world.stop(name)
-    await asyncio.gather(*(networks.deactivate(container) for container in started))
+    await asyncio.gather(*(networks.attachments.deactivate(container) for container in started))
     await eventually(lambda: inventory() == before)
 
 
@@ -689,7 +689,7 @@ async def test_a_removed_network_stays_removed(world: World, turns: int) -> None
     before = await asyncio.to_thread(inventory)
     for name in ("a", "b", "c"):
         await networks.create(CreateRequest(name=name))
-    repairs = asyncio.create_task(networks._repair())
+    repairs = asyncio.create_task(networks._fabric.repair())
     for _ in range(turns):
         await asyncio.sleep(0)
     for name in ("c", "b", "a"):

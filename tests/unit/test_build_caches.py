@@ -122,3 +122,13 @@ def test_a_layer_without_a_usable_digest_is_none() -> None:
 def test_an_image_is_no_cache() -> None:
     assert build_caches.parts_of(b'{"config": {"mediaType": "x"}, "layers": []}') is None
     assert build_caches.parts_of(b'{"manifests": []}') is None
+
+
+def test_records_as_buildkit_writes_them() -> None:
+    """With inputs and selectors, and a record that only others stand on."""
+    inputs = [[{"selector": A, "link": 1}]]
+    made = {"layers": [{"layer": 1, "createdAt": "2026-11-24T17:42:40.470800788Z"}], "digest": A, "inputs": inputs}
+    text = base64.b64encode(json.dumps([made, {"digest": B}]).encode()).decode()
+    assert build_caches.read_inline(text, (B, A), ()).results == {
+        A.removeprefix("sha256:"): Result((B, A), 1_795_542_160_470_800_788)
+    }

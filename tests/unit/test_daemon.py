@@ -134,7 +134,7 @@ def test_a_reload_takes_over_what_it_can(tmp_path: Path, root_level: None, caplo
     options = daemon._parser().parse_args(["--config-file", str(path), "--label", "a=1"])
     settings, told = Settings(), list[dict[str, str]]()
     config = daemon._configure(options)
-    reloads = daemon.Reloads(options, config, settings, told.append)
+    reloads = daemon.Reloads(options, config, settings, daemon.Certificates(config), told.append)
     path.write_text(
         json.dumps(
             {

@@ -411,7 +411,7 @@ def inspect(
         shown["SizeRw"], shown["SizeRootFs"] = size
     return shown | {
         "Mounts": mounts(container),
-        "Config": config(container.config),
+        "Config": config(container.config) | _asked_mac(container),
         "NetworkSettings": network_settings(container),
     }
 
@@ -449,6 +449,13 @@ def health_of(health: Health) -> dict[str, Any]:
             for result in health.log
         ],
     }
+
+
+def _asked_mac(container: Container) -> dict[str, str]:
+    """What was asked for in its first network, where older clients look for it."""
+    place = container.sandbox.endpoints.get(container.host.network_mode)
+    asked = place.requested.mac_address if place is not None else ""
+    return {"MacAddress": asked} if asked else {}
 
 
 def config(value: Config) -> dict[str, Any]:

@@ -554,14 +554,17 @@ class Connection(asyncio.Protocol):
 
 
 class Listener:
-    """Serves a handler on sockets until closed; with `tls`, those that are not unix sockets speak it."""
+    """Serves a handler on sockets until closed; with `tls`, those that are not unix sockets speak it.
+
+    `tls` is asked at each connection, so that certificates may change meanwhile.
+    """
 
     def __init__(
         self,
         handler: RequestHandler,
         sockets: Sequence[socket.socket],
         grace: float = 10.0,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         self.handler = handler
         self.closing = False

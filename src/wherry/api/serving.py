@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from wherry.api import (
@@ -78,8 +78,8 @@ def routes(engine: Engine) -> list[Route]:
 
 @asynccontextmanager
 async def open_api(
-    engine: Engine, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None
+    engine: Engine, sockets: Sequence[socket.socket], tls: Callable[[], ssl.SSLContext] | None = None
 ) -> AsyncIterator[None]:
-    """Serve the engine on listening sockets until the block ends; with `tls`, those of TCP speak it."""
+    """Serve the engine on listening sockets until the block ends; with `tls`, those of TCP speak what it says."""
     async with Listener(App(routes(engine)), sockets, tls=tls):
         yield

@@ -53,12 +53,15 @@ class Tls(asyncio.Protocol):
     """Decrypts what comes for the protocol that `factory` makes once the handshake is done."""
 
     def __init__(
-        self, factory: Callable[[], asyncio.Protocol], context: ssl.SSLContext, loop: asyncio.AbstractEventLoop
+        self,
+        factory: Callable[[], asyncio.Protocol],
+        context: Callable[[], ssl.SSLContext],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._factory = factory
         self._loop = loop
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._session = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._session = context().wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._transport: asyncio.Transport
         self._handshake: asyncio.TimerHandle | None = None
         self._ended = False  # the client has said that it sends no more

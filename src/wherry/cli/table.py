@@ -626,7 +626,7 @@ COMMANDS: tuple[Command, ...] = (
             ("secret", "", "list", "Secret to expose to the build (id=name[,src=path|,env=variable])"),
             ("shm-size", "", "bytes", "Size of /dev/shm for the RUN instructions"),
             ("squash", "", "bool", "Squash the layers (not supported)"),
-            ("ssh", "", "list", "SSH agent socket to expose to the build (default|id[=socket])"),
+            ("ssh", "", "list", "SSH agent socket or keys to expose to the build (default|id[=socket|key[,key]])"),
             ("tag", "t", "list", "Name and optionally a tag (name:tag)"),
             ("target", "", "string", "Set the target build stage to build"),
             ("ulimit", "", "ulimit", "Ulimit options (default [])"),

@@ -129,6 +129,7 @@ class BuildOrder(Struct, omit_defaults=True, kw_only=True):
     allow: list[str] = []
     secrets: list[str] = []
     agents: list[str] = []
+    known_hosts: str = ""  # as sshd(8) has the file; hosts that are not in it are believed at first sight
     outputs: list[Output] = []
     annotations: list[str] = []  # [TYPE[PLATFORM]:]KEY=VALUE
     attestations: dict[str, dict[str, str]] = {}  # "provenance", "sbom": the options of each

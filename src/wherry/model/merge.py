@@ -21,15 +21,15 @@ def merge(own: Config, image: Config) -> Config:
     if entrypoint is None and image.entrypoint:
         entrypoint = image.entrypoint
     if entrypoint == [""]:  # asked for none, whatever the image says
-        entrypoint = []
+        entrypoint = None
     if not entrypoint and not cmd:
         raise InvalidParameter("no command specified")
     return replace(
         own,
         user=own.user or image.user,
         exposed_ports=_union(own.exposed_ports, image.exposed_ports),
-        env=merge_env(image.env or (), own.env or ()),
-        entrypoint=entrypoint or None,
+        env=merge_env(image.env or (), own.env or ()) or None,
+        entrypoint=entrypoint,
         cmd=cmd,
         healthcheck=_healthcheck(own.healthcheck, image.healthcheck),
         volumes=_union(own.volumes, image.volumes) or None,
@@ -61,8 +61,9 @@ def _union(first: Keyed | None, second: Keyed | None) -> Keyed | None:
 
 
 def _healthcheck(own: Healthcheck | None, image: Healthcheck | None) -> Healthcheck | None:
-    if own is None or image is None:
-        return own if own is not None else image
+    if own is None:
+        return image
+    image = image or Healthcheck()
     return Healthcheck(
         test=own.test or image.test,
         interval=own.interval or image.interval,

@@ -76,7 +76,8 @@ ROUTES = [
 @asynccontextmanager
 async def serving(context: ssl.SSLContext | None) -> AsyncIterator[int]:
     listening = bind_tcp("127.0.0.1", 0)
-    async with asyncio.timeout(20), Listener(App(ROUTES), [listening], grace=1, tls=context):
+    tls = None if context is None else lambda: context
+    async with asyncio.timeout(20), Listener(App(ROUTES), [listening], grace=1, tls=tls):
         yield listening.getsockname()[1]
 
 

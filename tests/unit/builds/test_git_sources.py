@@ -26,8 +26,8 @@ class _Nobody:
     ("source", "words"),
     [
         (GitSource("https://127.0.0.1:1/r.git", "--upload-pack=touch /tmp/x"), "invalid Git reference"),
-        (GitSource("ssh://git@127.0.0.1:1/r.git"), "Git over SSH is not supported"),
-        (GitSource("git@127.0.0.1:r.git"), "Git over SSH is not supported"),
+        (GitSource("file:///r.git"), "is reached by https, http, git or ssh"),
+        (GitSource("/r.git"), "is reached by https, http, git or ssh"),
     ],
 )
 def test_refused_before_git_is_asked(tmp_path: Path, source: GitSource, words: str) -> None:

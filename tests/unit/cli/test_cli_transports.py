@@ -103,7 +103,7 @@ def tls_server(authority: Authority) -> Iterator[str]:
     listening = bind_tcp("127.0.0.1", 0)
     port = listening.getsockname()[1]
     context = server_context(pair.cert, pair.key, authority.cert)
-    with serving(lambda: Listener(App(ROUTES), [listening], tls=context)):
+    with serving(lambda: Listener(App(ROUTES), [listening], tls=lambda: context)):
         yield f"tcp://127.0.0.1:{port}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from contextlib import ExitStack
 
 from wherry.cli.build_caches import Caches
 from wherry.cli.errors import Failure
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from wherry.model.dockerfile.options import Context as NamedContext
     from wherry.model.dockerfile.options import PlanOptions
 
+_KNOWN_HOSTS_MAX = 1 << 18  # the order is one frame
 _TAR_MAGIC = slice(257, 262)
 _COMPRESSED = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0")
 _REFUSED = (("squash", "squashing layers is not supported: use several stages and COPY what shall remain"),)
@@ -49,12 +51,15 @@ def run(context: Context) -> int:
     shorthands = [text for name, text in _SHORTHANDS.items() if flags.on(name)]
     outputs, order_outputs = _outputs([*shorthands, *flags.items("output")])
     order = _order(context, sources, order_outputs)
-    secrets, agents = _secrets(flags.items("secret")), _agents(flags.items("ssh"))
-    order.secrets, order.agents = list(secrets), list(agents)
     caches = Caches()
     order.cache_from = caches.read_from(flags.items("cache-from"))
     order.cache_to = caches.written_to(flags.items("cache-to"))
-    done = _run(context, order, sources, secrets, agents, outputs, caches)
+    secrets = _secrets(flags.items("secret"))
+    with ExitStack() as keep:
+        agents = _agents(_forwarded(flags.items("ssh"), sources.context), keep)
+        order.secrets, order.agents = list(secrets), list(agents)
+        order.known_hosts = _known_hosts() if agents else ""
+        done = _run(context, order, sources, secrets, agents, outputs, caches)
     _report(context, done)
     return 0
 
@@ -275,21 +280,48 @@ def _secrets(given: list[str]) -> dict[str, bytes]:
     return found
 
 
-def _agents(given: list[str]) -> dict[str, str]:
+def _forwarded(given: list[str], source: str) -> list[str]:
+    """A repository that is reached by SSH needs an agent, whether one is named or not."""
+    from wherry.model.dockerfile.git_urls import by_ssh, parse_git_url
+
+    git = parse_git_url(source)
+    return given or (["default"] if git is not None and by_ssh(git.remote) else [])
+
+
+def _agents(given: list[str], keep: ExitStack) -> dict[str, str]:
+    """Sockets by ID; agents that are made for key files live as long as `keep`."""
     found = {}
     for text in given:
-        name, _, path = text.partition("=")
-        path = path or os.environ.get("SSH_AUTH_SOCK", "")
-        if not path:
-            raise Failure(f"invalid empty ssh agent socket: --ssh {text} needs SSH_AUTH_SOCK")
+        name, _, value = text.partition("=")
+        paths = value.split(",") if value else [os.environ.get("SSH_AUTH_SOCK", "")]
+        if not paths[0]:
+            raise Failure(f"invalid empty ssh agent socket: --ssh {text} needs SSH_AUTH_SOCK or the path of a key")
         try:
-            kind = os.stat(path).st_mode
+            sockets = [path for path in paths if stat.S_ISSOCK(os.stat(path).st_mode)]
         except OSError as error:
-            raise Failure(f"failed to stat {path}: {(error.strerror or '').lower()}") from None
-        if not stat.S_ISSOCK(kind):
-            raise Failure(f"--ssh {text}: only sockets of agents are supported: add the key to an agent with ssh-add")
-        found[name or "default"] = path
+            raise Failure(f"failed to stat {error.filename}: {(error.strerror or '').lower()}") from None
+        if sockets and len(paths) > 1:
+            raise Failure(f"--ssh {text}: only a single socket is allowed, and no keys beside it")
+        found[name or "default"] = sockets[0] if sockets else _key_agent(paths, keep)
     return found
+
+
+def _key_agent(paths: list[str], keep: ExitStack) -> str:
+    from wherry.client.key_agents import KeyRefused, agent_of
+
+    try:
+        return keep.enter_context(agent_of(paths))
+    except KeyRefused as error:
+        raise Failure(str(error)) from None
+
+
+def _known_hosts() -> str:
+    """What this user knows of hosts, for repositories that are reached by SSH."""
+    try:
+        with open(os.path.expanduser("~/.ssh/known_hosts"), encoding="utf-8", errors="replace") as file:
+            return file.read(_KNOWN_HOSTS_MAX)
+    except OSError:
+        return ""
 
 
 # what comes out

@@ -12,7 +12,7 @@ from typing import NoReturn
 from wherry.engine.builds.cache import Cache
 from wherry.engine.builds.progress import Message, Progress
 from wherry.engine.builds.sources import BuildSources
-from wherry.engine.builds.trees import Files
+from wherry.engine.builds.trees import Client, Files
 from wherry.engine.builds.uploads import Uploaded, identity, read_archive, without
 from wherry.errors import InvalidParameter, NotFound, WherryError
 from wherry.model import build_graph as graph
@@ -40,7 +40,9 @@ class Contexts:
         """From a tar archive. Raises InvalidParameter."""
         return await consume(stream, lambda source: read_archive(source, self._contents))
 
-    async def remote(self, url: str, dockerfile: str) -> tuple[FileList, Material]:
+    async def remote(
+        self, url: str, dockerfile: str, client: Client | None = None, known_hosts: str = ""
+    ) -> tuple[FileList, Material]:
         """From a Git repository, an archive, or a file, which then is the Dockerfile; and what that was.
 
         Raises WherryError.
@@ -49,7 +51,7 @@ class Contexts:
         if git is not None:
             keep_git = bool(git.keep_git)
             source = graph.GitSource(git.remote, git.ref, git.subdir, keep_git=keep_git, checksum=git.checksum)
-            files, material = await self._found(source)
+            files, material = await self._found(source, client, known_hosts)
             return self._ignoring(files, dockerfile), material
         if not is_web(url):
             raise InvalidParameter(f'unable to prepare context: "{url}" is neither a URL nor a Git repository')
@@ -60,9 +62,12 @@ class Contexts:
         (entry,) = fetched
         return await asyncio.to_thread(self._unpacked, entry, dockerfile), material
 
-    async def _found(self, source: graph.Operation) -> tuple[FileList, Material]:
-        sources, vertex = BuildSources(_no_image, self._contents, self._scratch), graph.Vertex(source)
-        result = await sources.tree(vertex, Uploaded(FileList(())), Progress(_Nobody()))
+    async def _found(
+        self, source: graph.Operation, client: Client | None = None, known_hosts: str = ""
+    ) -> tuple[FileList, Material]:
+        sources = BuildSources(_no_image, self._contents, self._scratch, known_hosts)
+        vertex = graph.Vertex(source)
+        result = await sources.tree(vertex, client or Uploaded(FileList(())), Progress(_Nobody()))
         assert isinstance(result, Files)
         return result.files, sources.materials[vertex]
 

@@ -92,6 +92,7 @@ async def carry_out(builds: Builds, order: BuildOrder, client: Delivery, listene
             "" if order.network in _NETWORKS else order.network,
             order.pull,
             decode_many(order.registry_auth),
+            order.known_hosts,
         )
         watching = _Watching(listener)
         async with builds.open(main, settings, watching) as build:
@@ -132,7 +133,7 @@ class _Watching:
 async def _remote_files(builds: Builds, order: BuildOrder, client: Delivery) -> tuple[FileList, Material | None]:
     if order.context == "archive":
         return await client.archive(), None
-    return await builds.contexts.remote(order.context, order.dockerfile_name)
+    return await builds.contexts.remote(order.context, order.dockerfile_name, client, order.known_hosts)
 
 
 def _dockerfile_in(builds: Builds, files: FileList, name: str) -> bytes:

@@ -289,7 +289,7 @@ class Build:
         self._progress = Progress(listener)
         self._bases = BaseImages(images, builds.puller, settings, self._progress)
         self.close = self._bases.close
-        sources = BuildSources(self._bases.find, shop.contents, builds.root)
+        sources = BuildSources(self._bases.find, shop.contents, builds.root, settings.known_hosts)
         self._sources = sources
         self._imports = CacheImports(builds.puller, shop.snapshots.chains, self._progress, images.host)
         self._solve = Solve(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import importlib
 import os
@@ -10,17 +11,21 @@ import stat
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, urlsplit
 
 from wherry.engine.builds.progress import Moved, Progress
+from wherry.engine.builds.secure_git import reached_by_ssh
 from wherry.engine.builds.trees import Client, Files, Result, Tree
 from wherry.errors import InvalidParameter, NotFound, NotSupported, SystemFailure, Unavailable
 from wherry.linux import processes
 from wherry.model import build_graph as graph
 from wherry.model.build_graph import Vertex
+from wherry.model.dockerfile.git_urls import by_ssh
 from wherry.model.file_list import FileList, Listed
+from wherry.model.gotext import quote
 from wherry.model.image import Image
 from wherry.model.platforms import Platform
 from wherry.model.provenance import Material
@@ -33,13 +38,15 @@ if TYPE_CHECKING:
 FindImage = Callable[[str, Platform | None, str], Awaitable[Image]]
 """An image by reference and platform; the third says whether to pull: "missing", "always" or "never"."""
 
+Git = Callable[..., Awaitable[str]]
+
 _PIECE = 1 << 18
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTIONS = 10
 _GIT_ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_ALLOW_PROTOCOL": "http:https:git",  # submodules too: nothing of this host, nothing by its keys
+    "GIT_ALLOW_PROTOCOL": "http:https:git",  # submodules too: nothing of this host
     "GIT_LFS_SKIP_SMUDGE": "0",
     "HOME": "/nonexistent",
     "LC_ALL": "C.UTF-8",
@@ -50,10 +57,11 @@ _PASSED_ON = ("PATH", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HT
 class BuildSources:
     """Of one build. `find_image` answers the same for the same question all along."""
 
-    def __init__(self, find_image: FindImage, contents: Contents, scratch: Path) -> None:
+    def __init__(self, find_image: FindImage, contents: Contents, scratch: Path, known_hosts: str = "") -> None:
         self._find_image = find_image
         self._contents = contents
         self._scratch = scratch
+        self._known_hosts = known_hosts
         self.materials: dict[Vertex, Material] = {}  # what came from elsewhere
 
     async def tree(self, vertex: Vertex, client: Client, progress: Progress) -> Result:
@@ -72,7 +80,7 @@ class BuildSources:
                 self.materials[vertex] = Material(operation.url, f"sha256:{entry.digest.hex()}")
                 return await described(files)
             case graph.GitSource():
-                files, commit = await self._clone(operation)
+                files, commit = await self._clone(operation, client)
                 uri = operation.remote + (f"#{operation.ref}" if operation.ref else "")
                 self.materials[vertex] = Material(uri, f"sha1:{commit}")
                 return await described(files)
@@ -99,30 +107,44 @@ class BuildSources:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(f"{operation.url}: {error}") from error
 
-    async def _clone(self, operation: graph.GitSource) -> tuple[FileList, str]:
+    async def _clone(self, operation: graph.GitSource, client: Client) -> tuple[FileList, str]:
         """The files, and the commit."""
-        if operation.ssh or not operation.remote.startswith(("http://", "https://", "git://")):
-            raise NotSupported("Git over SSH is not supported as a source of a build: clone it and send the directory")
+        secure = by_ssh(operation.remote)
+        if not secure and not operation.remote.startswith(("http://", "https://", "git://")):
+            raise NotSupported(f"{operation.remote}: a Git repository is reached by https, http, git or ssh")
         if operation.ref.startswith("-"):
             raise InvalidParameter(f"invalid Git reference: {operation.ref}: it begins with a hyphen")
         with await asyncio.to_thread(tempfile.TemporaryDirectory, dir=self._scratch, prefix="git-") as folder:
-            checkout = Path(folder) / "tree"
-            await _git("init", "--quiet", str(checkout))
-            in_it = ("-C", str(checkout))
-            await _git(*in_it, "remote", "add", "origin", operation.remote)
-            ref = operation.ref or "HEAD"
-            try:
-                await _git(*in_it, "fetch", "--quiet", "--depth=1", "--no-tags", "origin", ref)
-                await _git(*in_it, "checkout", "--quiet", "--force", "FETCH_HEAD")
-            except SystemFailure:  # a commit that the server does not give by itself
-                await _git(*in_it, "fetch", "--quiet", "--tags", "origin")
-                await _git(*in_it, "checkout", "--quiet", "--force", ref)
-            commit = (await _git(*in_it, "rev-parse", "HEAD")).strip()
-            if operation.checksum and not commit.startswith(operation.checksum):
-                raise InvalidParameter(f"expected checksum to match {operation.checksum}, got {commit}")
-            if (checkout / ".gitmodules").exists():
-                await _git(*in_it, "submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
-            return await asyncio.to_thread(self._take, checkout, operation), commit
+            async with contextlib.AsyncExitStack() as stack:
+                environment: Mapping[str, str] = {}
+                if secure:
+                    agent = await client.agent(operation.ssh or "default")
+                    if agent is None:
+                        raise NotFound(
+                            f"no SSH key {quote(operation.ssh or 'default')} forwarded from the client: --ssh default"
+                        )
+                    environment = await stack.enter_async_context(
+                        reached_by_ssh(Path(folder), agent, self._known_hosts)
+                    )
+                return await self._fetched(operation, Path(folder) / "tree", partial(_git, environment=environment))
+
+    async def _fetched(self, operation: graph.GitSource, checkout: Path, git: Git) -> tuple[FileList, str]:
+        await git("init", "--quiet", str(checkout))
+        in_it = ("-C", str(checkout))
+        await git(*in_it, "remote", "add", "origin", operation.remote)
+        ref = operation.ref or "HEAD"
+        try:
+            await git(*in_it, "fetch", "--quiet", "--depth=1", "--no-tags", "origin", ref)
+            await git(*in_it, "checkout", "--quiet", "--force", "FETCH_HEAD")
+        except SystemFailure:  # a commit that the server does not give by itself
+            await git(*in_it, "fetch", "--quiet", "--tags", "origin")
+            await git(*in_it, "checkout", "--quiet", "--force", ref)
+        commit = (await git(*in_it, "rev-parse", "HEAD")).strip()
+        if operation.checksum and not commit.startswith(operation.checksum):
+            raise InvalidParameter(f"expected checksum to match {operation.checksum}, got {commit}")
+        if (checkout / ".gitmodules").exists():
+            await git(*in_it, "submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
+        return await asyncio.to_thread(self._take, checkout, operation), commit
 
     def _take(self, checkout: Path, operation: graph.GitSource) -> FileList:
         top = checkout / operation.subdir.strip("/")
@@ -184,11 +206,13 @@ def _modified(headers: Mapping[str, str]) -> int:
         return 0
 
 
-async def _git(*words: str) -> str:
+async def _git(*words: str, environment: Mapping[str, str]) -> str:
     """Raises Unavailable (no git), SystemFailure with what it said."""
-    environment = _GIT_ENVIRONMENT | {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     try:
-        finished = await processes.run(["/usr/bin/git", *words], environment=environment)
+        finished = await processes.run(
+            ["/usr/bin/git", *words], environment={**_GIT_ENVIRONMENT, **passed_on, **environment}
+        )
     except FileNotFoundError:
         raise Unavailable("git is not installed: apt-get install git") from None
     if finished.code != 0:

@@ -74,9 +74,9 @@ class Step:
             await self._prepare_mounts(undo)
             await uninterrupted(self._mount_root)
             container = self._container = self._describe()
-            undo.push_async_callback(shop.networks.deactivate, container)
+            undo.push_async_callback(shop.networks.attachments.deactivate, container)
             user_ns, network = await own_users(self._ids, undo)
-            activation = await shop.networks.activate(container, network)
+            activation = await shop.networks.attachments.activate(container, network)
             if activation.netns_fd is not None:
                 undo.callback(os.close, activation.netns_fd)
                 self._netns = f"/proc/{os.getpid()}/fd/{activation.netns_fd}"

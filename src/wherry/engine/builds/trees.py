@@ -60,6 +60,7 @@ class Settings:
     network: str = ""  # of processes that ask for the default
     pull: bool = False  # base images anew, also those that are here
     credentials: Mapping[str, Credentials] = field(default_factory=dict)  # by registry, as clients keep them
+    known_hosts: str = ""  # for SSH, as the client has them
 
     def credentials_for(self, reference: Reference) -> Credentials | None:
         """What the client gave for the reference's registry."""

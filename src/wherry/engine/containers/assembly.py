@@ -92,7 +92,7 @@ async def open_containers(
         host,
         runtimes,
         snapshots,
-        networks,
+        networks.attachments,
         volumes,
         index.save,
         bundles.make,
@@ -103,7 +103,9 @@ async def open_containers(
     execs = Execs(host, index, runtimes, bundles.write_process, announce)
     trimmer = Trimmer(host, watcher)
     health = HealthChecks(index, execs, announce)
-    supervisor = Supervisor(host, index, lives, starter, runtimes, networks, volumes, announce, health, trimmer)
+    supervisor = Supervisor(
+        host, index, lives, starter, runtimes, networks.attachments, volumes, announce, health, trimmer
+    )
     remover = Remover(host, index, lives, supervisor, neighbours.images, snapshots, volumes, announce)
     supervisor.auto_remove = remover.remove_ended
     views.settled = supervisor.settled

@@ -50,7 +50,9 @@ class Connector:
             if network.name in container.sandbox.endpoints:
                 raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
             with self._namespace(container) as namespace:
-                await self._networks.connect(container, endpoint, namespace, lambda: self._index.save(container))
+                await self._networks.attachments.connect(
+                    container, endpoint, namespace, lambda: self._index.save(container)
+                )
             failpoint("networks.connect.done")
             await self.refresh_hosts(container)
             await self.tell_linked(container)
@@ -73,7 +75,9 @@ class Connector:
                 self._index.save(container)
                 return
             with self._namespace(container) as namespace:
-                await self._networks.disconnect(container, network.name, namespace, lambda: self._index.save(container))
+                await self._networks.attachments.disconnect(
+                    container, network.name, namespace, lambda: self._index.save(container)
+                )
             failpoint("networks.disconnect.done")
             await self.refresh_hosts(container)
 

@@ -73,7 +73,23 @@ class Activation(Protocol):
     def netns_fd(self) -> int | None: ...
 
 
+class Attachments(Protocol):
+    """Containers' places in networks."""
+
+    async def activate(self, container: Container, namespace: int = -1) -> Activation: ...
+    async def deactivate(self, container: Container) -> None: ...
+    async def connect(
+        self, container: Container, endpoint: Endpoint, namespace: int, save: Callable[[], None], /
+    ) -> None: ...
+    async def disconnect(
+        self, container: Container, name: str, namespace: int, save: Callable[[], None], /
+    ) -> None: ...
+
+
 class NetworkPlane(Protocol):
+    @property
+    def attachments(self) -> Attachments: ...
+
     def validate(self, host: HostConfig, config: Config, networking: NetworkingConfig, /) -> None:
         """Raises InvalidParameter or NotSupported for ports, networks and addresses that cannot be."""
 
@@ -85,14 +101,6 @@ class NetworkPlane(Protocol):
     def inspect(self, ref: str) -> Network:
         """Raises NotFound."""
 
-    async def connect(
-        self, container: Container, endpoint: Endpoint, namespace: int, save: Callable[[], None], /
-    ) -> None: ...
-    async def disconnect(
-        self, container: Container, name: str, namespace: int, save: Callable[[], None], /
-    ) -> None: ...
-    async def activate(self, container: Container, namespace: int = -1) -> Activation: ...
-    async def deactivate(self, container: Container) -> None: ...
     async def recover(self, alive: Iterable[Sandbox]) -> None: ...
 
 

@@ -166,7 +166,7 @@ class Recovery:
             async with self._lives.of(container).lock:
                 await self._supervisor.end(container)
             return
-        await self._networks.deactivate(container)
+        await self._networks.attachments.deactivate(container)
         state.status = after(state.status, Happening.START_FAILED)
         state.process = state.monitor = None
         state.exit_code = 128

@@ -19,7 +19,7 @@ from pathlib import Path
 from wherry.engine.bundles import encode
 from wherry.engine.containers.cgroup_entry import CgroupEntry
 from wherry.engine.containers.layout import Layout
-from wherry.engine.containers.needs import NetworkPlane, SnapshotStore, VolumeStore
+from wherry.engine.containers.needs import Attachments, SnapshotStore, VolumeStore
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.errors import InvalidParameter, NotFound, SystemFailure
 from wherry.linux import cgroups, mounts, processes, safepath, user_namespaces
@@ -53,7 +53,7 @@ class Starter:
         host: Host,
         runtimes: Runtimes,
         snapshots: SnapshotStore,
-        networks: NetworkPlane,
+        attachments: Attachments,
         volumes: VolumeStore,
         save: Callable[[Container], None],
         make_spec: MakeSpec,
@@ -64,7 +64,7 @@ class Starter:
         self._host = host
         self._runtimes = runtimes
         self._snapshots = snapshots
-        self._networks = networks
+        self._attachments = attachments
         self._volumes = volumes
         self._save = save
         self._make_spec = make_spec
@@ -209,8 +209,8 @@ class Starter:
         """Path of the network namespace for the runtime to join; None leaves the host's."""
         if container.sandbox.mode.startswith("container:"):
             return container.sandbox.netns
-        undo.push_async_callback(self._networks.deactivate, container)
-        activation = await self._networks.activate(container, network)
+        undo.push_async_callback(self._attachments.deactivate, container)
+        activation = await self._attachments.activate(container, network)
         failpoint("start.connected")
         if activation.netns_fd is None:
             return None

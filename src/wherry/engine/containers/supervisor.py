@@ -14,7 +14,7 @@ from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.live import Live, Lives, WaitResult
 from wherry.engine.containers.log_limits import Trimmer
-from wherry.engine.containers.needs import HealthWatch, NetworkPlane, VolumeStore
+from wherry.engine.containers.needs import Attachments, HealthWatch, VolumeStore
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.starting import Starter
 from wherry.errors import Conflict, NotFound, NotModified, StartFailed, WherryError
@@ -40,7 +40,7 @@ class Supervisor:
         lives: Lives,
         starter: Starter,
         runtimes: Runtimes,
-        networks: NetworkPlane,
+        attachments: Attachments,
         volumes: VolumeStore,
         announce: Announcer,
         health: HealthWatch,
@@ -51,7 +51,7 @@ class Supervisor:
         self._lives = lives
         self._starter = starter
         self._runtimes = runtimes
-        self._networks = networks
+        self._attachments = attachments
         self._volumes = volumes
         self._announce = announce
         self._health = health
@@ -163,7 +163,7 @@ class Supervisor:
         await ending.end_orphan(container, runtime, self._host)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(live.hub.drained(), DRAIN_SECONDS)
-        await self._networks.deactivate(container)
+        await self._attachments.deactivate(container)
         await self._release_volumes(container)
         await self._trimmer.finish(container)
         failpoint("end.disconnected")

@@ -20,7 +20,7 @@ from wherry.model.build_graph import (
     Vertex,
 )
 from wherry.model.dockerfile import checks
-from wherry.model.dockerfile.git_urls import GitUrl, is_web, parse_git_url
+from wherry.model.dockerfile.git_urls import GitUrl, by_ssh, is_web, parse_git_url
 from wherry.model.dockerfile.ignore import IgnoreRules
 from wherry.model.dockerfile.instructions import CopyFiles
 from wherry.model.dockerfile.source import DockerfileError
@@ -158,7 +158,7 @@ def _add_git(copying: _Copying, instruction: CopyFiles, url: GitUrl, name: str) 
         url.subdir,
         keep_git=bool(url.keep_git if keep is None else keep),
         checksum=instruction.checksum or url.checksum,
-        ssh="default" if url.remote.startswith("ssh://") or "@" in url.remote.split("/")[0] else "",
+        ssh="default" if by_ssh(url.remote) else "",
     )
     copying.add(Vertex(operation, name=name), _changed(copying.defaults, source="/", contents_only=True))
 

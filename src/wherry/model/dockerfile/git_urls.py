@@ -64,11 +64,18 @@ def _read(text: str) -> GitUrl:
             case "keep-git-dir":
                 raise DockerfileError(f"invalid keep-git-dir value: {quote(value)}")
             case "submodules":
-                raise DockerfileError("query submodules of a Git repository is not supported: submodules are left out")
+                raise DockerfileError(
+                    "query submodules of a Git repository is not supported: submodules are always checked out"
+                )
             case _:
                 raise DockerfileError(f"unexpected query {quote(key)}")
     remote = urlunsplit((split.scheme, split.netloc, split.path, "", ""))
     return GitUrl(remote, ref, subdir.strip("/"), checksum, keep_git)
+
+
+def by_ssh(remote: str) -> bool:
+    """Whether a remote is reached by SSH: ssh://…, or user@host:path."""
+    return remote.startswith("ssh://") or ("://" not in remote and "@" in remote.split("/")[0])
 
 
 def is_web(text: str) -> bool:

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from wherry.engine.port_proxy import Proxy, TcpProxy, UdpProxy
+from wherry.engine.networks.port_proxy import Proxy, TcpProxy, UdpProxy
 from wherry.model import ports
 from wherry.model.container import PublishedPort
 from wherry.model.ports import Wanted

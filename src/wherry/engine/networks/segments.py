@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from wherry.engine.bridge import Bridge, Kernel
-from wherry.engine.host_bridges import table_of
+from wherry.engine.networks.bridge import Bridge, Kernel
+from wherry.engine.networks.host_bridges import table_of
 from wherry.errors import Forbidden, SystemFailure
 from wherry.model import firewall, ipam, network_requests
 from wherry.model.container import Container, PublishedPort

@@ -11,12 +11,13 @@ import time
 from collections.abc import Collection, Iterable
 from ipaddress import IPv4Network
 
-from wherry.engine.bridge import FORWARD, Bridge, Kernel
+from wherry.engine.networks.bridge import FORWARD, Bridge, Kernel
 from wherry.errors import SystemFailure
 from wherry.linux import sysctl
 from wherry.model.firewall import Segment
 
 BRIDGES = tuple(f"wherry{number}" for number in range(16))
+MTU = 1500
 _NOWHERE = IPv4Network("0.0.0.0/32")
 _PATIENCE = 1.0  # seconds: another engine that starts holds each name for an instant, to see what was left behind
 
@@ -115,3 +116,16 @@ def _others(kernel: Kernel, default: str) -> list[str]:
     """The bridges of the engine's other networks, by their tables."""
     prefix = f"{default}_"
     return [table.removeprefix(prefix) for table in kernel.tables() if table.startswith(prefix)]
+
+
+def describe(bridge: str) -> dict[str, str]:
+    """Options of the default network, as the real engine describes its own; keys in its order."""
+    prefix = "com.docker.network.bridge"
+    return {
+        f"{prefix}.default_bridge": "true",
+        f"{prefix}.enable_icc": "true",
+        f"{prefix}.enable_ip_masquerade": "true",
+        f"{prefix}.host_binding_ipv4": "0.0.0.0",
+        f"{prefix}.name": bridge,
+        "com.docker.network.driver.mtu": str(MTU),
+    }
