@@ -298,6 +298,7 @@ def _facts(
         backing_filesystem=hosts.file_system(host.roots.data),
         default_runtime=runtimes.default,
         runtimes={name: runtime.path for name, runtime in runtimes.by_name.items()},
+        features={name: hosts.runtime_features(runtime.path) for name, runtime in runtimes.by_name.items()},
         programs=programs,
         runtime_commit=commit,
         settings=settings,
