@@ -14,6 +14,7 @@ from pathlib import Path
 from wherry.errors import InvalidParameter, NotFound
 from wherry.linux.placement import spread
 from wherry.model.failpoints import failpoint
+from wherry.storage.appending import write_all
 from wherry.storage.usage import disk_usage
 
 FOLDER = 2000  # files
@@ -165,9 +166,7 @@ class Writing:
     def write(self, data: bytes, *, hashed: bool = True) -> None:
         if hashed:
             self._hash.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        write_all(self._fd, data)
         self.size += len(data)
 
     def fill(self, fill: Callable[[int], None]) -> None:

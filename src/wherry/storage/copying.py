@@ -67,14 +67,17 @@ def choose(tree: SourceTree, action: Copy) -> list[Item]:
     else:
         paths = [os.fsencode(written)]
     found = []
+    missing = written.strip("/")
     for path in paths:
         real = resolve(tree, path, follow=action.follow)
         node = tree.look(real)
         if node is not None:
             plain = b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
             found.append(Item(real, plain.rpartition(b"/")[2] if plain != b".." else b"", node, path))
+        elif not matched:  # where a symlink leads to nothing, that is what is missing
+            missing = real.decode(errors="backslashreplace")
     if not found and not (matched and action.allow_empty):
-        raise NotFound(f'"/{written.strip("/")}": not found')
+        raise NotFound(f'"/{missing}": not found')
     return found
 
 
