@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import io
 import json
 import tarfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -278,6 +282,59 @@ def test_import_with_changes(engine: Engine) -> None:
     code, out, _ = engine.result(None, Image="wt-import:v1")
     assert (code, out) == (0, b"hello\n/www\nu\n")
     assert image["RootFS"]["Layers"] == [digest(base_tar())]
+
+
+@contextmanager
+def web(archive: bytes) -> Iterator[str]:
+    """A server that has one archive, and breaks off in the middle of another; its host and port."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            whole = self.path == "/root.tar"
+            if not whole and self.path != "/half.tar":
+                return self.send_error(404, "Not Found", "the page")
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(archive)))
+            self.end_headers()
+            self.wfile.write(archive if whole else archive[: len(archive) // 2])
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_import_from_a_url(engine: Engine) -> None:
+    with web(base_tar()) as host:
+        answer = engine.http.post("/images/create", fromSrc=f"{host}/root.tar", repo="wt-url", tag="v1")
+        first, *importing, last = [json.loads(line) for line in answer.body.splitlines()]
+        assert first == {"status": f"Downloading from http://{host}/root.tar"}
+        assert importing[-1]["status"] == "Importing"
+        assert importing[-1]["progressDetail"] == {"current": len(base_tar()), "total": len(base_tar())}
+        assert importing[-1]["progress"].startswith("[==========")
+        image = engine.http.get("/images/wt-url:v1/json").json()
+        assert last == {"status": image["Id"]}
+        assert image["Comment"] == f"Imported from {host}/root.tar"
+        assert image["RootFS"]["Layers"] == [digest(base_tar())]
+
+        answer = engine.http.post("/images/create", fromSrc=f"http://{host}/none", repo="wt-none")
+        assert answer.status == 404
+        assert f"failed to GET http://{host}/none with status 404 Not Found" in answer.json()["message"]
+        answer = engine.http.post("/images/create", fromSrc=f"http://{host}/half.tar", repo="wt-none")
+        assert answer.status >= 400 or b'"error"' in answer.body
+        assert engine.http.get("/images/wt-none/json").status == 404
+    answer = engine.http.post("/images/create", fromSrc="ftp://127.0.0.1/root.tar", repo="wt-none")
+    words = 'Get "ftp://127.0.0.1/root.tar": unsupported protocol scheme "ftp"'
+    assert (answer.status, answer.json()["message"]) == (500, words)
+    answer = engine.http.post("/images/create", fromSrc=f"http://{host}/root.tar", repo="wt-none")
+    assert answer.status == 500 and "connection refused" in answer.json()["message"]
 
 
 def test_import_refused(engine: Engine) -> None:

@@ -144,3 +144,10 @@ def test_no_such_other_things(engine: Engine) -> None:
     assert (answer.status, answer.message) == (404, "No such container: wt-nope")
     answer = engine.http.post("/exec/wt-nope/start", {})
     assert (answer.status, answer.message) == (404, "No such exec instance: wt-nope")
+
+
+def test_features_of_runtimes(engine: Engine) -> None:
+    told = engine.http.get("/info").json()["Runtimes"]["runc"]["status"]["org.opencontainers.runtime-spec.features"]
+    assert "linux" in json.loads(told)
+    older = Client(engine.http.path, version="v1.43").get("/info").json()["Runtimes"]["runc"]
+    assert older.keys() == {"path"}

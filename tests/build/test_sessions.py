@@ -290,6 +290,9 @@ def test_what_failed_is_shown(client: Client, folder: Path) -> None:
     assert ">>> NONSENSE" in said and "unknown instruction: NONSENSE" in said
     dockerfile(folder, "FROM wt-base\nCOPY missing /\n")
     assert '"/missing": not found' in client.build(folder, code=1).stderr
+    (folder / "dangling").symlink_to("nowhere")
+    dockerfile(folder, "FROM wt-base\nCOPY dangling /\n")
+    assert '"/nowhere": not found' in client.build(folder, code=1).stderr
 
 
 @pytest.mark.parametrize(

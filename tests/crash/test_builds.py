@@ -25,7 +25,7 @@ PLACES = [
     "snapshots.prepare.renamed",
     "builds.exec.prepared",
     "builds.exec.ended",
-    "images.keep.written",
+    "snapshots.settle.told",
     "snapshots.settle.moved",
     "snapshots.settle.renamed",
     "builds.exec.kept",

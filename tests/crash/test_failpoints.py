@@ -82,8 +82,8 @@ class Story:
         own = tuple(f"networks.{verb}." for verb in ("create", "connect", "disconnect", "remove"))
         return {
             **dict.fromkeys(own, self.networks),
-            **dict.fromkeys(("images.keep.", "snapshots.settle."), self.builds),
-            "images.commit.": self.commits,
+            **dict.fromkeys(("snapshots.settle.",), self.builds),
+            **dict.fromkeys(("images.commit.", "snapshots.copy."), self.commits),
             "snapshots.prepare.mount-points": self.commits,
             "remove.buried": self.burial,
             **dict.fromkeys(("images.", "blobs.", "snapshots.unpack"), self.images),

@@ -175,12 +175,20 @@ def test_a_settled_snapshot_is_the_layer_that_its_diff_would_be(container: Conta
         os.chmod(root, 0o700)  # of which no layer tells
     layer = b"".join(container.snapshots.diff("key"))
     digest = "sha256:" + hashlib.sha256(layer).hexdigest()
-    settled = container.snapshots.settle("key", digest, len(layer))
+    copied = container.snapshots.copy("key")
+    container.snapshots.remove_chain(copied)
+    settled = container.snapshots.settle("key")
+    assert copied == settled
     container.snapshots.remove("key")
     other = OverlaySnapshots(tmp_path / "other")
     unpacked = other.unpack(io.BytesIO(layer), other.unpack(io.BytesIO(BASE), ""), digest)
     assert settled == unpacked
     assert container.snapshots.layer(settled) == other.layer(unpacked)
+    again = container.snapshots.tar(digest)
+    assert again is not None
+    with again:
+        assert b"".join(iter(lambda: again.read(700), b"")) == layer
+    assert container.snapshots.tar_size(digest) == len(layer)
     trees = []
     for store, chain in ((container.snapshots, settled), (other, unpacked)):
         store.prepare("again", chain, container=False)

@@ -236,7 +236,7 @@ def test_a_build_s_processes_have_them_too(engine: Engine) -> None:
     assert b"cannot share the host's network namespace when user namespaces are enabled" in refused.body
 
 
-@pytest.mark.parametrize("failpoint", ["create.files-made", "start.connected", "start.spec-written", "remove.marked"])
+@pytest.mark.parametrize("failpoint", ["create.files-made", "start.spec-written"])
 def test_killed_on_the_way(daemon: Wherryd, engine: Engine, failpoint: str) -> None:
     """One that shares namespaces and mounts a volume: what was on the way is undone or finished by the next daemon."""
     first = engine.idle(name="wt-first")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import json
 import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +99,13 @@ async def test_an_image_is_known_by_each_of_its_digests(registry: FakeRegistry, 
         assert store.images.resolve(f"{REPOSITORY}@{found}").id == image.id
         with pytest.raises(NotFound):
             store.images.resolve(f"{OTHER}@{found}")
+    for found in (index.digest[7:19], manifest.digest[:19], image.id[7:20]):
+        assert store.images.resolve(found).id == image.id
     removed = await store.images.remove(f"{REPOSITORY}@{manifest.digest}")
     assert [item.untagged for item in removed] == [f"{REPOSITORY}@{index.digest}"]
     assert store.images.resolve(f"{REPOSITORY}:1").id == image.id
-    await store.images.remove(image.id, force=True)
+    removed = await store.images.remove(manifest.digest[7:19])
+    assert [item.untagged for item in removed if item.untagged] == [f"{REPOSITORY}:1"]
     assert await store.left() == []
 
 
@@ -484,6 +489,43 @@ async def test_a_layer_whose_size_is_not_the_manifests_is_refused(registry: Fake
     await told(pulls.pull(parse(f"{REPOSITORY}:1")))
     with pytest.raises(InvalidParameter, match="is said to have"):
         await told(pulls.pull(parse(f"{REPOSITORY}:2")))
+
+
+@pytest.mark.parametrize("what", ["name", "layer", "config", "index"])
+async def test_another_kind_of_digest_is_refused_by_its_name(registry: FakeRegistry, store: Store, what: str) -> None:
+    blob, config = packed(BASE), config_json([BASE])
+    long = {data: f"sha512:{hashlib.sha512(data).hexdigest()}" for data in (blob, config)}
+    document = registry.put_image("team/app", "1", [BASE])
+    name = f"{REPOSITORY}:1"
+    manifest = document.data.decode()
+    if what == "name":
+        name = f"{REPOSITORY}@{long[blob]}"
+    elif what == "index":
+        registry.put_index("team/app", "1", {"linux/amd64": replace(document, digest=long[blob])})
+    else:
+        data = config if what == "config" else blob
+        registry.put_document("team/app", document.media_type, manifest.replace(digest(data), long[data]).encode(), "1")
+    pulls, _ = store.transfers(registry)
+    with pytest.raises(InvalidParameter, match=r"unsupported digest algorithm sha512: .* sha256 alone"):
+        await told(pulls.pull(parse(name)))
+    assert store.images.all() == []
+    assert await store.left() == []
+
+
+async def test_a_layer_that_may_not_be_pushed_is_not(registry: FakeRegistry, store: Store) -> None:
+    blob = packed(BASE)
+    kind = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+    described = [{"mediaType": kind, "digest": digest(blob), "size": len(blob), "urls": ["https://a.test/base"]}]
+    document = registry.put_image("team/app", "1", [BASE], descriptors=described)
+    pulls, pushes = store.transfers(registry)
+    await told(pulls.pull(parse(f"{REPOSITORY}:1")))
+    await store.images.tag(f"{REPOSITORY}:1", "reg.test/other/app", "1")
+    config = json.loads(document.data)["config"]["digest"]
+    registry.blobs["other/app"] = {config: b""}
+    said = await told(pushes.push(parse(f"{OTHER}:1")))
+    assert f"{short(BASE)} Skipped foreign layer" in said
+    assert not registry.asked[f"upload {digest(blob)}"] and not registry.asked[f"has {digest(blob)}"]
+    assert registry.manifests["other/app"]["1"].data == document.data
 
 
 async def test_indexes_in_indexes_end(registry: FakeRegistry, store: Store) -> None:

@@ -160,6 +160,26 @@ async def test_a_mirror_that_gives_another_blob(
     assert not repository.distrust(DESCRIPTOR.digest), "the registry itself is the last"
 
 
+@pytest.mark.parametrize("there", [b"", bytes(len(BLOB))])
+async def test_a_layer_that_registries_may_not_have(
+    client: RegistryClient, registry: Scripted, mirror: Scripted, there: bytes
+) -> None:
+    """The registry has none, or another; the address that the manifest names is told nothing of who asks."""
+    if there:
+        registry.answer("GET", f"/v2/y/blobs/{DESCRIPTOR.digest}", there)
+    registry.answer("GET", "/v2/", status=401, WWW_Authenticate='Basic realm="x"')
+    mirror.answer("GET", "/layers/base", BLOB)
+    kind = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+    urls = ["file:///etc/passwd", f"{mirror.url}/layers/base"]
+    foreign = Descriptor(kind, DESCRIPTOR.digest, DESCRIPTOR.size, urls=urls)
+    repository = client.repository(Reference(registry.host, "y"), CREDENTIALS)
+    assert await read_small(repository, foreign, len(BLOB)) == BLOB
+    assert registry.requests(f"/v2/y/blobs/{DESCRIPTOR.digest}")[0].authorization
+    assert [seen.authorization for seen in mirror.seen] == [""]
+    with pytest.raises(WherryError):
+        await read_small(repository, Descriptor("any", foreign.digest, foreign.size, urls=urls), len(BLOB))
+
+
 async def test_a_mirror_that_breaks_in_the_middle(
     client: RegistryClient, settings: RegistrySettings, registry: Scripted, mirror: Scripted
 ) -> None:

@@ -39,7 +39,7 @@ class Store:
         root.mkdir(exist_ok=True)
         self.database = Database.open(root / "wherry.db")
         self.snapshots = OverlaySnapshots(root / "snapshots")
-        self.blobs = Blobs(root / "blobs")
+        self.blobs = Blobs(root / "blobs", self.snapshots)
         self.events: list[Event] = []
         self.users: dict[str, list[InUse]] = {}
         self.images = Images(

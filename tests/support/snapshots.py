@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import BinaryIO, Self
 
 from wherry.errors import Conflict, InvalidParameter, NotFound
 from wherry.model.filechanges import Change
@@ -110,7 +110,20 @@ class MemorySnapshots:
             raise Conflict(f"layer {chain_id} is in use")
         self._layers.pop(chain_id, None)
 
-    def collect(self, chains: Iterable[str]) -> list[str]:
+    def copy(self, key: str, newest_ns: int | None = None) -> str:
+        self.chain_of(key)
+        return ""
+
+    def settle(self, key: str) -> str:
+        return self.copy(key)
+
+    def tar(self, diff_id: str) -> BinaryIO | None:
+        return None
+
+    def tar_size(self, diff_id: str) -> int | None:
+        return None
+
+    def collect(self, chains: Iterable[str], tars: Iterable[str] = ()) -> list[str]:
         kept = {c for chain_id in [*chains, *self._active.values()] for c in self._lineage(chain_id)}
         gone = sorted(self._layers.keys() - kept, key=lambda c: (-len(self._lineage(c)), c))
         for chain_id in gone:
@@ -125,11 +138,11 @@ class MemorySnapshots:
             raise NotFound(f"snapshot {key} does not exist")
         return self._active[key]
 
-    def sweep(self, *, keys: Iterable[str] | None, chains: Iterable[str]) -> None:
+    def sweep(self, *, keys: Iterable[str] | None, chains: Iterable[str], tars: Iterable[str] = ()) -> None:
         if keys is not None:
             for key in self.keys() - set(keys):
                 self.remove(key)
-        self.collect(chains)
+        self.collect(chains, tars)
 
     def purge(self) -> None:
         return None

@@ -96,4 +96,7 @@ def info(version: Version, shown: dict[str, Any]) -> dict[str, Any]:
         shown["SecurityOptions"] = [name.removeprefix("name=") for name in names]
     if version < (1, 42):
         shown["KernelMemory"] = False  # no limit of it is kept here
+    if version < (1, 44):
+        for runtime in shown["Runtimes"].values():
+            runtime.pop("status", None)
     return shown

@@ -11,6 +11,7 @@ import contextlib
 import io
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
@@ -38,6 +39,8 @@ T = TypeVar("T")
 _HELD = 8 << 20  # bytes of one stream that wait to be read; then the client waits
 _MESSAGES = 512  # of progress that wait to be sent; then processes wait
 _LIST_MAX = 1 << 30
+_HANDS = 2  # threads that keep contents
+_KEEPING = 16  # contents, of 1 MB at most, that wait for them
 _HEAD = f"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: {UPGRADE}\r\n\r\n"
 
 
@@ -352,27 +355,36 @@ def _batches(digests: list[bytes]) -> list[list[bytes]]:
 
 
 def _take_contents(source: Source, digests: list[bytes], contents: Contents) -> None:
-    """Each content behind its size, a 64-bit number, big-endian. Blocking. Raises InvalidParameter, NotFound."""
+    """Each content behind its size, a 64-bit number, big-endian. Blocking. Raises InvalidParameter, NotFound.
+
+    Small ones are hashed and written by other threads, a bounded number at once.
+    """
     stream = io.BufferedReader(_Raw(source), 1 << 18)
-    for digest in digests:
-        head = stream.read(8)
-        if len(head) < 8:
-            raise NotFound("a file is not there any more: build again")
-        size = int.from_bytes(head, "big")
-        if size <= IN_MEMORY:
-            data = stream.read(size)
-            if len(data) < size:
-                raise NotFound("a file became shorter while it was sent: build again")
-            contents.put(data, digest)
-            continue
-        with contents.begin() as writing:
-            while size:
-                data = stream.read(min(size, 1 << 20))
-                if not data:
+    keeping: deque[Future[bytes]] = deque()
+    with ThreadPoolExecutor(_HANDS, "contents") as pool:
+        for digest in digests:
+            head = stream.read(8)
+            if len(head) < 8:
+                raise NotFound("a file is not there any more: build again")
+            size = int.from_bytes(head, "big")
+            if size <= IN_MEMORY:
+                data = stream.read(size)
+                if len(data) < size:
                     raise NotFound("a file became shorter while it was sent: build again")
-                writing.write(data)
-                size -= len(data)
-            writing.commit_as(digest)
+                keeping.append(pool.submit(contents.put, data, digest))
+                if len(keeping) > _KEEPING:
+                    keeping.popleft().result()
+                continue
+            with contents.begin() as writing:
+                while size:
+                    data = stream.read(min(size, 1 << 20))
+                    if not data:
+                        raise NotFound("a file became shorter while it was sent: build again")
+                    writing.write(data)
+                    size -= len(data)
+                writing.commit_as(digest)
+        for kept in keeping:
+            kept.result()
     while stream.read(1 << 16):
         pass
 

@@ -15,9 +15,10 @@ from wherry.api.rawstream import ClientGone
 from wherry.api.server import Answer
 from wherry.engine.images.removal import Removed
 from wherry.engine.images.service import Images
+from wherry.engine.transfers.imports import Imports
 from wherry.engine.transfers.pulls import Pulls
 from wherry.engine.transfers.pushes import Pushes
-from wherry.errors import InvalidParameter, NotSupported, SystemFailure
+from wherry.errors import InvalidParameter, SystemFailure
 from wherry.model.config import Config
 from wherry.model.credentials import Credentials
 from wherry.model.credentials import decode as decode_credentials
@@ -30,7 +31,7 @@ from wherry.model.timestamps import SECOND, ZERO, rfc3339_nano
 NOT_COUNTED = -1
 
 
-def routes(images: Images, pulls: Pulls, pushes: Pushes) -> list[Route]:
+def routes(images: Images, pulls: Pulls, pushes: Pushes, imports: Imports) -> list[Route]:
     """The routes of this file."""
 
     async def list_images(call: Call) -> Answer:
@@ -128,16 +129,25 @@ def routes(images: Images, pulls: Pulls, pushes: Pushes) -> list[Route]:
         messages = pushes.push(reference, credentials=_credentials(header))
         return await call.while_connected(_transfer(call, messages))
 
+    async def fetched(call: Call, url: str) -> Answer:
+        query = call.query
+        messages = imports.import_(
+            url,
+            repository=query.text("repo"),
+            tag=query.text("tag"),
+            changes=query.all("changes"),
+            message=query.text("message"),
+            platform=query.text("platform"),
+        )
+        return await _transfer(call, messages)
+
     async def create(call: Call) -> Answer:
         query = call.query
         if query.text("fromImage"):
             return await call.while_connected(pull(call))
         source = query.text("fromSrc")
         if source != "-":
-            raise NotSupported(
-                f"cannot import from {source or 'nowhere'}: this engine does not fetch URLs; send the archive as the"
-                " request's body (fromSrc=-)"
-            )
+            return await call.while_connected(fetched(call, source))
         if repository := query.text("repo"):
             parse_target(repository, query.text("tag"))
         image = await images.import_(

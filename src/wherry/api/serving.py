@@ -64,7 +64,7 @@ def routes(engine: Engine) -> list[Route]:
         *execs.routes(engine.execs),
         *files.routes(engine.files, engine.commits),
         *registries.routes(Registries(engine.registries)),
-        *images.routes(engine.images, engine.pulls, engine.pushes),
+        *images.routes(engine.images, engine.pulls, engine.pushes, engine.imports),
         *volumes.routes(engine.volumes),
         *disk_usage.routes(engine.disk_usage, ImageNames(engine.images).id_of, engine.builds.uses),
         *networks.routes(engine.networks, engine.containers.all, engine.containers.connector),

@@ -160,7 +160,7 @@ def encode_info(facts: Facts, present: Present, now_ns: int) -> dict[str, Any]:
         "Labels": list(facts.settings.labels),
         "ExperimentalBuild": False,
         "ServerVersion": VERSION,
-        "Runtimes": {name: {"path": str(path)} for name, path in facts.runtimes.items()},
+        "Runtimes": {name: _runtime(str(path), facts.features[name]) for name, path in facts.runtimes.items()},
         "DefaultRuntime": facts.default_runtime,
         "Swarm": {
             "NodeID": "",
@@ -180,6 +180,11 @@ def encode_info(facts: Facts, present: Present, now_ns: int) -> dict[str, Any]:
         "CDISpecDirs": [],
         "Warnings": list(facts.warnings()) or None,
     }
+
+
+def _runtime(path: str, features: str) -> dict[str, Any]:
+    status = {"status": {"org.opencontainers.runtime-spec.features": features}} if features else {}
+    return {"path": path, **status}
 
 
 def encode_registries(options: RegistryOptions) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from wherry.engine.containers.announce import Announcer
@@ -26,22 +26,15 @@ class ContainerSource(Protocol):
 
 class ImageStore(Protocol):
     def resolve(self, ref: str) -> Image: ...
-    async def commit(
-        self, base: Image, diff: Generator[bytes, None, None], target: Reference | None, step: Commit
-    ) -> Image: ...
-
-
-class Diffs(Protocol):
-    def diff(self, key: str) -> Generator[bytes, None, None]: ...
+    async def commit(self, base: Image, key: str, target: Reference | None, step: Commit) -> Image: ...
 
 
 class Commits:
     """Makes images of containers."""
 
-    def __init__(self, containers: ContainerSource, images: ImageStore, snapshots: Diffs, announce: Announcer) -> None:
+    def __init__(self, containers: ContainerSource, images: ImageStore, announce: Announcer) -> None:
         self._containers = containers
         self._images = images
-        self._snapshots = snapshots
         self._announce = announce
 
     async def commit(
@@ -79,7 +72,7 @@ class Commits:
                 with contextlib.suppress(Conflict):  # it has just ended, or somebody else pauses it
                     await self._containers.pause(container.id)
                     stack.push_async_callback(self._thaw, container)
-            image = await self._images.commit(base, self._snapshots.diff(container.id), target, step)
+            image = await self._images.commit(base, container.id, target, step)
         self._announce(
             container,
             "commit",

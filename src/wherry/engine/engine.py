@@ -37,6 +37,7 @@ from wherry.engine.images.removal import InUse
 from wherry.engine.images.service import Images
 from wherry.engine.networks import Networks
 from wherry.engine.settings import Settings
+from wherry.engine.transfers.imports import Imports
 from wherry.engine.transfers.pulls import Pulls
 from wherry.engine.transfers.pushes import Pushes
 from wherry.engine.volumes import Volumes
@@ -50,6 +51,7 @@ from wherry.model.daemon_config import check_default_runtime
 from wherry.model.host import DEFAULT_DATA, DEFAULT_RUN, CgroupLayout, Host, Roots
 from wherry.model.idmaps import IdMap
 from wherry.registry.client import RegistryClient
+from wherry.registry.web import fetch
 from wherry.runtime.entering import with_script
 from wherry.runtime.oci import Runtime
 from wherry.storage.blobs import Blobs
@@ -96,6 +98,7 @@ class Engine:
     registries: RegistryClient
     pulls: Pulls
     pushes: Pushes
+    imports: Imports
     builds: Builds
 
 
@@ -127,7 +130,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         index = Index(database)
         events = Events(database)
         snapshots = OverlaySnapshots(roots.data / "snapshots")
-        blobs = Blobs(roots.data / "blobs")
+        blobs = Blobs(roots.data / "blobs", snapshots)
         images = Images(database, blobs, snapshots, events.emit, users_of_images(index))
         build_cache = Cache(database)
         images.keeper.owner(build_cache.needed)
@@ -163,7 +166,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
             limit=config.build_cache_limit,
         )
         await builds.recover()
-        commits = Commits(containers, images, snapshots, announcer(events))
+        commits = Commits(containers, images, announcer(events))
         facts = await asyncio.to_thread(_facts, settings, host, runtimes, index, images, networks, events)
         usage = DiskUsage(images, volumes, snapshots, containers.all)
         yield Engine(
@@ -182,6 +185,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
             registries,
             pulls,
             pushes,
+            Imports(images, lambda url: fetch(registries.transport, url)),
             builds,
         )
 
@@ -298,6 +302,7 @@ def _facts(
         backing_filesystem=hosts.file_system(host.roots.data),
         default_runtime=runtimes.default,
         runtimes={name: runtime.path for name, runtime in runtimes.by_name.items()},
+        features={name: hosts.runtime_features(runtime.path) for name, runtime in runtimes.by_name.items()},
         programs=programs,
         runtime_commit=commit,
         settings=settings,

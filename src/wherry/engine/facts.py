@@ -31,6 +31,7 @@ class Facts:
     backing_filesystem: str
     default_runtime: str
     runtimes: Mapping[str, Path]
+    features: Mapping[str, str]  # of runtimes, as JSON; "" of one that does not tell
     programs: Sequence[Program]
     runtime_commit: str
     settings: Settings

@@ -5,6 +5,7 @@ Sources: cgroups(7), Documentation/admin-guide/cgroup-v2.rst, proc(5).
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -230,6 +231,15 @@ def program_version(path: Path | None) -> tuple[tuple[int, ...], str]:
     version = re.search(r"(\d+(?:\.\d+)+)", said)
     commit = re.search(r"commit:\s*(\S+)", said)
     return tuple(map(int, version[1].split("."))) if version else (), commit[1] if commit else ""
+
+
+def runtime_features(path: Path) -> str:
+    """What an OCI runtime says that it can (runtime-spec features.md), as one line of JSON; "" of one that does not."""
+    try:
+        said = subprocess.run([path, "features"], capture_output=True, text=True, timeout=10, check=True).stdout
+        return json.dumps(json.loads(said), separators=(",", ":"))
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return ""
 
 
 def kernel_version(release: str) -> tuple[int, int]:

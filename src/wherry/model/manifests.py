@@ -44,6 +44,7 @@ _CONFIGS = frozenset(
 """Configurations of images; the last ones are what old registries made of them, and Docker takes them too."""
 _KINDS = {"application/vnd.docker.plugin.v1+json": "plugin"}
 _ATTESTATION = "vnd.docker.reference.type"
+_FOREIGN = "application/vnd.docker.image.rootfs.foreign."
 _EMPTY = "application/vnd.oci.empty.v1+json"
 
 T = TypeVar("T")
@@ -189,6 +190,14 @@ def _decode(data: bytes, kind: type[T]) -> T:
 def is_attestation(descriptor: Descriptor) -> bool:
     """It says something about another manifest (provenance, contents) and is no image."""
     return _ATTESTATION in (descriptor.annotations or {})
+
+
+def elsewhere(descriptor: Descriptor) -> list[str]:
+    """Where a non-distributable layer is to be had, which registries may not have (OCI layer.md, Docker's foreign
+    layers); empty for any other."""
+    kind = descriptor.media_type
+    restricted = ".nondistributable." in kind or kind.startswith(_FOREIGN)
+    return [url for url in descriptor.urls or [] if url.startswith(("https://", "http://"))] if restricted else []
 
 
 def platform_of(descriptor: Descriptor) -> Platform | None:

@@ -4,17 +4,62 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from typing import Protocol
 
 from wherry.model.manifests import Descriptor
-from wherry.registry.errors import RegistryError, network_error
+from wherry.registry.authorization import failure
+from wherry.registry.errors import RegistryError, network_error, redacted
 from wherry.registry.retrying import Retries
 from wherry.registry.sessions import Session
-from wherry.registry.transport import Answer
+from wherry.registry.transport import Answer, Target, Transport
 
 PROGRESS = 1 << 20  # bytes after which a broken connection counts as the first again
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+class Host(Protocol):
+    """Who can be asked for a blob: a session with a registry, or an address."""
+
+    @property
+    def name(self) -> str: ...
+    def request(
+        self,
+        method: str,
+        where: str,
+        scopes: Sequence[str],
+        *,
+        headers: Mapping[str, str],
+        accept: Sequence[int],
+    ) -> AbstractAsyncContextManager[Answer]: ...
+
+
+class Address:
+    """An address that a manifest names for one of its layers. It is told nothing of who asks, nor of the registry."""
+
+    def __init__(self, url: str, transport: Transport) -> None:
+        self._url = url
+        self._transport = transport
+
+    @property
+    def name(self) -> str:
+        return redacted(self._url)
+
+    @asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        where: str,
+        scopes: Sequence[str],
+        *,
+        headers: Mapping[str, str],
+        accept: Sequence[int],
+    ) -> AsyncIterator[Answer]:
+        async with self._transport.send(method, self._url, Target(), headers=headers) as answer:
+            if answer.status not in accept:
+                raise await failure(answer)
+            yield answer
 
 
 async def has_blob(session: Session, repository: str, digest: str, scopes: Sequence[str]) -> bool:
@@ -23,19 +68,19 @@ async def has_blob(session: Session, repository: str, digest: str, scopes: Seque
 
 
 async def read_blob(
-    sessions: Sequence[Session],
+    hosts: Sequence[Host],
     repository: str,
     descriptor: Descriptor,
     offset: int,
     scopes: Sequence[str],
     retries: Retries,
 ) -> AsyncGenerator[bytes, None]:
-    """Exactly the bytes from `offset` to the size, or RegistryError. All sessions but the last are mirrors."""
+    """Exactly the bytes from `offset` to the size, or RegistryError. Only the last of the hosts is asked again."""
     position, failed, since = offset, 0, 0
     at = 0
     while position < descriptor.size:
         try:
-            pieces = _read_once(sessions[at], repository, descriptor, position, scopes)
+            pieces = _read_once(hosts[at], repository, descriptor, position, scopes)
             async with aclosing(pieces):
                 async for piece in pieces:
                     position += len(piece)
@@ -46,7 +91,7 @@ async def read_blob(
         except RegistryError as error:
             if position >= descriptor.size:
                 return
-            if at + 1 < len(sessions):
+            if at + 1 < len(hosts):
                 at, failed, since = at + 1, 0, 0
                 continue
             failed += 1
@@ -57,11 +102,11 @@ async def read_blob(
 
 
 async def _read_once(
-    session: Session, repository: str, descriptor: Descriptor, position: int, scopes: Sequence[str]
+    host: Host, repository: str, descriptor: Descriptor, position: int, scopes: Sequence[str]
 ) -> AsyncGenerator[bytes, None]:
     """One answer's part of it. Raises RegistryError where it breaks off or is not what was asked for."""
     headers = {"Range": f"bytes={position}-"} if position else {}
-    async with session.request(
+    async with host.request(
         "GET", f"{repository}/blobs/{descriptor.digest}", scopes, headers=headers, accept=(200, 206)
     ) as answer:
         skip = _skipped(answer, descriptor, position)

@@ -27,13 +27,13 @@ from typing import TypeVar
 from wherry.errors import InvalidParameter
 from wherry.model.challenges import repository_scope
 from wherry.model.credentials import Credentials
-from wherry.model.manifests import Descriptor
+from wherry.model.manifests import Descriptor, elsewhere
 from wherry.model.proxies import Proxies, from_environment
 from wherry.model.reference import Reference, is_digest
 from wherry.model.registry_options import ReadOptions, RegistryOptions
 from wherry.registry import manifests
 from wherry.registry.authorization import Authorizer
-from wherry.registry.blobs import has_blob, read_blob
+from wherry.registry.blobs import Address, Host, has_blob, read_blob
 from wherry.registry.errors import RegistryError, pull_failure
 from wherry.registry.hosts import CERTIFICATE_FOLDERS, find_endpoints
 from wherry.registry.manifests import Fetched
@@ -115,6 +115,7 @@ class Repository:
         self._found: list[Session] | None = None
         self._pull = (repository_scope(reference.path, "pull"),)
         self._push = (repository_scope(reference.path, "pull", "push"),)
+        self._hosts: dict[str, list[Host]] = {}  # who is asked for a blob
         self._distrusted: dict[str, int] = {}  # how many hosts are passed over for a blob
         self._uploads = Uploads(reference.path, self._push, client.settings.retries)
 
@@ -147,21 +148,30 @@ class Repository:
         hashes them.
         """
         with self._told():
-            sessions = (await self._sessions("pull"))[self._distrusted.get(descriptor.digest, 0) :]
+            addresses = [Address(url, self._client.transport) for url in elsewhere(descriptor)]
+            hosts = self._hosts[descriptor.digest] = [*await self._sessions("pull"), *addresses]
+            believed = hosts[min(self._distrusted.get(descriptor.digest, 0), len(hosts) - 1) :]
             retries = self._client.download_retries()
-            pieces = read_blob(sessions, self.reference.path, descriptor, offset, self._pull, retries)
+            pieces = read_blob(
+                believed,
+                self.reference.path,
+                descriptor,
+                offset,
+                self._pull,
+                retries,
+            )
             async with aclosing(pieces):
                 async for piece in pieces:
                     yield piece
 
     def distrust(self, digest: str) -> bool:
         """What `blob` gave does not have the digest: the next host is asked then. False where there is none."""
-        able = [session for session in self._found or () if "pull" in session.endpoint.capabilities]
+        hosts = self._hosts.get(digest, [])
         at = self._distrusted.get(digest, 0)
-        if at + 1 >= len(able):
+        if at + 1 >= len(hosts):
             return False
         self._distrusted[digest] = at + 1
-        log.warning("%s gave other bytes for blob %s of %s: the next host is asked", able[at].endpoint.host, digest,
+        log.warning("%s gave other bytes for blob %s of %s: the next host is asked", hosts[at].name, digest,
                     self.reference.name)  # fmt: skip
         return True
 

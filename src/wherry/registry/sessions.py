@@ -72,6 +72,11 @@ class Session:
             endpoint.tls, endpoint.headers, endpoint.connect_seconds, plain_allowed=bool(endpoint.plain_base)
         )
 
+    @property
+    def name(self) -> str:
+        """For the administrator."""
+        return self.endpoint.host
+
     async def greet(self) -> Greeting:
         """Raises RegistryError where nobody answers."""
         known = self._greetings.get(self.endpoint)

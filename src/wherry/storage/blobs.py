@@ -9,17 +9,27 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from wherry.errors import InvalidParameter, NotFound
 from wherry.model.failpoints import failpoint
+from wherry.storage.appending import write_all
 from wherry.storage.following import Follower
 from wherry.storage.room import Room
 from wherry.storage.usage import BLOCK, disk_usage
 
 
+class Elsewhere(Protocol):
+    """Contents that are kept in another form and can be made again. See `Snapshots.tar`."""
+
+    def tar(self, digest: str, /) -> BinaryIO | None: ...
+    def tar_size(self, digest: str, /) -> int | None: ...
+
+
 class Blobs:
     """The store. Blocking methods; call them from threads. A blob is never changed once it has its name.
+
+    What has no file here may be `elsewhere`: it is read like any other, takes no room here and has no descriptor.
 
     Example:
 
@@ -30,7 +40,8 @@ class Blobs:
         with blobs.open(digest) as file: ...
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, elsewhere: Elsewhere | None = None) -> None:
+        self._elsewhere = elsewhere
         self._root = root / "sha256"
         self._temporary = root / "tmp"
         for directory in (root, self._root, self._temporary):
@@ -43,6 +54,7 @@ class Blobs:
         return self._root / value
 
     def has(self, digest: str) -> bool:
+        """Whether it has a file."""
         return self.path(digest).exists()
 
     def size(self, digest: str) -> int:
@@ -50,7 +62,10 @@ class Blobs:
         try:
             return self.path(digest).stat().st_size
         except FileNotFoundError:
-            raise NotFound(f"blob {digest} not found") from None
+            size = self._elsewhere.tar_size(digest) if self._elsewhere is not None else None
+        if size is None:
+            raise NotFound(f"blob {digest} not found")
+        return size
 
     def occupied(self, digest: str | None = None) -> int:
         """Bytes on disk of one blob, 0 if it is not there, or of all."""
@@ -66,7 +81,10 @@ class Blobs:
         try:
             return self.path(digest).open("rb")
         except FileNotFoundError:
-            raise NotFound(f"blob {digest} not found") from None
+            file = self._elsewhere.tar(digest) if self._elsewhere is not None else None
+        if file is None:
+            raise NotFound(f"blob {digest} not found")
+        return file
 
     def read(self, digest: str) -> bytes:
         with self.open(digest) as file:
@@ -117,9 +135,7 @@ class Ingest:
         self._room.take(len(data))
         if self._hash is not None:
             self._hash.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        write_all(self._fd, data)
         with self._changed:
             self.size += len(data)
             self._changed.notify_all()

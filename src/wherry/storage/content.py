@@ -14,6 +14,7 @@ from pathlib import Path
 from wherry.errors import InvalidParameter, NotFound
 from wherry.linux.placement import spread
 from wherry.model.failpoints import failpoint
+from wherry.storage.appending import write_all
 from wherry.storage.usage import disk_usage
 
 FOLDER = 2000  # files
@@ -38,6 +39,7 @@ class Contents:
         self._known: set[bytes] | None = None
         self._lock = threading.Lock()
         self._current = self._temporary
+        self._left: list[Path] = []  # folders in which nothing is begun any more
         self._made = 0
 
     def _there(self) -> set[bytes]:
@@ -98,32 +100,40 @@ class Contents:
     def begin(self) -> Writing:
         """For a content that comes in pieces."""
         self._there()
-        return Writing(self, self._folder() / secrets.token_hex(12))
+        while True:
+            folder = self._folder()
+            with contextlib.suppress(FileNotFoundError):  # it was empty, and has just been collected
+                return Writing(self, folder / secrets.token_hex(12))
 
     def _folder(self) -> Path:
         """Where files are made. A new folder now and then, so that the file system looks for room anew (`spread`)."""
         with self._lock:
             if self._made % FOLDER == 0:
-                self._leave()
+                self._left.append(self._current)
                 self._current = self._temporary / secrets.token_hex(8)
+                self._current.mkdir(mode=0o700)
             self._made += 1
-            self._current.mkdir(mode=0o700, exist_ok=True)
             return self._current
 
     def _leave(self) -> None:
-        """The folder at hand, if nothing is being written in it."""
-        if self._current != self._temporary:
+        """The folders of what is on its way, but for those where something still is."""
+        left = {*self._left, self._current} - {self._temporary}
+        for folder in left:
             with contextlib.suppress(OSError):
-                self._current.rmdir()
-        self._made = 0
+                folder.rmdir()
+        self._left = [folder for folder in left if folder.exists()]
+        self._current, self._made = self._temporary, 0
 
     def admit(self, path: Path, digest: bytes) -> None:
         """Give a complete file its name."""
         failpoint("contents.put.written")
-        target = Path(self.path(digest))
+        target = self.path(digest)
         with self._lock:
-            target.parent.mkdir(mode=0o700, exist_ok=True)
-            os.rename(path, target)
+            try:
+                os.rename(path, target)
+            except FileNotFoundError:
+                os.mkdir(os.path.dirname(target), mode=0o700)
+                os.rename(path, target)
         self._there().add(digest)
 
     def collect(self, needed: Collection[bytes]) -> None:
@@ -156,9 +166,7 @@ class Writing:
     def write(self, data: bytes, *, hashed: bool = True) -> None:
         if hashed:
             self._hash.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        write_all(self._fd, data)
         self.size += len(data)
 
     def fill(self, fill: Callable[[int], None]) -> None:

@@ -15,6 +15,7 @@ import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from wherry.errors import InvalidParameter, NotFound, SystemFailure
@@ -36,6 +37,8 @@ _DIRECTORY = os.O_PATH | os.O_DIRECTORY
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINKS = 256  # descriptors of files with several names that are kept to link to
 _ARCHIVE_HEAD = 512
+_HANDS = 2  # threads that make files: most of it is the kernel's work, and goes on in parallel
+_HANDFUL = 16  # files that a thread is given at once
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ def choose(tree: SourceTree, action: Copy) -> list[Item]:
     else:
         paths = [os.fsencode(written)]
     found = []
+    missing = written.strip("/")
     for path in paths:
         real = resolve(tree, path, follow=action.follow)
         node = tree.look(real)
@@ -72,8 +76,10 @@ def choose(tree: SourceTree, action: Copy) -> list[Item]:
         if node is not None:
             plain = b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
             found.append(Item(real, plain.rpartition(b"/")[2] if plain != b".." else b"", node, path))
+        elif not matched:  # where a symlink leads to nothing, that is what is missing
+            missing = real.decode(errors="backslashreplace")
     if not found and not (matched and action.allow_empty):
-        raise NotFound(f'"/{written.strip("/")}": not found')
+        raise NotFound(f'"/{missing}": not found')
     return found
 
 
@@ -308,38 +314,63 @@ def _copy_directory(root: int, action: Copy, tree: SourceTree, item: Item, targe
     try:
         top = open_in_root(root, target, _DIRECTORY)
     except FileNotFoundError:
-        folder = target.rstrip("/").rpartition("/")[0]
-        os.close(_folder(root, folder, action.create_destination, made))
+        parent = target.rstrip("/").rpartition("/")[0]
+        os.close(_folder(root, parent, action.create_destination, made))
         top = _folder(root, target, True, made)
         created = not action.contents_only
     except NotADirectoryError:
         raise SystemFailure(f"cannot copy to non-directory: {target}") from None
-    opened: list[tuple[bytes, int, bytes, Node]] = [(b"", top, item.path, item.node)]  # folders being filled
+    opened = [_Filling(b"", top, item.path, item.node)]
+
+    def place(parent: int, entries: Sequence[tuple[bytes, bytes, Node]]) -> None:
+        for name, path, node in entries:
+            _place(parent, name, tree, path, node, made, action.replace)
 
     def leave() -> None:
-        inner, fd, path, node = opened.pop()
-        try:
-            if inner or created:
-                _finish_opened(fd, node, made, tree.xattrs(path, node))
-        finally:
-            os.close(fd)
+        folder = opened[-1]
+        place(folder.fd, folder.waiting)
+        for placed in folder.placing:
+            placed.result()
+        if folder.inner or created:
+            _finish_opened(folder.fd, folder.node, made, tree.xattrs(folder.path, folder.node))
+        os.close(opened.pop().fd)
 
+    pool = ThreadPoolExecutor(_HANDS, "copy")
     try:
         for inner, path, node in walk(tree, item, keep):
             if not inner:
                 continue
             above, _, base = inner.rpartition(b"/")
-            while opened[-1][0] != above:
+            while opened[-1].inner != above:
                 leave()
+            folder = opened[-1]
             if node.directory:
-                opened.append((inner, _make_directory(opened[-1][1], base, action.replace), path, node))
+                opened.append(_Filling(inner, _make_directory(folder.fd, base, action.replace), path, node))
+            elif node.inode is not None:  # one after the other: the first is what the others are links to
+                place(folder.fd, [(base, path, node)])
             else:
-                _place(opened[-1][1], base, tree, path, node, made, action.replace)
+                folder.waiting.append((base, path, node))
+                if len(folder.waiting) == _HANDFUL:
+                    folder.placing.append(pool.submit(place, folder.fd, folder.waiting))
+                    folder.waiting = []
         while opened:
             leave()
     finally:
-        for _, fd, _, _ in opened:
-            os.close(fd)
+        pool.shutdown(cancel_futures=True)
+        for folder in opened:
+            os.close(folder.fd)
+
+
+@dataclass
+class _Filling:
+    """A folder that is being filled: what is to be placed in it, and what others place meanwhile."""
+
+    inner: bytes
+    fd: int
+    path: bytes
+    node: Node
+    waiting: list[tuple[bytes, bytes, Node]] = field(default_factory=list)
+    placing: list[Future[None]] = field(default_factory=list)
 
 
 def _folder(root: int, path: str, create: bool, made: Made) -> int:
@@ -411,7 +442,7 @@ def _make_file(parent: int, name: bytes, tree: SourceTree, path: bytes, node: No
 def _finish_opened(fd: int, node: Node, made: Made, xattrs: dict[bytes, bytes]) -> None:
     """Owner, mode, attributes and time, in the order in which none undoes another."""
     uid, gid = made.owner or (node.uid, node.gid)
-    place = f"/proc/self/fd/{fd}"
+    place = f"/proc/self/fd/{fd}"  # of a directory it is an O_PATH one
     if (uid, gid) != (0, 0) or made.owner is not None or node.directory:
         os.chown(place, uid, gid)
     os.chmod(place, new_mode(made.mode, node.mode))

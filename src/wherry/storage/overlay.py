@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterator, Sequence
 from wherry.model.filechanges import Change, Kind
 from wherry.model.idmaps import IdMap
 from wherry.storage.packing import END, Found, empty_file, pack, walk
+from wherry.storage.recipes import RecipeWriter
 
 WHITEOUT_DEVICE = os.makedev(0, 0)
 OPAQUE_XATTR = b"trusted.overlay.opaque"
@@ -151,21 +152,28 @@ def _capability(path: bytes) -> bytes:
         return b""
 
 
-def diff(upper: str, newest_ns: int | None = None, ids: IdMap | None = None) -> Generator[bytes, None, None]:
+def diff(
+    upper: str, newest_ns: int | None = None, ids: IdMap | None = None, recipe: RecipeWriter | None = None
+) -> Generator[bytes, None, None]:
     """The upper directory as an OCI layer (image-spec layer.md, "Representing Changes"), a stream of pieces.
 
-    No time in it is after `newest_ns`. Owners on disk are `ids`' users of the host.
-    Empty but for the end mark when nothing was written. Blocking. Raises OSError.
+    No time in it is after `newest_ns`. Owners on disk are `ids`' users of the host. `recipe` is told
+    how the stream is made of files that have these paths. Empty but for the end mark when nothing was written.
+    Blocking. Raises OSError.
     """
     root = os.open(upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield from _as_layer(walk(root), newest_ns, ids)
+        yield from _as_layer(walk(root), newest_ns, ids, recipe)
     finally:
         os.close(root)
+    if recipe is not None:
+        recipe.literal(END)
     yield END
 
 
-def _as_layer(found: Iterator[Found], newest_ns: int | None, ids: IdMap | None) -> Iterator[bytes]:
+def _as_layer(
+    found: Iterator[Found], newest_ns: int | None, ids: IdMap | None, recipe: RecipeWriter | None
+) -> Iterator[bytes]:
     """Ordinary members between the ones that stand for what is hidden."""
     marks: list[bytes] = []
 
@@ -180,5 +188,8 @@ def _as_layer(found: Iterator[Found], newest_ns: int | None, ids: IdMap | None) 
             marks.append(empty_file(item.path + b"/.wh..wh..opq"))
         return item.path
 
-    yield from pack(found, naming, newest_ns=newest_ns, ids=ids)
-    yield b"".join(marks)
+    yield from pack(found, naming, newest_ns=newest_ns, ids=ids, recipe=recipe)
+    last = b"".join(marks)
+    if recipe is not None:
+        recipe.literal(last)
+    yield last

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from wherry.linux.safepath import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from wherry.model.idmaps import IdMap
+from wherry.storage.recipes import RecipeWriter
 from wherry.storage.tar import BLOCK, BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Entry
 
 END = bytes(2 * BLOCK)
@@ -117,12 +118,17 @@ Naming = Callable[[Found], bytes | None]
 
 
 def pack(
-    found: Iterable[Found], naming: Naming, *, newest_ns: int | None = None, ids: IdMap | None = None
+    found: Iterable[Found],
+    naming: Naming,
+    *,
+    newest_ns: int | None = None,
+    ids: IdMap | None = None,
+    recipe: RecipeWriter | None = None,
 ) -> Iterator[bytes]:
     """The archive of these objects, without the end mark: links to one file as hard links, sockets left out.
 
     With `ids` owners are written as the container sees them. What is younger than `newest_ns` is as old as that. A file
-    that shrinks meanwhile is filled with zeros. Raises OSError.
+    that shrinks meanwhile is filled with zeros. `recipe` is told all of it. Raises OSError.
     """
     links: dict[tuple[int, int], bytes] = {}
     waiting = bytearray()
@@ -135,7 +141,12 @@ def pack(
             reading = item.fd if item.readable else os.open(b"/proc/self/fd/%d" % item.fd, _READ)
             try:
                 entry = _entry(item, name, kind, links, newest_ns, ids, reading)
-                waiting += header(entry)
+                waiting += (head := header(entry))
+                if recipe is not None:
+                    recipe.literal(head)
+                    if entry.size:
+                        recipe.content(entry.name, entry.size)
+                        recipe.literal(_ZEROS[: -entry.size % BLOCK])
                 if entry.size and entry.size <= PIECE - len(waiting) % PIECE:
                     waiting += _exactly(reading, entry.size)
                 elif entry.size:
@@ -147,7 +158,9 @@ def pack(
                 if not item.readable:
                     os.close(reading)
         else:
-            waiting += header(_entry(item, name, kind, links, newest_ns, ids))
+            waiting += (head := header(_entry(item, name, kind, links, newest_ns, ids)))
+            if recipe is not None:
+                recipe.literal(head)
         if len(waiting) >= PIECE // 2:
             yield bytes(waiting)
             waiting.clear()

@@ -20,6 +20,7 @@ from types import TracebackType
 
 from wherry.errors import InvalidParameter, SystemFailure
 from wherry.model.failpoints import failpoint
+from wherry.storage.appending import WRITE_MAX
 from wherry.storage.blobs import Blobs
 from wherry.storage.following import Follower
 from wherry.storage.room import Room
@@ -100,7 +101,7 @@ class Partial:
         view, offset = memoryview(data), self.size
         try:
             while view:
-                written = os.pwrite(self._fd, view, offset)
+                written = os.pwrite(self._fd, view[:WRITE_MAX], offset)
                 view, offset = view[written:], offset + written
         except OSError as error:
             raise SystemFailure(f"fetching {self._digest}: {error.strerror}") from error

@@ -8,11 +8,11 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import BinaryIO, Protocol, Self, cast
 
 import msgspec
 
@@ -24,13 +24,19 @@ from wherry.model.idmaps import IdMap
 from wherry.model.image import next_chain_id
 from wherry.model.mount_plans import OverlayPlan
 from wherry.storage import overlay
+from wherry.storage.digesting import Digesting
 from wherry.storage.layers import Unpacked, inherit, unpack
 from wherry.storage.mountpoints import make_mount_points, make_places, missing_places
+from wherry.storage.packing import END
+from wherry.storage.recipes import RecipeWriter, Retelling
 from wherry.storage.room import Guarded, Room
+from wherry.storage.streams import Pieces
 from wherry.storage.tar import Source
 from wherry.storage.trees import remove_tree
 from wherry.storage.usage import disk_usage
 
+_RECIPE = "recipe"
+_PIECE = 1 << 20
 _PLAIN = ("redirect_dir=off", "metacopy=off")  # so that the upper directory alone tells what changed
 
 
@@ -73,7 +79,8 @@ class Snapshots(Protocol):
         unmount(target)
         snapshots.usage("4f2c...")                                   # bytes written
         snapshots.changes("4f2c...")                                 # which files that changed
-        snapshots.unpack(as_source(snapshots.diff("4f2c...")), app)  # the same as a layer: `commit`
+        more = snapshots.copy("4f2c...")                            # the same as a layer: `commit`
+        snapshots.tar(snapshots.layer(more).diff_id)                 # and the layer's bytes
         snapshots.remove("4f2c...")                                  # at `rm`
         snapshots.remove_chain(app); snapshots.remove_chain(base)    # when no image and no snapshot needs them
 
@@ -147,10 +154,23 @@ class Snapshots(Protocol):
         Blocking at each step. Raises NotFound (at the first), OSError.
         """
 
-    def settle(self, key: str, diff_id: str, tar_size: int) -> str:
-        """Make a snapshot that is not mounted the layer that `diff` has told (its digest and bytes), without writing it
-        again; returns the chain ID. The snapshot is only good for `remove` then. Raises NotFound, OSError.
+    def copy(self, key: str, newest_ns: int | None = None) -> str:
+        """Make a layer of what `diff` tells, on the snapshot's chain, and leave the snapshot as it is. Returns
+        the chain ID, "" if nothing was written. `tar` has the layer's bytes.
+        Raises NotFound, SystemFailure (disk), OSError.
         """
+
+    def settle(self, key: str) -> str:
+        """The same of a snapshot that is not mounted, without copying anything: it is only good for `remove` then."""
+
+    def tar(self, diff_id: str) -> BinaryIO | None:
+        """The bytes of a layer that was made here, made again from its files; None for any other.
+
+        Reading raises SystemFailure where they are not what they were, at the latest at the end.
+        """
+
+    def tar_size(self, diff_id: str) -> int | None:
+        """How many bytes `tar` has."""
 
     def occupied(self, key: str) -> int:
         """Bytes on disk of the snapshot's own files. Raises NotFound."""
@@ -167,10 +187,11 @@ class Snapshots(Protocol):
     def remove_chain(self, chain_id: str) -> None:
         """Remove a layer; harmless if there is none. Raises Conflict while a layer or snapshot stands on it."""
 
-    def collect(self, chains: Iterable[str]) -> list[str]:
+    def collect(self, chains: Iterable[str], tars: Iterable[str] = ()) -> list[str]:
         """Remove the layers that neither `chains`, nor a snapshot, nor a kept layer needs; returns them, top first.
 
-        They are gone at once, their disk space after `purge`.
+        Those that `tar` of a diff ID in `tars` is made from are kept. The others are gone at once, their disk space
+        after `purge`.
         """
 
     def keys(self) -> set[str]:
@@ -185,9 +206,9 @@ class Snapshots(Protocol):
             with suppress(NotFound):
                 yield self.chain_of(key)
 
-    def sweep(self, *, keys: Iterable[str] | None, chains: Iterable[str]) -> None:
+    def sweep(self, *, keys: Iterable[str] | None, chains: Iterable[str], tars: Iterable[str] = ()) -> None:
         """At start, before anything else runs: remove what is half-made, snapshots not in `keys` (None: keep all), and
-        what `collect(chains)` would. Their disk space is free after `purge`."""
+        what `collect(chains, tars)` would. Their disk space is free after `purge`."""
 
     def purge(self) -> None:
         """Give back the disk space of what `collect` and `sweep` removed. Slow; may be left out, or cut off by a crash,
@@ -218,7 +239,8 @@ class OverlayStaged:
 class OverlaySnapshots:
     """Layers as unpacked directories for overlayfs.
 
-    On disk: `layers/HEX/{fs,layer.json,mount-points}` (the last one once a container stands on it),
+    On disk: `layers/HEX/{fs,layer.json,recipe,mount-points}` (`recipe` where `fs` was made here, see `recipes.py`;
+    `mount-points` once a container stands on it),
     `active/KEY/{upper,work,chain,places,bare}` where `chain` is a symlink whose target is the chain ID, `empty` and
     `empty-mount-points` for images without layers, `staging` and `tmp`, where layers and all else are made before they
     are renamed into place, and `trash`, where everything is moved to before it is deleted.
@@ -244,10 +266,8 @@ class OverlaySnapshots:
     def stage(self, stream: Source, *, hashed: bool = True) -> OverlayStaged:
         making = self._new(self._staging)
         try:
-            target = making / "fs"
-            target.mkdir(mode=0o700)
             counted = Counted(Guarded(stream, Room(making)), hashed=hashed)
-            unpacked = unpack(counted, str(target))
+            unpacked = _unpacked(counted, making)
             return OverlayStaged(making, unpacked, counted.digest, counted.size)
         except BaseException:
             _remove_trees([making])
@@ -265,8 +285,7 @@ class OverlaySnapshots:
         with self._lock:
             if parent and not self._has(parent):
                 raise NotFound(f"layer {parent} does not exist")
-            if _rename_new(staged.path, self._layer_path(chain_id)):
-                staged.placed = True
+            staged.placed = self._rename_layer(staged.path, chain_id)
         failpoint("snapshots.unpack.renamed")
         return chain_id
 
@@ -362,27 +381,83 @@ class OverlaySnapshots:
         self.chain_of(key)
         yield from overlay.diff(str(self._active_path(key) / "upper"), newest_ns, self._ids_of(key))
 
-    def settle(self, key: str, diff_id: str, tar_size: int) -> str:
+    def copy(self, key: str, newest_ns: int | None = None) -> str:
         parent = self.chain_of(key)
-        chain_id = next_chain_id(parent, diff_id)
-        if self._has(chain_id):
-            return chain_id
-        upper = self._active_path(key) / "upper"
-        layer = Layer(parent, diff_id, tree_size(str(upper)), tar_size)
+        making = self._new(self._staging)
+        try:
+            with self._told(key, making, newest_ns) as told:
+                unpacked = _unpacked(Guarded(told, Room(making)), making)
+                diff_id = told.finish()
+            failpoint("snapshots.copy.written")
+            if told.size == len(END):
+                return ""
+            return self.place(OverlayStaged(making, unpacked, diff_id, told.size), parent)
+        finally:
+            _remove_trees([making])
+
+    def settle(self, key: str) -> str:
+        parent = self.chain_of(key)
         making = self._new(self._temporary)
         try:
+            with self._told(key, making) as told:
+                while told.read(_PIECE):
+                    pass
+                diff_id = told.finish()
+            failpoint("snapshots.settle.told")
+            if told.size == len(END):
+                return ""
+            upper = self._active_path(key) / "upper"
+            layer = Layer(parent, diff_id, tree_size(str(upper)), told.size)
             self._like_below(upper, parent)
             os.rename(upper, making / "fs")
             (making / "layer.json").write_bytes(msgspec.json.encode(layer))
             failpoint("snapshots.settle.moved")
+            chain_id = next_chain_id(parent, diff_id)
             with self._lock:
                 if parent and not self._has(parent):
                     raise NotFound(f"layer {parent} does not exist")
-                _rename_new(making, self._layer_path(chain_id))
+                self._rename_layer(making, chain_id)
             failpoint("snapshots.settle.renamed")
         finally:
             _remove_trees([making])
         return chain_id
+
+    @contextmanager
+    def _told(self, key: str, making: Path, newest_ns: int | None = None) -> Iterator[Digesting]:
+        """What was written, as a tar to be read to its end, and its recipe in the directory `making`."""
+        upper = str(self._active_path(key) / "upper")
+        recipe = RecipeWriter(making / _RECIPE)
+        with closing(recipe), closing(overlay.diff(upper, newest_ns, self._ids_of(key), recipe)) as pieces:
+            with closing(Digesting(Pieces(pieces))) as told:
+                yield told
+
+    def _rename_layer(self, making: Path, chain_id: str) -> bool:
+        """Into its place, unless it is there; that one gets the recipe if it has none. The lock is held."""
+        place = self._layer_path(chain_id)
+        if _rename_new(making, place):
+            return True
+        if (making / _RECIPE).exists() and not (place / _RECIPE).exists():
+            os.rename(making / _RECIPE, place / _RECIPE)
+            self._occupied.pop(chain_id, None)
+        return False
+
+    def tar(self, diff_id: str) -> BinaryIO | None:
+        for chain_id in self._retelling({diff_id}):
+            path = self._layer_path(chain_id)
+            return cast(BinaryIO, Retelling(path / _RECIPE, path / "fs", diff_id))
+        return None
+
+    def tar_size(self, diff_id: str) -> int | None:
+        return next((self.layer(chain_id).tar_size for chain_id in self._retelling({diff_id})), None)
+
+    def _retelling(self, diff_ids: Collection[str]) -> list[str]:
+        """The layers with one of these diff IDs whose tar can be made again."""
+        found = []
+        for chain_id in self.chains():
+            with suppress(NotFound):  # it has just gone
+                if self.layer(chain_id).diff_id in diff_ids and (self._layer_path(chain_id) / _RECIPE).exists():
+                    found.append(chain_id)
+        return found
 
     def _like_below(self, upper: Path, chain_id: str) -> None:
         """The root directory is in no layer's tar: whatever was done to it, it is what the layers below say."""
@@ -419,10 +494,10 @@ class OverlaySnapshots:
             leaving = self._take_chain(chain_id)
         _remove_trees(leaving)
 
-    def collect(self, chains: Iterable[str]) -> list[str]:
+    def collect(self, chains: Iterable[str], tars: Iterable[str] = ()) -> list[str]:
         with self._lock:
             kept: set[str] = set()
-            for chain_id in [*chains, *self._stood_on()]:
+            for chain_id in [*chains, *self._stood_on(), *self._retelling(set(tars))]:
                 kept.update(self._lineage(chain_id))
             unwanted = sorted(self.chains() - kept, key=lambda chain_id: (-len(self._lineage(chain_id)), chain_id))
             for chain_id in unwanted:
@@ -445,14 +520,14 @@ class OverlaySnapshots:
             with suppress(NotFound):
                 yield self.chain_of(key)
 
-    def sweep(self, *, keys: Iterable[str] | None, chains: Iterable[str]) -> None:
+    def sweep(self, *, keys: Iterable[str] | None, chains: Iterable[str], tars: Iterable[str] = ()) -> None:
         for place in (self._temporary, self._staging):
             for name in os.listdir(place):
                 self._take(place / name)
         if keys is not None:
             for key in self.keys() - set(keys):
                 self._take(self._active_path(key))
-        self.collect(chains)
+        self.collect(chains, tars)
 
     def purge(self) -> None:
         _remove_trees([self._trash / name for name in os.listdir(self._trash)])
@@ -551,6 +626,12 @@ class Counted:
     @property
     def digest(self) -> str:
         return "sha256:" + self._hash.hexdigest() if self._hash is not None else ""
+
+
+def _unpacked(source: Source, making: Path) -> Unpacked:
+    target = making / "fs"
+    target.mkdir(mode=0o700)
+    return unpack(source, str(target))
 
 
 def tree_size(root: str) -> int:

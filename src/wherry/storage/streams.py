@@ -196,6 +196,8 @@ class Pieces:
             piece = next(self._pieces, None)
             if piece is None:
                 return b""
+            if piece and len(piece) <= size:
+                return piece
             self._rest = memoryview(piece)
         piece = bytes(self._rest[:size])
         self._rest = self._rest[size:]

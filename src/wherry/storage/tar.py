@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 from wherry.errors import InvalidParameter
+from wherry.storage.appending import write_all
 
 BLOCK = 512
 _BUFFER = 1 << 20
@@ -135,7 +136,7 @@ class TarReader:
                 self._position += size
                 self._remaining = 0
                 if size:
-                    _write_all(fd, memoryview(self._buffer)[start : start + size])
+                    write_all(fd, memoryview(self._buffer)[start : start + size])
                 return
             while self._remaining:
                 self._remaining -= self._pass_on(fd)
@@ -146,7 +147,7 @@ class TarReader:
                 piece = self._some(min(length, _BUFFER))
                 self._remaining -= len(piece)
                 length -= len(piece)
-                _write_all(fd, memoryview(piece))
+                write_all(fd, memoryview(piece))
         os.ftruncate(fd, entry.size)
 
     def _pass_on(self, fd: int) -> int:
@@ -157,7 +158,7 @@ class TarReader:
                 raise BadArchive("unexpected EOF")
             return size
         piece = self._some(min(self._remaining, _BUFFER))
-        _write_all(fd, memoryview(piece))
+        write_all(fd, memoryview(piece))
         return len(piece)
 
     def _next(self) -> Entry | None:
@@ -526,11 +527,6 @@ def _checked_extents(extents: list[tuple[int, int]], size: int, stored: int) -> 
 def is_header(head: bytes) -> bool:
     """Whether an archive with these first bytes begins with a member in one of the formats with a magic."""
     return len(head) >= BLOCK and head[257:262] == b"ustar"
-
-
-def _write_all(fd: int, view: memoryview) -> None:
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 def _show(name: bytes) -> str:

@@ -121,6 +121,7 @@ FACTS = Facts(
     backing_filesystem="ext4",
     default_runtime="crun",
     runtimes={"crun": Path("/crun")},
+    features={"crun": ""},
     programs=[Program("crun", "1.8.1")],
     runtime_commit="",
     settings=Settings(),

@@ -43,7 +43,7 @@ def done() -> list[Route]:
         *execs.routes(nothing),
         *files.routes(nothing, nothing),
         *registries.routes(nothing),
-        *images.routes(nothing, nothing, nothing),
+        *images.routes(nothing, nothing, nothing, nothing),
         *volumes.routes(nothing),
         *networks.routes(nothing, nothing, nothing),
         *events.routes(nothing),

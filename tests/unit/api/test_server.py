@@ -3,11 +3,14 @@
 import asyncio
 import logging
 import socket
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from wherry.api import http1, server
 from wherry.api.app import App, Call, Route
@@ -377,3 +380,24 @@ async def test_a_slow_handler_bounds_what_is_read_ahead(tmp_path: Path) -> None:
         assert (await one.answer())[0] == 200
         one.writer.close()
     assert seen[0] < server.BODY_AHEAD + (512 << 10)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.one_of(st.binary(max_size=80), st.sampled_from([PING, PING[:-3], b"\r\n\r\n"])), max_size=12))
+def test_whatever_clients_send_before_they_leave_nothing_of_them_stays(sent: list[bytes]) -> None:
+    async def clients(path: Path) -> None:
+        async with asyncio.timeout(20), Listener(App(Service().routes()), [bind_unix(path, None)]) as listener:
+            for data in sent:
+                _, writer = await asyncio.open_unix_connection(path)
+                writer.write(data)
+                writer.close()
+                await writer.wait_closed()
+            one = Peer(*await asyncio.open_unix_connection(path))
+            one.send(PING)
+            assert (await one.answer())[2] == b'"pong"\n'
+            one.writer.close()
+            while listener.connections:  # noqa: ASYNC110 - the transports say nothing when they have closed
+                await asyncio.sleep(0)
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(clients(Path(folder) / "api.sock"))

@@ -156,8 +156,13 @@ def _named_contexts(found: Sources, given: list[str]) -> dict[str, Any]:
         name = name.lower()
         if value.startswith("docker-image://"):
             offers[name] = ContextOffer(image=value.removeprefix("docker-image://"))
-        elif value.startswith(("oci-layout://", "target:")):
-            raise Failure(f"the build context {name}={value} is of a kind that is not supported by this version")
+        elif value.startswith("oci-layout://"):
+            raise Failure(
+                f"the build context {name}={value}: OCI layouts are not supported by this version: load the image"
+                " (wherry load) and name it with docker-image://"
+            )
+        elif value.startswith("target:"):
+            raise Failure(f"the build context {name}={value}: targets are for bake: name a stage with COPY --from")
         elif os.path.isdir(value):
             found.directories[name] = Directory(value)
             ignored = os.path.join(value, ".dockerignore")

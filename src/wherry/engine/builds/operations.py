@@ -81,7 +81,7 @@ class Operations:
             try:
                 with open_view(ViewPlan(shop.snapshots.mount_plan(key, volatile=True)), shop.scratch) as view:
                     work(view)
-                return shop.keep(key, base, job.settings)
+                return shop.keep(key, job.settings)
             finally:
                 shop.snapshots.remove(key)
 
@@ -162,7 +162,7 @@ class Operations:
         step = Step(self._shop, job, operation)
         async with step.prepared():
             await step.run()
-            kept = await uninterrupted(lambda: step.keep(job.base))
+            kept = await uninterrupted(step.keep)
         failpoint("builds.exec.kept")
         return _outcome(job.base, kept)
 

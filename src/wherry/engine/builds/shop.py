@@ -86,15 +86,15 @@ class Shop:
         with self.view(result) as view:
             yield RootTree(view.root)
 
-    def keep(self, key: str, base: Tree, settings: Settings, *, mapped: bool = False) -> KeptLayer | None:
+    def keep(self, key: str, settings: Settings, *, mapped: bool = False) -> KeptLayer | None:
         """What was written in a snapshot, which is not mounted any more, as a layer; None if nothing was. Blocking.
 
         Files of one that was `mapped` have other owners on disk than in a layer: they are copied.
         """
         if settings.epoch is None and not mapped:
-            return self.admission.keep_snapshot(key, base.chain_id)
+            return self.admission.keep_snapshot(key)
         newest = None if settings.epoch is None else settings.epoch * 10**9
-        return self.admission.keep_diff(self.snapshots.diff(key, newest), base.chain_id)
+        return self.admission.keep_copy(key, newest)
 
 
 async def uninterrupted(work: Callable[[], T]) -> T:

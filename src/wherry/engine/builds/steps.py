@@ -93,10 +93,10 @@ class Step:
         if code != 0:
             raise ProcessFailed(self._operation.args, code)
 
-    def keep(self, base: Tree) -> KeptLayer | None:
+    def keep(self) -> KeptLayer | None:
         """What the process, which has ended, wrote, as a layer. Blocking."""
         mounts.unmount(self._layout.rootfs)
-        return self._shop.keep(self.id, base, self._job.settings, mapped=self._ids is not None)
+        return self._shop.keep(self.id, self._job.settings, mapped=self._ids is not None)
 
     def _mount_root(self) -> None:
         places = [(point.destination, point.type == "tmpfs" or os.path.isdir(point.source)) for point in self._points]

@@ -12,7 +12,7 @@ Killed anywhere, either the image is there or nothing is: files come first, and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from sqlite3 import Connection
@@ -23,11 +23,10 @@ from wherry.errors import InvalidParameter
 from wherry.model.failpoints import failpoint
 from wherry.model.image import Image, chain_ids, next_chain_id, parse_image
 from wherry.model.reference import Reference
-from wherry.storage.archives import END
 from wherry.storage.blobs import Blobs, Ingest
 from wherry.storage.image_records import LayerBlob
 from wherry.storage.snapshots import Counted, Snapshots
-from wherry.storage.streams import Decompressed, Peekable, Pieces, compression_of
+from wherry.storage.streams import Decompressed, Peekable, compression_of
 from wherry.storage.tar import Source
 
 _CHUNK = 1 << 20
@@ -35,7 +34,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class KeptLayer:
-    """A layer in its place and the blob that holds its bytes; no record names either yet."""
+    """A layer in its place and the blob that has its bytes; no record names either yet."""
 
     chain_id: str
     diff_id: str
@@ -77,36 +76,19 @@ class Admission:
             digest = ingest.commit("" if plain.compression else layer.diff_id)
         return KeptLayer(chain_id, layer.diff_id, layer.size, LayerBlob(digest, plain.compression))
 
-    def keep_diff(self, diff: Generator[bytes, None, None], parent: str) -> KeptLayer | None:
-        """The same of an OCI layer that is made as it is read; None if nothing is in it. Closes `diff`. Blocking."""
-        try:
-            source = Peekable(Pieces(diff))
-            if source.peek(len(END) + 1) == END:
-                return None
-            return self.keep_layer(source, parent)
-        finally:
-            diff.close()
+    def keep_copy(self, key: str, newest_ns: int | None = None) -> KeptLayer | None:
+        """What a snapshot has now as a layer, see `Snapshots.copy`; None if nothing is in it. Blocking."""
+        return self._made_here(self._snapshots.copy(key, newest_ns))
 
-    def keep_snapshot(self, key: str, chain_id: str) -> KeptLayer | None:
-        """A snapshot on `chain_id` that is not mounted as a layer, its files where they are; None if nothing is in it.
+    def keep_snapshot(self, key: str) -> KeptLayer | None:
+        """The same of a snapshot that is not mounted, its files where they are; it is only to be removed then."""
+        return self._made_here(self._snapshots.settle(key))
 
-        The snapshot is only to be removed then. Blocking. Raises NotFound, SystemFailure, OSError.
-        """
-        diff = self._snapshots.diff(key)
-        try:
-            first = next(diff)
-            if first == END or (not first and next(diff, END) == END):
-                return None
-            with self._blobs.ingest() as ingest:
-                ingest.write(first)
-                for piece in diff:
-                    ingest.write(piece)
-                diff_id = ingest.commit()
-                failpoint("images.keep.written")
-            settled = self._snapshots.settle(key, diff_id, ingest.size)
-        finally:
-            diff.close()
-        return KeptLayer(settled, diff_id, self._snapshots.layer(settled).size, LayerBlob(diff_id, ""))
+    def _made_here(self, chain_id: str) -> KeptLayer | None:
+        if not chain_id:
+            return None
+        layer = self._snapshots.layer(chain_id)
+        return KeptLayer(chain_id, layer.diff_id, layer.size, LayerBlob(layer.diff_id, ""))
 
     async def admit(
         self,

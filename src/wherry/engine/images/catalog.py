@@ -50,7 +50,7 @@ class Catalog:
         self._emit = emit
 
     def resolve(self, ref: str) -> Image:
-        """By name, digest, ID or a prefix of the ID that only one has; a name wins.
+        """By name, digest, ID or a prefix of ID or digest that only one image has; a name wins.
 
         A digest is that of the configuration (the ID), of a manifest, or of an index.
         Raises NotFound ("No such image: x:latest"), InvalidParameter (malformed).
@@ -96,11 +96,15 @@ class Catalog:
         return self.records.images[manifest.image_id] if manifest is not None else None
 
     def by_prefix(self, text: str) -> list[Image]:
-        """Those whose ID begins so."""
+        """Those whose ID, or the digest of a manifest or index of theirs, begins so."""
         prefix = text.removeprefix("sha256:")
         if not prefix or not set(prefix) <= set("0123456789abcdef"):
             return []
-        return [image for image in self.records.images.values() if image.id.startswith(prefix, 7)]
+        found = {image.id for image in self.records.images.values() if image.id.startswith(prefix, 7)}
+        for manifest in self.records.manifests.values():
+            if any(digest.startswith(prefix, 7) for digest in (manifest.digest, *manifest.indexes)):
+                found.add(manifest.image_id)
+        return [self.records.images[image_id] for image_id in found]
 
     def all(self) -> list[Image]:
         """Every image, in no order."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
 from wherry.engine.images.admission import Admission
 from wherry.model.commits import Commit, commit_document
 from wherry.model.failpoints import failpoint
@@ -16,12 +14,10 @@ class Committing:
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
 
-    async def commit(
-        self, base: Image, diff: Generator[bytes, None, None], target: Reference | None, step: Commit
-    ) -> Image:
+    async def commit(self, base: Image, key: str, target: Reference | None, step: Commit) -> Image:
         """See Images.commit."""
         async with self._admission.holding():
-            added = await in_thread(lambda: self._admission.keep_diff(diff, base.chain_id))
+            added = await in_thread(lambda: self._admission.keep_copy(key))
             failpoint("images.commit.unpacked")
             document = commit_document(base, step, added.diff_id if added else "")
             names = [target] if target is not None else []

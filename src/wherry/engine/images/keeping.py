@@ -90,7 +90,7 @@ class Keeper:
                 self._records.drop_manifest(connection, digest)
             self.forget_blobs(connection)
         chains, blobs = self._chains(), self._digests()
-        await asyncio.to_thread(self._snapshots.sweep, keys=snapshot_keys, chains=chains)
+        await asyncio.to_thread(self._snapshots.sweep, keys=snapshot_keys, chains=chains, tars=blobs)
         await asyncio.to_thread(self._blobs.sweep, blobs)
         self._purge()
 
@@ -134,7 +134,7 @@ class Keeper:
             self._uncollected = True
             return []
         self._uncollected = False
-        gone = await asyncio.to_thread(self._snapshots.collect, self._chains())
+        gone = await asyncio.to_thread(self._snapshots.collect, self._chains(), self._digests())
         failpoint("images.remove.layers-gone")
         await asyncio.to_thread(self._blobs.sweep, self._digests())
         if gone:

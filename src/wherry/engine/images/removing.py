@@ -44,9 +44,12 @@ class Removing:
             removal = Removal(self._records, self._in_use, force, prune)
             image = self._catalog.resolve(ref)
             named = parse_any(ref)
-            if isinstance(named, Reference) and named.digest:
-                named = self._catalog.recorded(named) or named
-                ref = named.familiar
+            if isinstance(named, Reference):
+                recorded = self._catalog.recorded(named)
+                if recorded is None:  # the beginning of its ID or of a digest
+                    ref = image.id
+                elif named.digest:
+                    ref = recorded.familiar
             removal.remove(ref, image)
             gone = await self._execute(removal)
         return removal.done + [Removed(deleted=chain_id) for chain_id in gone]

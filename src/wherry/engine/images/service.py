@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform as machine
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from wherry.engine.images.admission import Admission
@@ -84,14 +84,12 @@ class Images(Catalog):
             stream, repository=repository, tag=tag, changes=changes, message=message, platform=platform
         )
 
-    async def commit(
-        self, base: Image, diff: Generator[bytes, None, None], target: Reference | None, step: Commit
-    ) -> Image:
-        """Make an image of `base` with one more layer, the OCI layer `diff`; without one if nothing is in it.
+    async def commit(self, base: Image, key: str, target: Reference | None, step: Commit) -> Image:
+        """Make an image of `base` with one more layer, what the snapshot `key` has now; without one if it has nothing.
 
         Raises InvalidParameter, SystemFailure.
         """
-        return await self._committing.commit(base, diff, target, step)
+        return await self._committing.commit(base, key, target, step)
 
     async def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
         """An archive of the named images, as Docker writes it. Everything is found before the first byte is given.

@@ -49,3 +49,11 @@ class Repository(Source, Destination, Protocol):
 
 class Registries(Protocol):
     def repository(self, reference: Reference, credentials: Credentials | None = None) -> Repository: ...
+
+
+class WebFile(Protocol):
+    """What is at an address of the web, while it arrives. `length` in bytes, None where it is not known."""
+
+    @property
+    def length(self) -> int | None: ...
+    def pieces(self) -> AsyncGenerator[bytes, None]: ...

@@ -97,6 +97,8 @@ class Pulls:
         Raises NotFound, Unauthorized, InvalidParameter, Unavailable, SystemFailure.
         """
         wanted = platforms.parse(platform, self._host) if platform else self._host
+        if reference.digest:
+            _check_kept([reference.digest])
         repository = self._registries.repository(reference, credentials)
         if reference.tag or reference.digest:
             targets = [reference]
@@ -215,10 +217,12 @@ class Pulls:
         for _ in range(NESTING_MAX + 1):
             parsed = await _parse(document.media_type, document.data)
             if isinstance(parsed, Manifest):
+                _check_kept(descriptor.digest for descriptor in (parsed.config, *parsed.layers))
                 found.manifest, found.document = parsed, document
                 return found
             found.indexes.append(document)
             chosen = choose(parsed, platform)
+            _check_kept([chosen.digest])
             document = await repository.manifest(chosen.digest)
             if len(document.data) != chosen.size:
                 raise InvalidParameter(
@@ -425,6 +429,15 @@ class _Words:
     def changes(self) -> Iterator[Message]:
         messages, self._messages = self._messages, []
         return iter(messages)
+
+
+def _check_kept(digests: Iterable[str]) -> None:
+    """Raises InvalidParameter for digests that the store does not keep files under."""
+    for digest in digests:
+        if not digest.startswith("sha256:"):
+            raise InvalidParameter(
+                f"unsupported digest algorithm {digest.partition(':')[0]}: {digest}; images are kept under sha256 alone"
+            )
 
 
 async def _parse(media_type: str, data: bytes) -> Manifest | Index:

@@ -25,7 +25,7 @@ from wherry.model.credentials import Credentials
 from wherry.model.events import Event
 from wherry.model.failpoints import failpoint
 from wherry.model.image import Image
-from wherry.model.manifests import Descriptor, Index, Manifest, platform_of
+from wherry.model.manifests import Descriptor, Index, Manifest, elsewhere, platform_of
 from wherry.model.reference import Reference, short_id
 from wherry.model.registry_options import ReadOptions
 from wherry.registry.authorization import NOT_BASIC
@@ -226,6 +226,9 @@ class Pushes:
             running = []
             lines: list[Line] = []
             for descriptor, diff_id in wanted.values():
+                if elsewhere(descriptor):
+                    yield step("Skipped foreign layer", short_id(diff_id))
+                    continue
                 each = await stack.enter_async_context(self._want(repository, name, descriptor))
                 lines.append(_PushLine(short_id(diff_id), each.job))
                 running.append(each)
