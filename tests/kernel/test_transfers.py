@@ -7,8 +7,8 @@ import gzip
 import hashlib
 import json
 import random
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import zstandard
 from tests.support.fake_registry import FakeRegistry
 from tests.support.image_store import BASE, TOP, Store
 from tests.support.images import Entry, config_json, digest, docker_archive, tar
+from wherry.engine.transfers.imports import Imports
 from wherry.errors import InvalidParameter, NotFound, SystemFailure, WherryError
 from wherry.model.credentials import Credentials
 from wherry.model.filters import Filters
@@ -473,6 +474,29 @@ async def test_who_believes_another_size_does_not_share_a_download(registry: Fak
         await lying
     await honest
     assert store.images.resolve(f"{REPOSITORY}:1").diff_ids == [digest(BIG)]
+
+
+@pytest.mark.parametrize("scheme", ["", "http://"])
+async def test_a_password_in_an_address_is_not_kept_in_the_image(store: Store, scheme: str) -> None:
+    asked: list[str] = []
+
+    class File:
+        length = len(BASE)
+
+        async def pieces(self) -> AsyncGenerator[bytes, None]:
+            yield BASE
+
+    @asynccontextmanager
+    async def fetch(url: str) -> AsyncIterator[File]:
+        asked.append(url)
+        yield File()
+
+    messages = Imports(store.images, fetch).import_(
+        f"{scheme}user:secret@host.test/a@b", repository="app", tag="", changes=(), message="", platform=""
+    )
+    assert "Downloading from http://host.test/a@b" in await told(messages)
+    assert asked == ["http://user:secret@host.test/a@b"]
+    assert store.images.resolve("app").comment == f"Imported from {scheme}host.test/a@b"
 
 
 NESTED = b'{"a":' * 10_000 + b"1" + b"}" * 10_000

@@ -454,6 +454,25 @@ async def test_an_upload_elsewhere_goes_without_credentials(
     assert registry.requests("/v2/x/blobs/uploads/", "POST")[0].authorization == BASIC
 
 
+async def test_a_redirect_to_plain_http_is_not_followed(
+    settings: RegistrySettings, authority: Authority, stranger: Scripted
+) -> None:
+    """Where the registry is on HTTPS and nobody has declared it insecure; also for what has a digest."""
+    stranger.answer("GET", "/away", BLOB)
+    async with scripted(server_context(authority, "IP:127.0.0.1")) as secure:
+        folder = settings.certificate_folders[0] / "registry.test"
+        folder.mkdir(parents=True)
+        (folder / "ca.crt").write_bytes(authority.cert.read_bytes())
+        (folder / "hosts.toml").write_text(f'server = "{secure.url}"\nca = "ca.crt"\n')
+        redirect(secure, BLOB_PATH, f"{stranger.url}/away?signature=secret")
+        async with RegistryClient(settings=settings) as client:
+            with pytest.raises(RegistryError, match=r"which is not followed: http://.*/away") as told:
+                await read(client.repository(Reference("registry.test", "x"), CREDENTIALS))
+    assert "secret" not in str(told.value)
+    assert not stranger.seen
+    assert len(secure.requests(BLOB_PATH)) == 1
+
+
 @pytest.mark.parametrize("verb", ["POST", "PATCH"])
 async def test_an_upload_is_not_taken_to_plain_http(
     settings: RegistrySettings, authority: Authority, stranger: Scripted, verb: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 
@@ -34,7 +35,7 @@ class Imports:
         if repository:
             parse_target(repository, tag)
         async with self._fetch(url) as file:
-            yield said(f"Downloading from {url}")
+            yield said(f"Downloading from {_public(url)}")
             arriving = _Arriving(file)
             work = asyncio.create_task(
                 self._images.import_(
@@ -42,7 +43,7 @@ class Imports:
                     repository=repository,
                     tag=tag,
                     changes=changes,
-                    message=message or f"Imported from {given}",
+                    message=message or f"Imported from {_public(given)}",
                     platform=platform,
                 )
             )
@@ -53,6 +54,11 @@ class Imports:
                 work.cancel()
                 await asyncio.wait((work,))
             yield said(work.result().id)
+
+
+def _public(url: str) -> str:
+    """Without name and password: an image's history goes wherever the image is pushed."""
+    return re.sub(r"^([^/?#]*//)?[^/?#]*@", r"\1", url)
 
 
 class _Arriving:
