@@ -18,6 +18,7 @@ from bench.processes import weigh
 
 MANY = 20  # containers in "start 20" and "rm -f 20"
 MEASURED = 50  # containers in "stats"
+LISTS = 20  # requests for one figure of "GET /containers/json": a single one takes less than waking up does
 OWN_CLIENT = Item("own-client", "wherry ps beside python3 -c pass", "ms", 3.0, columns=("python3", "wherry"))
 
 
@@ -157,8 +158,8 @@ class Work:
                 lambda engine: _timed(lambda: engine.client("ps")),
             )
             self._repeat(
-                Item(f"ps-alone-{level}", f"GET /containers/json with {level}: engine alone", "ms", 0.7, 0.4),
-                lambda engine: _timed(lambda: engine.api.call("GET", "/containers/json")),
+                Item(f"ps-alone-{level}", f"{LISTS} GET /containers/json with {level}: engine alone", "ms", 0.7, 0.4),
+                lambda engine: _timed(lambda: [engine.api.call("GET", "/containers/json") for _ in range(LISTS)]),
             )
         for engine in self.engines.values():
             engine.remove_all()

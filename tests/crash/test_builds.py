@@ -82,6 +82,23 @@ def test_killed_while_a_cache_is_exported(box: Box, tmp_path: Path, place: str) 
     box.assert_nothing_left()
 
 
+@pytest.mark.parametrize("place", ["builds.dress.stored", "builds.dress.recorded"])
+def test_killed_while_an_image_gets_its_attestations(box: Box, tmp_path: Path, place: str) -> None:
+    box.daemon.stop()
+    box.daemon.start(failpoint=place)
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    client = Client(box.daemon, tmp_path)
+    options = ("-t", "wt-crashed", "--annotation", "a=b", "--provenance", "true")
+    client.build(tmp_path, *options, code=1)
+    assert box.daemon.died()
+    box.daemon.start()
+    client.build(tmp_path, *options)
+    assert b"in-toto" in box.engine.http.get("/images/wt-crashed/get").body
+    box.engine.http.delete("/images/wt-crashed", force=1)
+    prune(box)
+    box.assert_nothing_left()
+
+
 def test_what_was_finished_before_a_crash_is_not_done_again(box: Box) -> None:
     box.daemon.stop()
     box.daemon.start(failpoint="builds.file.prepared")  # the last step

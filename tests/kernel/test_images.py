@@ -499,6 +499,40 @@ async def test_an_oci_layout_that_only_has_a_reference(store: Store, name: str, 
     assert store.images.resolve(shown).repo_tags == [shown]
 
 
+async def test_a_layout_without_a_name(store: Store) -> None:
+    """As `buildah push IMAGE oci-archive:FILE` and skopeo write it where no name is given."""
+    layout = annotated(without(oci_archive([BASE], "x"), "manifest.json"), "")
+    assert await store.load(layout) == [{"stream": f"Loaded image ID: {digest(config_json([BASE]))}\n"}]
+
+
+async def test_several_images_of_podman(store: Store) -> None:
+    """As `podman save -m` writes them: a layer once for all, an image without a name among them."""
+    name = digest(BASE).removeprefix("sha256:") + ".tar"
+    configs = [config_json([BASE], Env=[f"N={number}"]) for number in range(2)]
+    items = [
+        {"Config": digest(config).removeprefix("sha256:") + ".json", "RepoTags": tags, "Layers": [name]}
+        for config, tags in zip(configs, (["localhost/a:1"], None), strict=True)
+    ]
+    documents = [Entry(str(item["Config"]), config) for item, config in zip(items, configs, strict=True)]
+    await store.load(tar([Entry(name, BASE), *documents, Entry("manifest.json", json.dumps(items).encode())]))
+    assert {image.id: image.repo_tags for image in store.images.all()} == {
+        digest(configs[0]): ["localhost/a:1"],
+        digest(configs[1]): [],
+    }
+
+
+@pytest.mark.parametrize("version", [b"Directory Transport Version: 1.1\n", b""])
+async def test_a_directory_of_skopeos(store: Store, version: bytes) -> None:
+    """`dir:`: blobs under their bare digests beside one manifest."""
+    config = config_json([BASE])
+    manifest = json.dumps({"schemaVersion": 2, "config": {"digest": digest(config)}, "layers": []}).encode()
+    blobs = [Entry("./" + digest(data).removeprefix("sha256:"), data) for data in (config, BASE)]
+    members = [folder("."), *blobs, Entry("./manifest.json", manifest), Entry("./version", version)]
+    with pytest.raises(InvalidParameter, match=r"transport dir: .* skopeo copy dir:FOLDER docker-archive:"):
+        await store.load(tar(members if version else members[:-1]))
+    assert await store.left() == []
+
+
 def annotated(layout: bytes, reference: str) -> bytes:
     """The layout with no other annotation than this."""
     stream = io.BytesIO()

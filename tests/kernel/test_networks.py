@@ -17,6 +17,7 @@ import pytest
 from tests.support import namespaces
 from tests.support.namespaces import HOST, NEIGHBOUR, client, tcp_server, udp_server, within
 from wherry.engine.networks import Networks, clean_host
+from wherry.engine.networks.bridge import Bridge
 from wherry.errors import InvalidParameter, SystemFailure
 from wherry.linux import netns, sysctl
 from wherry.linux.netlink import Socket
@@ -698,3 +699,28 @@ async def test_a_removed_network_stays_removed(world: World, turns: int) -> None
     assert await asyncio.to_thread(inventory) == before
     await networks.close(remove=True)
     firewall.close()
+
+
+async def test_what_a_failed_creation_left_goes_at_the_next_start(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(bridge: Bridge, *arguments: object) -> None:
+        raise OSError("the kernel will not")
+
+    networks = world.networks()
+    await networks.open()
+    await networks.recover([])
+    before = await asyncio.to_thread(links)
+    with monkeypatch.context() as patch:
+        patch.setattr(Bridge, "lay", refuse)
+        patch.setattr(Bridge, "remove", refuse)
+        with pytest.raises(SystemFailure, match="the network a could not be made: the kernel will not"):
+            await networks.create(CreateRequest(name="a"))
+    assert await asyncio.to_thread(links) != before
+    assert [network.name for network in networks.list()] == ["bridge", "host", "none"]
+    await networks.close()
+    networks = world.networks()
+    await networks.open()
+    await networks.recover([])
+    assert await asyncio.to_thread(links) == before
+    await networks.close(remove=True)

@@ -449,6 +449,32 @@ async def test_who_shares_a_download_does_not_share_its_failure(registry: FakeRe
     assert registry.sent[digest(blob)] == len(blob), "what had come was gone on with"
 
 
+async def test_who_believes_another_size_does_not_share_a_download(registry: FakeRegistry, store: Store) -> None:
+    """A manifest that lies about a blob's size fails alone, not all who pull that blob meanwhile."""
+    blob = packed(BIG)
+    lie = [{"mediaType": f"{MEDIA_LAYER}+gzip", "digest": digest(blob), "size": len(blob) + 1}]
+    registry.put_image("other/app", "1", [BIG], descriptors=lie)
+    registry.put_image("team/app", "1", [BIG])
+    gate = registry.gates[digest(blob)] = asyncio.Event()
+    pulls, _ = store.transfers(registry)
+    lying = asyncio.create_task(told(pulls.pull(parse(f"{OTHER}:1"))))
+    await until(lambda: registry.sent[digest(blob)] > 0)
+    seen: list[str] = []
+
+    async def pull() -> None:
+        async with aclosing(pulls.pull(parse(f"{REPOSITORY}:1"))) as messages:
+            async for message in messages:
+                seen.append(message["status"])  # noqa: PERF401 (others look at it meanwhile)
+
+    honest = asyncio.create_task(pull())
+    await until(lambda: "Pulling fs layer" in seen)
+    gate.set()
+    with pytest.raises(WherryError):
+        await lying
+    await honest
+    assert store.images.resolve(f"{REPOSITORY}:1").diff_ids == [digest(BIG)]
+
+
 NESTED = b'{"a":' * 10_000 + b"1" + b"}" * 10_000
 
 

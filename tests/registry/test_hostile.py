@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -96,6 +97,25 @@ async def test_a_manifest_served_as_another_kind(registry: Scripted, repository:
     registry.answer("GET", "/v2/x/manifests/1", MANIFEST, Content_Type=MEDIA_INDEX)
     with pytest.raises(Untrusted, match="mediaType in manifest should be"):
         await repository.manifest("1")
+
+
+@pytest.mark.parametrize("long", [False, True])
+async def test_a_long_manifest_is_not_read_on_the_loop(
+    registry: Scripted, repository: Repository, monkeypatch: pytest.MonkeyPatch, long: bool
+) -> None:
+    """It is hashed in a thread, and of what it holds no objects are made only to see what kind it calls itself."""
+    body = b'{"mediaType":"%s","pad":"%s"}' % (MEDIA_MANIFEST.encode(), b"x" * (1 << 16 if long else 9))
+    threads: list[threading.Thread] = []
+
+    def like(algorithm: str, data: bytes) -> str:
+        threads.append(threading.current_thread())
+        return digest(data)
+
+    monkeypatch.setattr("wherry.registry.manifests.digest_like", like)
+    registry.answer("GET", "/v2/x/manifests/1", body, Content_Type="text/plain")
+    fetched = await repository.manifest("1")
+    assert (fetched.media_type, fetched.digest, fetched.data) == (MEDIA_MANIFEST, digest(body), body)
+    assert [thread is threading.main_thread() for thread in threads] == [not long]
 
 
 async def test_a_manifest_served_as_text(registry: Scripted, repository: Repository) -> None:

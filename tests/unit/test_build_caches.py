@@ -104,6 +104,11 @@ def test_what_is_too_much_is_refused() -> None:
     records = [{"digest": A}] * (build_caches.RECORDS_MAX + 1)
     with pytest.raises(InvalidParameter, match="at most 100000"):
         build_caches.read(json.dumps({"records": records}).encode(), [])
+    many = [{"digest": A, "layers": [{"layer": 0}] * build_caches.RECORDS_MAX}]
+    with pytest.raises(InvalidParameter, match="at most 100000"):
+        build_caches.read(json.dumps({"records": many}).encode(), [])
+    with pytest.raises(InvalidParameter, match="at most 100000"):
+        build_caches.read_inline(base64.b64encode(json.dumps(many).encode()).decode(), (A,), ())
     config = {"mediaType": build_caches.MEDIA_CACHE, "digest": A, "size": build_caches.CONFIG_MAX + 1}
     with pytest.raises(InvalidParameter, match="at most 16777216"):
         build_caches.parts_of(json.dumps({"config": config}).encode())

@@ -126,14 +126,19 @@ class Readable(Protocol):
 
 
 async def bounded(content: Readable, limit: int = MAX_BODY) -> bytes:
-    """The whole body. Raises InvalidParameter if it is larger than `limit` bytes."""
+    """The whole body, of JSON. Raises InvalidParameter if it breaks off or is larger than `limit` bytes."""
     pieces: list[bytes] = []
     size = 0
-    while piece := await content.read():
-        size += len(piece)
-        if size > limit:
-            raise InvalidParameter(f"request body is larger than {limit} bytes")
-        pieces.append(piece)
+    try:
+        while piece := await content.read():
+            size += len(piece)
+            if size > limit:
+                break
+            pieces.append(piece)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"invalid JSON: {error}") from None
+    if size > limit:
+        raise InvalidParameter(f"request body is larger than {limit} bytes")
     return b"".join(pieces)
 
 

@@ -25,7 +25,7 @@ _SPACED_NAME = re.compile(rb"\r\n%b[ \t]+:" % _TOKEN)
 _ESCAPED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 _HOST = re.compile(r"[!$%&'()*+,.:;=@\[\]_~0-9A-Za-z-]*")
 _ABSOLUTE = re.compile(r"https?://[^/?]+(?=[/?]|$)", re.IGNORECASE)
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 
 REASONS = {status.value: status.phrase for status in http.HTTPStatus}
 
@@ -218,13 +218,17 @@ class Chunked:
                 self.left -= taken
                 self._between = not self.left
                 continue
-            line_end = data.find(b"\r\n", position, end)
+            line_end = data.find(b"\n", position, end)
             if line_end < 0:
-                pending = end - position
-                if pending > MAX_CHUNK_LINE or (self._between and data[position:end] != b"\r"):
+                if end - position > MAX_CHUNK_LINE:
+                    raise Malformed("header line too long")
+                if self._between and data[position:end] != b"\r":
                     raise Malformed("malformed chunked encoding")
                 break
-            line, position = bytes(data[position:line_end]), line_end + 2
+            line = bytes(data[position:line_end])
+            if not line.endswith(b"\r"):  # whoever takes this for a line and whoever does not see different requests
+                raise Malformed("malformed chunked encoding" if self._between else "chunked line ends with bare LF")
+            line, position = line[:-1], line_end + 1
             if self._line(line):
                 self.complete = True
                 break
@@ -247,8 +251,10 @@ class Chunked:
                 raise Malformed("malformed chunked encoding")
             self._between = False
             return False
+        if len(line) > MAX_CHUNK_LINE:
+            raise Malformed("header line too long")
         size = _SIZE.fullmatch(line)
-        if size is None or len(line) > MAX_CHUNK_LINE:
+        if size is None:
             raise Malformed("invalid byte in chunk length")
         self.left = int(size[1], 16)
         if self.left == 0:

@@ -356,8 +356,11 @@ class Connection(asyncio.Protocol):
     def _head(self) -> Head | None:
         """Take the head of a request off what has come; None while its end has not. Raises Malformed."""
         buffer = self._buffer
-        while buffer.startswith(b"\r\n"):  # empty lines before a request are ignored (RFC 9112 section 2.2)
-            buffer = self._buffer = buffer[2:]
+        empty = 0  # bytes of empty lines before a request, which are ignored (RFC 9112 section 2.2)
+        while buffer.startswith(b"\r\n", empty):
+            empty += 2
+        if empty:
+            buffer = self._buffer = buffer[empty:]
         end = buffer.find(b"\r\n\r\n", self._searched)
         if end > http1.MAX_HEAD or (end < 0 and len(buffer) > http1.MAX_HEAD):
             raise Malformed(status=431)

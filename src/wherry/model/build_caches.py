@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -26,7 +26,7 @@ INLINE = "moby.buildkit.cache.v0"
 """Where an image's configuration has the records of the steps that made it."""
 
 CONFIG_MAX = 16 << 20  # bytes
-RECORDS_MAX = 100_000
+RECORDS_MAX = 100_000  # and results of theirs, together
 _UNCOMPRESSED, _CREATED = "containerd.io/uncompressed", "buildkit/createdat"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -167,31 +167,29 @@ def read_inline(text: object, diff_ids: Sequence[str], layers: Sequence[Descript
     except (binascii.Error, ValueError):
         raise InvalidParameter(f"invalid cache: {INLINE} is not base64") from None
     results = {}
-    for record in _bounded(records):
-        for result in record.layers or []:
-            if 0 <= result.layer < len(diff_ids) and (key := _key(record.digest)):
-                results[key] = Result(tuple(diff_ids[: result.layer + 1]), rfc3339_ns(result.created_at))
+    for key, result in _bounded(records):
+        if 0 <= result.layer < len(diff_ids):
+            results[key] = Result(tuple(diff_ids[: result.layer + 1]), rfc3339_ns(result.created_at))
     return Offer(results, dict(zip(diff_ids, layers, strict=True)) if layers else {})
 
 
-def _offer(records: list[_Record], chain: Any, known: Mapping[str, Descriptor]) -> Offer:
+def _offer(
+    records: list[_Record], chain: Callable[[int], tuple[str, ...] | None], known: Mapping[str, Descriptor]
+) -> Offer:
     results: dict[str, Result] = {}
-    for record in _bounded(records):
-        key = _key(record.digest)
-        given: list[tuple[tuple[str, ...] | None, str]] = [
-            (chain(result.layer), result.created_at) for result in record.layers or []
-        ]
-        for digests, created in given:
-            if key and digests:
-                diff_ids = tuple((known[digest].annotations or {})[_UNCOMPRESSED] for digest in digests)
-                results[key] = Result(diff_ids, rfc3339_ns(created))
+    for key, result in _bounded(records):
+        if digests := chain(result.layer):
+            diff_ids = tuple((known[digest].annotations or {})[_UNCOMPRESSED] for digest in digests)
+            results[key] = Result(diff_ids, rfc3339_ns(result.created_at))
     return Offer(results, {(layer.annotations or {})[_UNCOMPRESSED]: layer for layer in known.values()})
 
 
-def _bounded(records: list[_Record]) -> list[_Record]:
-    if len(records) > RECORDS_MAX:
-        raise InvalidParameter(f"invalid cache: {len(records)} records, at most {RECORDS_MAX} are read")
-    return records
+def _bounded(records: list[_Record]) -> list[tuple[str, _LayerResult]]:
+    """The results with their keys."""
+    found = len(records) + sum(len(record.layers or ()) for record in records)
+    if found > RECORDS_MAX:
+        raise InvalidParameter(f"invalid cache: {found} records and results, at most {RECORDS_MAX} are read")
+    return [(key, result) for record in records if (key := _key(record.digest)) for result in record.layers or ()]
 
 
 def _key(digest: str) -> str:

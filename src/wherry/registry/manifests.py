@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -10,12 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+import msgspec
+
 from wherry.model.manifests import ACCEPTED, INDEXES, MANIFESTS, MEDIA_SCHEMA1, MEDIA_SCHEMA1_SIGNED, Descriptor
 from wherry.model.reference import is_digest
 from wherry.registry.sessions import Session
 from wherry.registry.transport import Answer
 
 MANIFEST_BYTES = 4 << 20  # the specification's: larger ones may be refused
+LONG = 1 << 16  # bytes that are not hashed and read on the loop
 TAGS_BYTES = 8 << 20
 MOST_TAGS = 1_000_000
 PAGE = "1000"
@@ -40,16 +44,22 @@ async def fetch(session: Session, repository: str, ref: str, scopes: Sequence[st
         "GET", f"{repository}/manifests/{ref}", scopes, headers={"Accept": ACCEPT}, told_as=_told_as(ref)
     ) as answer:
         data = await answer.read(MANIFEST_BYTES, "manifest")
-        media_type = _media_type(answer, data)
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        if is_digest(ref):
-            if digest_like(ref, data) != ref:
-                raise answer.untrusted(f"manifest verification failed for digest {ref}")
-            return Fetched(media_type, ref, data)
-        told = answer.header("Docker-Content-Digest")
-        if is_digest(told) and media_type not in SCHEMA_1 and digest_like(told, data) != told:
-            raise answer.untrusted(f"manifest verification failed for digest {told}")
-        return Fetched(media_type, digest, data)
+        if len(data) < LONG:
+            return _verified(answer, ref, data)
+        return await asyncio.to_thread(_verified, answer, ref, data)
+
+
+def _verified(answer: Answer, ref: str, data: bytes) -> Fetched:
+    """Raises Untrusted, see `fetch`."""
+    media_type = _media_type(answer, data)
+    if is_digest(ref):
+        if digest_like(ref, data) != ref:
+            raise answer.untrusted(f"manifest verification failed for digest {ref}")
+        return Fetched(media_type, ref, data)
+    told = answer.header("Docker-Content-Digest")
+    if is_digest(told) and media_type not in SCHEMA_1 and digest_like(told, data) != told:
+        raise answer.untrusted(f"manifest verification failed for digest {told}")
+    return Fetched(media_type, digest_like("sha256:", data), data)
 
 
 async def head(session: Session, repository: str, ref: str, scopes: Sequence[str]) -> Descriptor | None:
@@ -133,15 +143,20 @@ def _media_type(answer: Answer, data: bytes) -> str:
     """What the answer says it is; where it says nothing of use, what the document says of itself."""
     told = _plain(answer.header("Content-Type"))
     try:
-        value: Any = json.loads(data)
-    except (ValueError, RecursionError):
+        inside = msgspec.json.decode(data, type=_Named).media_type  # the rest is passed over, not made objects of
+    except msgspec.ValidationError:  # no object, or another type: `parse` tells
+        inside = ""
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise answer.untrusted("the manifest is not JSON, or nested too deeply") from None
-    inside = value.get("mediaType") if isinstance(value, dict) else None
     if told not in KINDS:
-        return inside if told not in SCHEMA_1 and isinstance(inside, str) and inside else told
-    if isinstance(inside, str) and inside and inside != told:
+        return inside if told not in SCHEMA_1 and inside else told
+    if inside and inside != told:
         raise answer.untrusted(f"mediaType in manifest should be '{told}' not '{inside}'")
     return told
+
+
+class _Named(msgspec.Struct, rename="camel"):
+    media_type: str | None = None
 
 
 def _plain(content_type: str) -> str:

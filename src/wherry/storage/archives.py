@@ -41,6 +41,10 @@ _DOCUMENTS_MAX = 10_000  # read of one archive
 _DOCUMENTS_SIZE = 64 << 20  # bytes of them all
 _IMAGES_MAX = 1_000  # in one archive
 _LINKS_MAX = 8
+_DIRECTORY = (
+    "not an image archive: manifest.json is the manifest of one image, as in a directory of the transport dir: of"
+    " skopeo, Podman and Buildah; convert it first: skopeo copy dir:FOLDER docker-archive:FILE.tar:NAME:TAG"
+)
 
 T = TypeVar("T")
 
@@ -142,7 +146,10 @@ class Received:
     def images(self, host: Platform) -> list[ArchivedImage]:
         """What the archive offers; of a multi-platform image, the part for the host. Raises InvalidParameter."""
         if self.file("manifest.json") is not None:
-            items = _decode(self.document("manifest.json"), list[ArchiveItem], "manifest.json")
+            document = self.document("manifest.json")
+            if document.lstrip().startswith(b"{"):
+                raise InvalidParameter(_DIRECTORY)
+            items = _decode(document, list[ArchiveItem], "manifest.json")
             return _bounded(self._docker_image(item) for item in items)
         if self.file("index.json") is not None:
             index = _decode(self.document("index.json"), Index, "index.json")

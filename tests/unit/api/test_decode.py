@@ -249,3 +249,12 @@ def test_whatever_the_types_it_is_a_config_or_a_message(value: object) -> None:
         decode.create_body(JSON, json.dumps(value).encode())
     except InvalidParameter as error:
         assert str(error).startswith("invalid JSON: ")
+
+
+async def test_a_body_that_breaks_off_is_no_json() -> None:
+    class Broken:
+        async def read(self) -> bytes:
+            raise InvalidParameter("unexpected EOF")
+
+    with pytest.raises(InvalidParameter, match=r"^invalid JSON: unexpected EOF$"):
+        await decode.bounded(Broken())

@@ -152,11 +152,29 @@ def test_bodies_are_the_same_however_they_come(pieces: list[bytes], cuts: list[i
         b"3" + b" " * http1.MAX_CHUNK_LINE + b"\r\n",
         b"3;" + b"x" * http1.MAX_CHUNK_LINE,
         b"0\r\n" + (b"a: " + b"b" * 4000 + b"\r\n") * 5,
+        b"3\nabc\r\n",
+        b"3;\nabc\r\n",
+        b"3;a=\rb\r\nabc\r\n",
+        b"0\r\na: b\n",
+        b"3\r\nabc\n",
     ],
-    ids=range(10),
+    ids=range(15),
 )
 def test_broken_chunks(wire: bytes) -> None:
     with pytest.raises(Malformed):
+        Chunked().feed(wire)
+
+
+@pytest.mark.parametrize(
+    ("wire", "why"),
+    [
+        (b"3\n", "chunked line ends with bare LF"),
+        (b"3;" + b"x" * http1.MAX_CHUNK_LINE, "header line too long"),
+        (b"3;" + b"x" * http1.MAX_CHUNK_LINE + b"\r\n", "header line too long"),
+    ],
+)
+def test_broken_chunks_in_the_words_of_go(wire: bytes, why: str) -> None:
+    with pytest.raises(Malformed, match=why):
         Chunked().feed(wire)
 
 

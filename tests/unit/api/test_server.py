@@ -182,6 +182,12 @@ async def test_thousands_of_requests_at_once(tmp_path: Path) -> None:
             assert (await one.answer())[0] == 200
 
 
+async def test_empty_lines_before_a_request(tmp_path: Path) -> None:
+    async with peer(tmp_path) as one:
+        one.send(b"\r\n" * 100_000 + PING)
+        assert (await one.answer())[0] == 200
+
+
 async def test_http_1_0(tmp_path: Path) -> None:
     async with peer(tmp_path) as one:
         one.send(b"GET /ping HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")

@@ -103,13 +103,13 @@ class CacheImports:
             parsed = parse(document.media_type, document.data)
             if not isinstance(parsed, Index):
                 text = await _small(shelf, parsed.config, CONFIG_MAX)
-                return offered_by(text, parsed.layers)
+                return await asyncio.to_thread(offered_by, text, parsed.layers)
             document = await shelf.manifest(choose(parsed, self._platform).digest)
         raise InvalidParameter(f"invalid manifest: indexes nested more than {NESTING_MAX} deep")
 
 
 def offered_by(config: bytes, layers: Sequence[Descriptor]) -> build_caches.Offer:
-    """The inline cache of an image. Raises NotFound where it has none, InvalidParameter."""
+    """The inline cache of an image. Raises NotFound where it has none, InvalidParameter. Blocking."""
     image = parse_image(config)
     text = msgspec.json.decode(config).get(build_caches.INLINE)
     if text is None:

@@ -378,7 +378,7 @@ class Build:
         """Let steps be found in the inline cache of an image that is here; False if there is none."""
         try:
             image = self._images.resolve(reference.familiar)
-            offer = offered_by(await asyncio.to_thread(self._blobs.read, image.id), ())
+            offer = await asyncio.to_thread(lambda: offered_by(self._blobs.read(image.id), ()))
         except WherryError as error:
             if tell:
                 self._progress.tell(Warned(f"the cache {reference.familiar} is not used: {error}"))

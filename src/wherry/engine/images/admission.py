@@ -121,14 +121,14 @@ class Admission:
 
     async def prepare(self, document: bytes) -> Image:
         """Keep the document, and say what there will be to record. Raises InvalidParameter, NotFound."""
-        image = parse_image(document)
-        await asyncio.to_thread(self._prepare, image, document)
-        return image
+        return await asyncio.to_thread(self._prepare, document)
 
-    def _prepare(self, image: Image, document: bytes) -> None:
+    def _prepare(self, document: bytes) -> Image:
+        image = parse_image(document)
         image.layer_sizes = [self._snapshots.layer(chain_id).size for chain_id in chain_ids(image.diff_ids)]
         image.size = sum(image.layer_sizes)
         self._blobs.put(document)
+        return image
 
     def record(self, connection: Connection, image: Image, blobs: dict[str, LayerBlob], parent: str) -> Image:
         """Inside a transaction: the image and the blobs of its layers, by diff ID. Returns the one now known."""

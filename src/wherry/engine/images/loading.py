@@ -77,7 +77,7 @@ class Loading:
 
     async def _load_image(self, archived: ArchivedImage, staging: Staging) -> AsyncIterator[dict[str, Any] | _Loaded]:
         """Layers into place, one after another, with progress; at the end the image, not recorded yet."""
-        image = parse_image(archived.document)
+        image = await asyncio.to_thread(parse_image, archived.document)
         if image.os != "linux":
             raise InvalidParameter("operating system is not supported")
         if len(image.diff_ids) != len(archived.layers):

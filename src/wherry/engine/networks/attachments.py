@@ -335,7 +335,7 @@ class Attachments:
         with_udp = [place.address for _, place in gone if any(one.port.protocol == "udp" for one in place.published)]
         try:
             await self._fabric.run(self._fabric.kernel().leave, [place.interface for _, place in gone], with_udp)
-        except OSError as error:
+        except (OSError, Unavailable) as error:  # Unavailable: the networks were closed meanwhile
             log.warning("could not clean up after containers that ended: %s", error)
         for segment, place in gone:
             segment.free(place.address)

@@ -191,16 +191,13 @@ class Fabric:
             raise SystemFailure(f"existing interface {bridge} is not a bridge")
 
     async def make(self, network: Network) -> Segment:
-        """Its bridge and its firewall, not yet among `segments`. Raises SystemFailure; then nothing is left."""
+        """Its bridge and its firewall, not yet among `segments`. Raises SystemFailure; `clear` takes what is left."""
         segment = self._segment(network)
         try:
             await self.run(segment.bridge.set_up, network_requests.gateway(network))
             await self.lay(segment)
-        except BaseException as error:
-            await asyncio.shield(self.run(segment.bridge.remove))
-            if isinstance(error, OSError | NftablesError):
-                raise SystemFailure(f"the network {network.name} could not be made: {error}") from error
-            raise
+        except (OSError, NftablesError) as error:
+            raise SystemFailure(f"the network {network.name} could not be made: {error}") from error
         return segment
 
     async def unmake(self, network: Network) -> bool:

@@ -126,7 +126,8 @@ class Networks:
             try:
                 segment = await self._fabric.make(network)
             except BaseException:
-                self._records.forget(network)
+                if await asyncio.shield(self._fabric.clear(network)):  # otherwise the next start tries again
+                    self._records.forget(network)
                 raise
             failpoint("networks.create.made")
             network.state = ""

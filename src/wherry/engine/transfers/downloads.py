@@ -46,8 +46,14 @@ class Downloads:
 
     @asynccontextmanager
     async def want(self, descriptor: Descriptor, repository: Registry) -> AsyncIterator[Running[Download]]:
-        """Inside the block the blob arrives; this repository is asked for it when those named earlier fail."""
-        async with self._shared.join(descriptor.digest, lambda: Download(self, descriptor)) as running:
+        """Inside the block the blob arrives; this repository is asked for it when those named earlier fail.
+
+        Whose manifest tells another size is not joined: one lie would fail them all.
+        """
+        size = descriptor.size
+        async with self._shared.join(
+            descriptor.digest, lambda: Download(self, descriptor), fits=lambda job: job.total == size
+        ) as running:
             running.job.sources.append(repository)
             yield running
 

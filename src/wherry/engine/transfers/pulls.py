@@ -385,7 +385,7 @@ class _Taking:
         async with self._downloads.want(config, self._repository) as running:
             await running.done()
         document = await asyncio.to_thread(self._blobs.read, config.digest)
-        image = parse_image(document)
+        image = await asyncio.to_thread(parse_image, document)
         if image.os != "linux":
             raise InvalidParameter(f'image operating system "{image.os}" cannot be used on this platform')
         if len(image.diff_ids) != len(self._manifest.layers):
