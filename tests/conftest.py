@@ -5,17 +5,17 @@ from collections.abc import Iterator
 
 import pytest
 from blockbuster import BlockBuster
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import wherry
 from tests.support.engines import engine, session_engine
 
 __all__ = ["engine", "no_blocking_call_on_the_loop", "session_engine"]
 
-# No deadline, since no test asserts on time. In continuous integration the same examples each time: what random ones
-# find should be found by who wrote it.
-settings.register_profile("default", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
+# No deadline and no check of how fast examples are made, since no test asserts on time. In continuous integration the
+# same examples each time: what random ones find should be found by who wrote it.
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 ON_THE_LOOP_BY_DECISION = ("sqlite3.", "os.", "io.")

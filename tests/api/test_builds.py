@@ -130,6 +130,18 @@ def test_a_program_that_is_not_there(engine: Engine) -> None:
     ("dockerfile", "query", "status", "message"),
     [
         ("FROM wt-base\nNONSENSE x\n", {}, 400, "dockerfile parse error on line 2: unknown instruction: NONSENSE"),
+        (
+            "FROM wt-base\nRUNN x\n",
+            {},
+            400,
+            "dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)",
+        ),
+        (
+            "FROM wt-base\nCOPY --form=x a b\n",
+            {},
+            400,
+            "dockerfile parse error on line 2: unknown flag: form (did you mean from?)",
+        ),
         ("RUN x\n", {}, 400, "no build stage in current context"),
         ("FROM wt-base\n", {"target": "nope"}, 400, 'target stage "nope" could not be found'),
         ("FROM wt-base\n", {"squash": 1}, 400, "squash is only supported with experimental mode"),

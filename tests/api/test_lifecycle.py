@@ -206,6 +206,9 @@ def test_rename(engine: Engine) -> None:
     assert 'Conflict. The container name "/wt-other" is already in use by container "' in answer.message
     answer = engine.http.post("/containers/wt-new/rename")
     assert (answer.status, answer.message) == (400, "Neither old nor new names may be empty")
+    answer = engine.http.post("/containers/wt-new/rename", name="/")
+    words = "Error when allocating new name: Invalid container name (/), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+    assert (answer.status, answer.message) == (400, words)
     answer = engine.http.post("/containers/wt-new/rename", name="-bad")
     words = "Error when allocating new name: Invalid container name (/-bad), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
     assert (answer.status, answer.message) == (400, words)

@@ -271,3 +271,13 @@ def test_a_volume_over_a_file_is_refused_at_creation(engine: Engine, settings: d
     assert answer.status == 500
     assert re.fullmatch(message, answer.message)
     assert engine.http.get("/containers/wt-over/json").status == 404
+
+
+@pytest.mark.parametrize("path", ["", "/", ".", "/a/.."])
+def test_a_volume_in_place_of_the_root_is_refused_at_the_start(engine: Engine, path: str) -> None:
+    container = engine.create(["true"], Volumes={path: {}})
+    assert engine.inspect(container)["Config"]["Volumes"] == {path: {}}
+    answer = engine.http.post(f"/containers/{container}/start")
+    assert answer.status == 400
+    state = engine.state(container)
+    assert (state["Status"], state["ExitCode"], state["Error"]) == ("created", 127, answer.message)

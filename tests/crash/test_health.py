@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
 from tests.crash.conftest import Box
 from tests.support import inventory
 from tests.support.engine import IDLE, eventually
@@ -34,3 +39,41 @@ def test_a_hanging_probe_is_ended_by_the_next_daemon(box: Box) -> None:
     box.daemon.kill()
     box.daemon.start()
     eventually(lambda: not before & probes(), what="the end of the old probe")
+
+
+def held(pid: int) -> list[str]:
+    """What the daemon holds of containers and probes: pidfds, FIFOs, sockets, and the children it has."""
+    kept = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            kept.append(os.readlink(link).split("[", maxsplit=1)[0].split(":")[0])
+    children = (Path(f"/proc/{pid}/task") / str(pid) / "children").read_text().split()
+    return sorted([name for name in kept if name in ("pipe", "socket", "anon_inode")] + ["child"] * len(children))
+
+
+def test_fifty_of_them_leave_nothing(box: Box) -> None:
+    """Containers with checks that are seen healthy, go on under the next daemon, and are removed while being probed."""
+    box.crash()
+    before = held(box.daemon.pid)
+    check = {"Test": ["CMD-SHELL", "sleep 0.05"], "Interval": 200 * MS}
+
+    def healthy() -> bool:
+        listed = box.engine.http.get("/containers/json", filters={"health": ["healthy"]}).json()
+        return len(listed) == 50
+
+    with ThreadPoolExecutor(4) as threads:
+        containers = list(threads.map(lambda _: box.engine.run(IDLE, Healthcheck=check), range(50)))
+        eventually(healthy, seconds=60.0, what="health of all")
+        box.crash()
+        newest = {container: box.engine.state(container)["Health"]["Log"][-1]["Start"] for container in containers}
+        for container, start in newest.items():
+            eventually(
+                lambda container=container, start=start: (
+                    box.engine.state(container)["Health"]["Log"][-1]["Start"] > start
+                ),
+                seconds=60.0,
+                what="another probe",
+            )
+        list(threads.map(box.engine.remove, containers))
+    box.assert_nothing_left()
+    eventually(lambda: len(held(box.daemon.pid)) <= len(before), what="the end of what the daemon holds")

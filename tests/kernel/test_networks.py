@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import namespaces
 from tests.support.namespaces import HOST, NEIGHBOUR, client, tcp_server, udp_server, within
-from wherry.engine.networks import Networks, clean_host
+from wherry.engine.networks import Networks, clean_host, fabric
 from wherry.engine.networks.bridge import Bridge
 from wherry.errors import InvalidParameter, SystemFailure
 from wherry.linux import netns, sysctl
@@ -719,6 +719,34 @@ async def test_what_a_failed_creation_left_goes_at_the_next_start(
     assert await asyncio.to_thread(links) != before
     assert [network.name for network in networks.list()] == ["bridge", "host", "none"]
     await networks.close()
+    networks = world.networks()
+    await networks.open()
+    await networks.recover([])
+    assert await asyncio.to_thread(links) == before
+    await networks.close(remove=True)
+
+
+async def test_a_network_removed_on_a_host_without_nftables_goes_when_it_has_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise OSError("the nftables library is missing")
+
+    networks = world.networks()
+    await networks.open()
+    await networks.recover([])
+    before = await asyncio.to_thread(links)
+    await networks.create(CreateRequest(name="a"))
+    await networks.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(fabric, "Kernel", missing)
+        networks = world.networks()
+        await networks.open()
+        await networks.recover([])
+        await networks.remove("a")
+        assert [network.name for network in networks.list()] == ["bridge", "host", "none"]
+        await networks.close()
+    assert await asyncio.to_thread(links) != before
     networks = world.networks()
     await networks.open()
     await networks.recover([])

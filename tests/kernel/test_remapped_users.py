@@ -28,8 +28,9 @@ NAME = pwd.getpwuid(1).pw_name
 MAP = [f"0 {USERS} 65536", f"0 {GROUPS} 65536"]
 
 
-@pytest.fixture
-def daemon() -> Iterator[Wherryd]:
+@contextlib.contextmanager
+def made_daemon() -> Iterator[Wherryd]:
+    """A daemon that does not run yet, with subordinate IDs of its own."""
     folder = temporary_folder()
     folder.chmod(0o711)
     (folder / "subuid").write_text(f"{NAME}:{USERS}:65536\n")
@@ -41,14 +42,27 @@ def daemon() -> Iterator[Wherryd]:
         made.dispose()
 
 
-@pytest.fixture
-def engine(daemon: Wherryd) -> Iterator[Engine]:
+def start(daemon: Wherryd, value: str = NAME, failpoint: str = "") -> None:
+    daemon.start("--userns-remap", value, failpoint=failpoint, WHERRY_SUBIDS=str(daemon.folder))
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Wherryd]:
+    """One for all tests: to start one takes longer than most of them."""
     if kernel_version(os.uname().release) < (6, 15):
         pytest.skip("probe mapped-overlays: the kernel stacks no detached mounts (before Linux 6.15)")
-    daemon.start("--userns-remap", NAME, WHERRY_SUBIDS=str(daemon.folder))
-    engine = Engine("wherry", daemon.socket, daemon.pid)
-    engine.prepare()
+    with made_daemon() as made:
+        start(made)
+        Engine("wherry", made.socket).prepare()
+        yield made
+
+
+@pytest.fixture
+def engine(daemon: Wherryd) -> Iterator[Engine]:
+    engine = Engine("wherry", daemon.socket)
     yield engine
+    if daemon.process is None or daemon.process.poll() is not None:
+        start(daemon)
     engine.tidy()
 
 
@@ -158,7 +172,7 @@ def test_refused(engine: Engine, host: dict[str, Any], message: str) -> None:
 def test_it_outlives_the_daemon(daemon: Wherryd, engine: Engine) -> None:
     container = engine.idle(host={"Binds": ["wt-kept:/v"]})
     daemon.kill()
-    daemon.start("--userns-remap", NAME, WHERRY_SUBIDS=str(daemon.folder))
+    start(daemon)
     assert engine.state(container)["Running"]
     assert engine.exec(container, ["id", "-u"])[1] == "0\n"
     put(engine, container, "/v", packed("late", 3, 4))
@@ -173,9 +187,9 @@ def test_it_outlives_the_daemon(daemon: Wherryd, engine: Engine) -> None:
         ("a:b:c", "must be default, USER or USER:GROUP"),
     ],
 )
-def test_what_cannot_be(daemon: Wherryd, value: str, message: str) -> None:
-    with pytest.raises(DaemonFailed, match=message):
-        daemon.start("--userns-remap", value, WHERRY_SUBIDS=str(daemon.folder))
+def test_what_cannot_be(value: str, message: str) -> None:
+    with made_daemon() as daemon, pytest.raises(DaemonFailed, match=message):
+        start(daemon, value)
 
 
 def test_sharing_namespaces_of_one_that_has_the_same_users(engine: Engine) -> None:
@@ -247,14 +261,13 @@ def test_killed_on_the_way(daemon: Wherryd, engine: Engine, failpoint: str) -> N
     clean = inventory.take(daemon)
     first = engine.idle(name="wt-first")
     daemon.stop()
-    remapped = ("--userns-remap", NAME)
-    daemon.start(*remapped, failpoint=failpoint, WHERRY_SUBIDS=str(daemon.folder))
+    start(daemon, failpoint=failpoint)
     with contextlib.suppress(*GONE):
         second = engine.create(IDLE, name="wt-second", host=inside)
         engine.start(second)
         engine.remove(second)
     assert daemon.died(), daemon.tail()
-    daemon.start(*remapped, WHERRY_SUBIDS=str(daemon.folder))
+    start(daemon)
     assert engine.exec(first, ["id", "-u"])[1] == "0\n"
     engine.tidy_containers()
     inventory.assert_nothing_beyond(clean, daemon)

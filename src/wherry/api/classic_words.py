@@ -22,7 +22,7 @@ from wherry.model.dockerfile.syntax import parse as parse_syntax
 from wherry.model.file_list import FileList
 from wherry.model.reference import parse as parse_reference
 
-_SUGGESTION = re.compile(r" \(did you mean .*\?\)\Z", re.DOTALL)
+_SUGGESTION = re.compile(r"\A(target stage .*) \(did you mean .*\?\)\Z", re.DOTALL)
 _NOT_FOUND = re.compile(r'"/(.*)": not found', re.DOTALL)
 _FROM_FLAG = re.compile(rb"--from=(\S+)", re.IGNORECASE)
 _PROXIES = frozenset(("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"))
@@ -35,7 +35,7 @@ _NO_OPERATION = "#(nop) "
 
 
 def planning_failed(error: DockerfileError) -> InvalidParameter:
-    text = _SUGGESTION.sub("", str(error))
+    text = _SUGGESTION.sub(r"\1", str(error))  # this builder suggests instructions and flags, not stages
     return InvalidParameter(text.replace("invalid containerPort", "Invalid containerPort", 1))
 
 

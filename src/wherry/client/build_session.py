@@ -124,7 +124,7 @@ class Session:
                 self._outputs[details["number"]](self._pieces(details["stream"]))
 
     def _pieces(self, stream: int) -> Iterator[bytes]:
-        """An output to its end; what else comes meanwhile is seen to."""
+        """An output to its end; what else comes meanwhile is seen to. Raises BuildFailed where the engine gives up."""
         while True:
             number, data = self._next()
             if number == stream:
@@ -135,6 +135,8 @@ class Session:
                 self._inward_data(number, data)
             else:
                 for verb, details in msgspec.json.decode(data).items():
+                    if verb == "error":
+                        raise BuildFailed(details)
                     self._answer(verb, details)
 
     def _next(self) -> tuple[int, bytes]:

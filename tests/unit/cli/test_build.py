@@ -96,3 +96,9 @@ def test_forms_of_a_plan(context: Path) -> None:
     asked = surroundings("--plan=picture", str(context))
     with pytest.raises(Failure, match="invalid argument for --plan: picture: it is text or mermaid"):
         build._only_plan(asked, build._sources(asked))
+
+
+def test_a_file_to_write_needs_its_folder(context: Path) -> None:
+    with pytest.raises(Failure, match=r"open .*/none/x\.tar: no such file"):
+        build._outputs([f"type=oci,dest={context}/none/x.tar"])
+    assert build._outputs([f"type=local,dest={context}/none/x"])[1][0].type == "tar"  # folders are made

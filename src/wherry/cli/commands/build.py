@@ -398,6 +398,9 @@ def _outputs(given: list[str]) -> tuple[dict[int, Callable[[Iterator[bytes]], No
             if sys.stdout.isatty():
                 raise Failure(f"dest file is required for {kind} exporter. refusing to write to console")
             destination = ""
+        folder = os.path.dirname(destination)
+        if kind != "local" and folder and not os.path.isdir(folder):
+            raise Failure(f"--output {text}: open {destination}: no such file or directory")
         takers[len(asked)] = _unpacker(destination) if kind == "local" else _keeper(destination)
         asked.append(Output("tar" if kind == "local" else kind, name, annotations=annotations))
     return takers, asked
@@ -493,7 +496,7 @@ def _run(
     except OSError as error:
         if error.filename is None:
             raise
-        raise Failure(f"failed to read the context: {error.filename}: {(error.strerror or '').lower()}") from None
+        raise Failure(f"open {error.filename}: {(error.strerror or '').lower()}") from None
     finally:
         session.close()
         shown.close()

@@ -242,8 +242,6 @@ class Containers:
     async def rename(self, ref: str, name: str, /) -> None:
         container = self._index.find(ref)
         new, old = name.removeprefix("/"), container.name
-        if not new:
-            raise InvalidParameter("Neither old nor new names may be empty")
         if new == old:
             raise InvalidParameter("Renaming a container with the same name as its current name")
         if not NAME.fullmatch(new):

@@ -21,7 +21,7 @@ from wherry.engine.containers.cgroup_entry import CgroupEntry
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.needs import Attachments, SnapshotStore, VolumeStore
 from wherry.engine.containers.runtimes import Runtimes
-from wherry.errors import InvalidParameter, NotFound, SystemFailure
+from wherry.errors import InvalidParameter, NotFound, StartFailed, SystemFailure
 from wherry.linux import cgroups, mounts, processes, safepath, user_namespaces
 from wherry.linux.views import View
 from wherry.model.config import Ulimit
@@ -82,6 +82,7 @@ class Starter:
             raise SystemFailure("conmon is not installed: apt-get install conmon")
         layout, runtime = Layout.of(self._host.roots, container), self._runtimes.of(container)
         _check_log(container, layout)
+        _check_mounts(container)
         launch, entry = layout.launch(container), CgroupEntry(self._host, layout, runtime)
         async with contextlib.AsyncExitStack() as undo, contextlib.AsyncExitStack() as until_joined:
             cgroup = self._begin_cgroup(entry, runtime, until_joined)
@@ -295,6 +296,12 @@ def _check_log(container: Container, layout: Layout) -> None:
         raise SystemFailure(
             f"failed to create task for container: failed to initialize logging driver: {error}"
         ) from None
+
+
+def _check_mounts(container: Container) -> None:
+    """`Config.Volumes` may name the root, as "" or ".": Docker makes such a container and fails at its start (400)."""
+    if any(point.destination == "/" for point in container.mounts):
+        raise StartFailed("failed to create task for container: invalid volume: destination can't be '/'", 127)
 
 
 async def _all(*steps: Awaitable[object]) -> None:

@@ -204,7 +204,9 @@ class Fabric:
         """False if something stayed, for `clear` at the next start."""
         self._failed.pop(network.name, None)
         segment = self.segments.pop(network.id, None)
-        return segment is None or await self._remove(segment)
+        if segment is None:  # not made by this start; where nothing could be, an earlier one's may be there
+            return bool(self.segments)
+        return await self._remove(segment)
 
     async def clear(self, network: Network) -> bool:
         """Of a network that was being made or removed, leave nothing. False if something stayed."""
