@@ -74,6 +74,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"nano_cpus": 2 * 10**9 + 1}, "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"),
     ({"nano_cpus": -1}, "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"),
     ({"cpu_quota": 999}, "CPU cfs quota can not be less than 1ms (i.e. 1000)"),
+    ({"cpu_realtime_period": -1}, "cpu real-time period cannot be negative"),
     ({"cpu_period": 5}, "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"),
     ({"cpuset_cpus": "900"}, "Requested CPUs are not available - requested 900, available: 0-1"),
     ({"cpuset_cpus": "x"}, "Invalid value x for cpuset cpus: invalid format: x"),

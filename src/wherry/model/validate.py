@@ -284,6 +284,8 @@ def _check_cpu(host: HostConfig, facts: Host) -> Iterator[str]:
         raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
     if (host.cpu_realtime_period or host.cpu_realtime_runtime) and "cpu.realtime" not in features:
         raise InvalidParameter("Your kernel does not support CPU real-time scheduler")
+    if host.cpu_realtime_period < 0:
+        raise InvalidParameter("cpu real-time period cannot be negative")
     if 0 < host.cpu_realtime_period < host.cpu_realtime_runtime:
         raise SystemFailure("cpu real-time runtime cannot be higher than cpu real-time period")
     for given, name in ((host.cpu_percent, "percent. Percent"), (host.cpu_count, "count. Count")):
