@@ -128,9 +128,23 @@ def test_kill_refused(engine: Engine) -> None:
     answer = engine.http.post("/containers/wt-k/kill")
     words = f"cannot kill container: wt-k: container {container} is not running"
     assert (answer.status, answer.message) == (409, words)
-    engine.start(container)
-    answer = engine.http.post("/containers/wt-k/kill", signal="NOPE")
-    assert (answer.status, answer.message) == (400, "cannot kill container: wt-k: invalid signal: NOPE")
+
+
+@pytest.mark.parametrize(
+    "signal, words",
+    [
+        ("NOPE", "invalid signal: NOPE"),
+        ("0", "invalid signal: 0"),
+        ("99", "the linux daemon does not support signal 99"),
+        ("32", "the linux daemon does not support signal 32"),
+        ("-1", "the linux daemon does not support signal -1"),
+    ],
+)
+def test_kill_with_a_signal_that_there_is_none_of(engine: Engine, signal: str, words: str) -> None:
+    engine.run(IDLE, name="wt-k")
+    for name in ("wt-k", "wt-missing"):
+        answer = engine.http.post(f"/containers/{name}/kill", signal=signal)
+        assert (answer.status, answer.message) == (400, f"cannot kill container: {name}: {words}")
 
 
 def test_pause(engine: Engine) -> None:

@@ -19,16 +19,17 @@ NUMBERS: dict[str, int] = {
     **{f"RTMAX-{n}": RTMAX - n for n in range(1, 15)},
 }
 
+_NUMBERS = frozenset(NUMBERS.values())
 _NUMBER = re.compile(r"[+-]?[0-9]+\Z")
 
 
 def parse(text: str) -> int:
-    """The signal's number: "TERM", "sigterm", "15", "RTMIN+3". Raises InvalidParameter, "invalid signal: X"."""
-    if _NUMBER.match(text):
-        number = int(text)
-        if 1 <= number <= RTMAX:
+    """The signal's number: "TERM", "sigterm", "15", "RTMIN+3". Raises InvalidParameter in Docker's words."""
+    if _NUMBER.match(text) and (number := int(text)):
+        if number in _NUMBERS:
             return number
-    elif (named := NUMBERS.get(text.upper().removeprefix("SIG"))) is not None:
+        raise InvalidParameter(f"the linux daemon does not support signal {number}")
+    if (named := NUMBERS.get(text.upper().removeprefix("SIG"))) is not None:
         return named
     raise InvalidParameter(f"invalid signal: {text}")
 

@@ -193,11 +193,11 @@ class Containers:
 
     async def kill(self, ref: str, signal_name: str = "", /) -> None:
         """Raises Conflict if it does not run, InvalidParameter for an unknown signal."""
-        container = self._index.find(ref)
         try:
             number = signals.parse(signal_name or "SIGKILL")
         except InvalidParameter as error:
             raise InvalidParameter(f"cannot kill container: {ref}: {error}") from None
+        container = self._index.find(ref)
         live = self._lives.of(container)
         async with live.lock:
             if await self._stays_down(container):
