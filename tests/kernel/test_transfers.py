@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import json
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -42,8 +42,10 @@ def registry() -> FakeRegistry:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "data")
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "data")
+    yield store
+    store.database.close()
 
 
 async def told(messages: AsyncGenerator[dict[str, Any], None]) -> list[str]:
@@ -204,6 +206,7 @@ async def test_an_index_of_what_is_here_already_is_kept(registry: FakeRegistry, 
     _, pushes = again.transfers(elsewhere)
     await told(pushes.push(parse(f"{REPOSITORY}:2")))
     assert elsewhere.manifests["team/app"]["2"] == index
+    again.database.close()
 
 
 async def test_a_pruned_image_is_named_once(registry: FakeRegistry, store: Store) -> None:

@@ -128,7 +128,7 @@ _ADVICE = {  # what Docker adds to these
     "is a directory": ": permission denied",
 }
 _SYSCTL = re.compile(r"(open|write)(?: to)? `?(/proc/sys/[^`:]+)`?: (.+)")  # crun's words
-_WRONG_DIRECTORY = re.compile(r"chdir `([^`]*)`: (.+)")  # crun's words
+_WRONG_DIRECTORY = re.compile(r"chdir (?:to )?`([^`]*)`: (.+)")  # crun's words
 
 
 def start_failure(said: str, argv0: str, *, verb: str, runtime: str = "") -> StartFailed:

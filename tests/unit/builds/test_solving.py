@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,8 +110,15 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(Cache(Database.open(tmp_path / "db")))
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database.open(tmp_path / "db")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def world(database: Database) -> World:
+    return World(Cache(database))
 
 
 async def test_what_the_target_does_not_need_does_not_run(world: World) -> None:
@@ -234,9 +242,9 @@ async def test_steps_that_were_skipped_are_known(world: World) -> None:
     assert known[first].created_ns > 0
 
 
-async def test_results_survive_a_restart(world: World, tmp_path: Path) -> None:
+async def test_results_survive_a_restart(world: World, database: Database) -> None:
     await world.build(run("make"))
-    world.cache = Cache(Database.open(tmp_path / "db"))
+    world.cache = Cache(database)
     assert await world.build(run("make")) == []
 
 
