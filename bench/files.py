@@ -12,8 +12,7 @@ from pathlib import Path
 from bench.arithmetic import Item, turns
 from bench.engine import IMAGE, LABEL, Engine, milliseconds
 
-GIGABYTE = 1 << 30
-LARGE = 256 << 20  # bytes of the file in a container that is exported and committed
+GIGABYTE = 1 << 30  # bytes of the file that is copied, and of that in a container that is exported and committed
 SMALL = 5000  # files of a container with many
 MANY = f"mkdir /d; i=0; while [ $i -lt {SMALL} ]; do echo $i > /d/$i; i=$((i+1)); done"
 COMMITTED = "bench-committed"
@@ -22,9 +21,9 @@ Keep = Callable[[Item, str, float], None]
 
 INTO = Item("cp-in", "cp of 1 GB into a container, client", "ms", 0.7)
 OUT = Item("cp-out", "cp of 1 GB out of it, client", "ms", 0.7)
-EXPORT_BIG = Item("export-big", "export of a container with 256 MB in one file, client", "ms", 0.8)
+EXPORT_BIG = Item("export-big", "export of a container with 1 GB in one file, client", "ms", 0.8)
 EXPORT_MANY = Item("export-many", f"export of a container with {SMALL} small files, client", "ms", 0.8)
-COMMIT_BIG = Item("commit-big", "commit of a container with 256 MB in one file, client", "ms", 0.8)
+COMMIT_BIG = Item("commit-big", "commit of a container with 1 GB in one file, client", "ms", 0.8)
 COMMIT_MANY = Item("commit-many", f"commit of a container with {SMALL} small files, client", "ms", 0.8)
 
 
@@ -37,7 +36,7 @@ def measure(engines: list[Engine], rounds: int, keep: Keep) -> None:
             for _ in range(64):
                 file.write(os.urandom(GIGABYTE // 64))
         copied = {engine.name: engine.create("sleep", "1000000") for engine in engines}
-        large = {engine.name: _running(engine, f"head -c {LARGE} /dev/urandom > /large") for engine in engines}
+        large = {engine.name: _running(engine, f"head -c {GIGABYTE} /dev/urandom > /large") for engine in engines}
         many = {engine.name: _running(engine, MANY) for engine in engines}
         for number, name_ in turns(list(by_name), rounds):
             for item, cost in _samples(by_name[name_], folder, copied[name_], large[name_], many[name_]):
