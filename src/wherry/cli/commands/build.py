@@ -68,8 +68,13 @@ def _refuse(context: Context) -> None:
     for name, why in _REFUSED:
         if context.flags.changed(name) and context.flags.given()[name]:
             raise Failure(why)
-    if "," in context.flags.text("platform"):
-        raise Failure("several platforms in one build are not supported by this version: build each by itself")
+    if "," in _platform(context) and (context.flags.on("check") or context.flags.changed("plan")):
+        raise Failure("--check and --plan are of one platform at a time")
+
+
+def _platform(context: Context) -> str:
+    """Those to build for, with commas between."""
+    return ",".join(context.flags.items("platform"))
 
 
 # the context
@@ -197,7 +202,7 @@ def _order(context: Context, sources: Sources, outputs: list[Any]) -> BuildOrder
         contexts=_named_contexts(sources, flags.items("build-context")),
         names=flags.items("tag"),
         target=flags.text("target"),
-        platform=flags.text("platform"),
+        platform=_platform(context),
         build_args=_arguments(flags.items("build-arg")),
         labels=dict(_pair(text) for text in flags.items("label")),
         no_cache=flags.on("no-cache"),
@@ -539,7 +544,7 @@ def _plan_options(context: Context, sources: Sources) -> PlanOptions:
     from wherry.model.dockerfile.options import MAIN_CONTEXT, ImageContext, LocalContext, PlanOptions
 
     flags, host = context.flags, buildplans.host_platform()
-    asked, network = flags.text("platform"), flags.text("network")
+    asked, network = _platform(context), flags.text("network")
     build_args = _arguments(flags.items("build-arg"))
     contexts: dict[str, NamedContext] = {}
     for name, offer in _named_contexts(sources, flags.items("build-context")).items():

@@ -25,6 +25,7 @@ from wherry.model.credentials import Credentials
 from wherry.model.events import Event
 from wherry.model.failpoints import failpoint
 from wherry.model.image import Image
+from wherry.model.layer_formats import LayerFormat
 from wherry.model.manifests import Descriptor, Index, Manifest, elsewhere, platform_of
 from wherry.model.reference import Reference, short_id
 from wherry.model.registry_options import ReadOptions
@@ -264,7 +265,8 @@ class Pushes:
         `place` names the destination. Raises SystemFailure and what the destination raises.
         """
         async with self._images.keeper.holding(), AsyncExitStack() as stack:
-            packing = [await stack.enter_async_context(self.packing.compress(each, compression)) for each in diff_ids]
+            form = LayerFormat(compression)
+            packing = [await stack.enter_async_context(self.packing.compress(each, form)) for each in diff_ids]
             found = await self.packing.describe([await each.done() for each in packing], docker=docker)
             failpoint("pushes.layers.packed")
             uploads = [
