@@ -599,7 +599,12 @@ COMMANDS: tuple[Command, ...] = (
             ("annotation", "", "list", "Add annotation to the image ([TYPE[PLATFORM]:]key=value)"),
             ("attest", "", "list", "Attestation parameters (type=provenance|sbom[,option=value])"),
             ("build-arg", "", "list", "Set build-time variables"),
-            ("build-context", "", "list", "Additional build contexts (name=path, URL, docker-image:// or oci-layout://)"),
+            (
+                "build-context",
+                "",
+                "list",
+                "Additional build contexts (name=path, URL, docker-image:// or oci-layout://)",
+            ),
             ("cache-from", "", "list", "External cache sources (image, or type=registry|local,...)"),
             ("cache-to", "", "list", "Cache export destinations (type=registry|local|inline,...)"),
             ("cgroup-parent", "", "string", "Set the parent cgroup for the RUN instructions during build"),

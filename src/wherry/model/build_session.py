@@ -69,11 +69,13 @@ class Output(Struct, omit_defaults=True):
     type: str = "image"
     name: str = ""
     push: bool = False
+    push_by_digest: bool = False  # under no tag there
     annotations: list[str] = []  # as those of the order
     compression: str = ""  # gzip, zstd, uncompressed
     compression_level: int | None = None
     force_compression: bool = False
     oci_mediatypes: bool | None = None  # None: as the engine thinks best
+    rewrite_timestamp: bool | None = None  # of files of new layers, to SOURCE_DATE_EPOCH
     platform_split: bool | None = None  # None: where there are several platforms
     attestation_prefix: str = ""
 

@@ -72,14 +72,15 @@ async def carry_out(builds: Builds, order: BuildOrder, client: Delivery, listene
     """Build, deliver, and say what came of it. Raises WherryError."""
     _check(order)
     names = _names(order)
-    built_for = _platforms(order, builds.platform)
-    annotations = _annotations(order, builds.platform, built_for)
+    host = builds.platform
+    built_for = _platforms(order, host)
+    annotations = _annotations(order, host, built_for)
+    epoch = epoch_of(order.build_args.get(EPOCH, ""))
     for output, said in zip(order.outputs, annotations, strict=False):
-        outputs.check(output, several=len(built_for) > 1, said=bool(said or order.attestations))
+        outputs.check(output, several=len(built_for) > 1, said=bool(said or order.attestations), epoch=epoch)
     started_ns = time.time_ns()
     if not names and any(output.push for output in order.outputs):
         raise InvalidParameter("tag is needed when pushing to registry")
-    epoch = epoch_of(order.build_args.get(EPOCH, ""))
     async with builds.using():
         main: Client = client
         dockerfile = order.dockerfile
@@ -108,12 +109,10 @@ async def carry_out(builds: Builds, order: BuildOrder, client: Delivery, listene
             )
             for warning in dict.fromkeys(warning for plan in plans for warning in plan.target.warnings):
                 listener.tell(Warned(warning))
-            asked_for = invocation(order, dockerfile, builds.platform, material)
+            asked_for = invocation(order, dockerfile, host, material)
             told_as = new_id()[:25]
             reports = [
-                Report(
-                    asked_for, plan, build.materials, started_ns, epoch, told_as, platform or builds.platform.normal()
-                )
+                Report(asked_for, plan, build.materials, started_ns, epoch, told_as, (platform or host).normal())
                 for platform, plan in zip(built_for, plans, strict=True)
             ]
             for place in order.cache_from:

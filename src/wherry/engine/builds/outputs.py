@@ -33,14 +33,20 @@ class Taking(Protocol):
 _TYPES = ("image", "docker", "oci", "tar")
 
 
-def check(output: Output, *, several: bool, said: bool) -> None:
-    """`several` platforms are built for; something is `said` of the image, beside it or in it. Raises InvalidParameter,
-    NotSupported.
+def check(output: Output, *, several: bool, said: bool, epoch: int | None) -> None:
+    """`several` platforms are built for; something is `said` of the image, beside it or in it; `epoch` is
+    SOURCE_DATE_EPOCH. Raises InvalidParameter, NotSupported.
     """
     if output.type not in _TYPES:
         raise InvalidParameter(f"unknown type of output: {output.type}")
     if output.push and output.type != "image":
         raise InvalidParameter(f"an output of type {output.type} cannot be pushed")
+    if output.push_by_digest and not output.push:
+        raise InvalidParameter("push-by-digest is of an image that is pushed: push=true")
+    if output.rewrite_timestamp and epoch is None:
+        raise InvalidParameter("rewrite-timestamp needs the time: --build-arg SOURCE_DATE_EPOCH=SECONDS")
+    if output.rewrite_timestamp is False and epoch is not None:
+        raise InvalidParameter("rewrite-timestamp=false: no file is younger than SOURCE_DATE_EPOCH where it is given")
     if output.type == "tar":
         if output.packaged:
             raise InvalidParameter("compression and media types are of images: a tar or a directory of files has none")
@@ -52,7 +58,7 @@ def check(output: Output, *, several: bool, said: bool) -> None:
     layer_format(output.compression or "gzip", output.compression_level, forced=output.force_compression)
     if output.oci_mediatypes is False and (output.type == "oci" or said or output.compression == "zstd"):
         raise InvalidParameter(
-            "oci-mediatypes=false: Docker's media types know no zstd, annotations and attestations, and are no OCI layout"
+            "oci-mediatypes=false: Docker's media types are for no OCI layout, zstd, annotation or attestation"
         )
 
 
@@ -145,7 +151,8 @@ class _Delivery:
             elif output.type != "image":
                 await self._client.deliver(number, self._builds.saved(self._meant(), wanted.names))
         if any(output.push for output in wanted.outputs):
-            told["digest"] = [await self._build.push(name) for name in wanted.names][-1]
+            by_digest = all(output.push_by_digest for output in wanted.outputs if output.push)
+            told["digest"] = [await self._build.push(name, by_digest=by_digest) for name in wanted.names][-1]
         for image in self._images.values():
             if not kept and image.id not in before:
                 await self._builds.forget(image)

@@ -375,9 +375,10 @@ class Build:
         platform = operation.platform or Platform(image.os, image.architecture, image.variant)
         return Material(purl(name, platform), target or image.id)
 
-    async def push(self, name: Reference) -> str:
+    async def push(self, name: Reference, *, by_digest: bool = False) -> str:
         """Send what the name means to its registry; the digest it has there. Raises WherryError."""
-        return await publish(self._builds.pusher, name, self._settings.credentials_for(name), self._progress)
+        credentials = self._settings.credentials_for(name)
+        return await publish(self._builds.pusher, name, credentials, self._progress, by_digest=by_digest)
 
     async def take_from(self, place: CachePlace, shelf: Layout) -> None:
         """Let steps be found in a cache of elsewhere; `shelf` is a directory's. Raises InvalidParameter (its name)."""

@@ -89,9 +89,10 @@ class Pushes:
         self._uploads: Shared[Upload] = Shared()
 
     async def push(
-        self, reference: Reference, *, credentials: Credentials | None = None
+        self, reference: Reference, *, credentials: Credentials | None = None, by_digest: bool = False
     ) -> AsyncGenerator[Message, None]:
-        """Push what the reference names, all tags of the repository where it has no tag.
+        """Push what the reference names, all tags of the repository where it has no tag. `by_digest`: under no tag
+        there.
 
         Yields Docker's progress messages; what fails before the first one is a refusal (the registry cannot be
         reached), later the push was under way. Close it (`contextlib.aclosing`) to give up.
@@ -113,11 +114,13 @@ class Pushes:
         if failure is not None:
             raise failure
         for name, image_id in names:
-            async with aclosing(self._push(repository, name, image_id)) as messages:
+            async with aclosing(self._push(repository, name, image_id, by_digest=by_digest)) as messages:
                 async for message in messages:
                     yield message
 
-    async def _push(self, repository: Repository, name: Reference, image_id: str) -> AsyncGenerator[Message, None]:
+    async def _push(
+        self, repository: Repository, name: Reference, image_id: str, *, by_digest: bool
+    ) -> AsyncGenerator[Message, None]:
         async with self._images.keeper.holding():
             image = self._records.images.get(image_id)
             if image is None or self._records.names.get(name.canonical) != image_id:
@@ -135,7 +138,8 @@ class Pushes:
             async with aclosing(self._send(repository, name, parcel)) as messages:
                 async for message in messages:
                     yield message
-            digest = await repository.put_manifest(name.tag, parcel.top.media_type, parcel.top.data)
+            under = parcel.top.digest if by_digest else name.tag
+            digest = await repository.put_manifest(under, parcel.top.media_type, parcel.top.data)
             failpoint("pushes.push.sent")
             self._record(name, image, parcel, digest)
             yield said(f"{name.tag}: digest: {digest} size: {len(parcel.top.data)}")

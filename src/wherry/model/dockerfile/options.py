@@ -58,8 +58,8 @@ class PlanOptions(Struct, frozen=True):
     """All options are as on the command line of `build`, read and checked.
 
     `no_cache_stages` None: the cache serves all; empty: none; else those stages are built anew. `epoch` in seconds is
-    SOURCE_DATE_EPOCH. `main` is the build context. `name_platforms`: steps are named with their platforms. `allow` holds
-    entitlements: "network.host".
+    SOURCE_DATE_EPOCH. `main` is the build context. `name_platforms`: steps are named with their platforms.
+    `allow` holds entitlements: "network.host".
     """
 
     host: Platform
