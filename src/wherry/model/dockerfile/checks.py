@@ -161,7 +161,7 @@ class Checks(Struct):
         """Raises DockerfileError if something was found and findings are to be errors."""
         if self.settings.error and self.findings:
             names = dict.fromkeys(finding.rule.name for finding in self.findings)
-            raise DockerfileError(f"lint violation found for rules: {', '.join(names)}")
+            raise DockerfileError(f"lint violation found for rules: {', '.join(names)}", self.sorted()[0].lines)
 
 
 _RESERVED = frozenset({"context", "scratch"})
