@@ -31,6 +31,7 @@ from wherry.engine.builds.dressing import Attesting, Dressing
 from wherry.engine.builds.exports import export, results_of
 from wherry.engine.builds.imports import CacheImports, offered_by
 from wherry.engine.builds.layouts import Layout
+from wherry.engine.builds.making import Making
 from wherry.engine.builds.operations import Operations, Outcome
 from wherry.engine.builds.progress import Listener, Progress, Warned
 from wherry.engine.builds.publishing import Pusher, publish
@@ -40,6 +41,7 @@ from wherry.engine.builds.sources import BuildSources
 from wherry.engine.builds.trees import Client, Settings, Tree
 from wherry.engine.images.service import Images
 from wherry.engine.transfers.needs import Repository
+from wherry.engine.transfers.shared import Shared
 from wherry.errors import Conflict, NotFound, WherryError
 from wherry.model import build_caches, platforms
 from wherry.model.annotations import Annotation
@@ -105,6 +107,7 @@ class Builds:
         self.root = root
         self._limit = limit or _default_limit(root)
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._makings: Shared[Making] = Shared()
         self._running = 0
         self._operations = Operations(shop)
 
@@ -134,7 +137,9 @@ class Builds:
     async def open(self, client: Client, settings: Settings, listener: Listener) -> AsyncIterator[Build]:
         """One build. Nothing that it uses is collected meanwhile."""
         async with self.using(), self._images.admission.holding():
-            build = Build(self, self._shop, self._operations, self._images, self._slots, client, settings, listener)
+            build = Build(
+                self, self._shop, self._operations, self._images, self._slots, self._makings, client, settings, listener
+            )
             try:
                 yield build
             finally:
@@ -276,6 +281,7 @@ class Build:
         operations: Operations,
         images: Images,
         slots: asyncio.Semaphore,
+        makings: Shared[Making],
         client: Client,
         settings: Settings,
         listener: Listener,
@@ -293,7 +299,16 @@ class Build:
         self._sources = sources
         self._imports = CacheImports(builds.puller, shop.snapshots.chains, self._progress, images.host)
         self._solve = Solve(
-            operations, sources, builds.cache, builds.keep, settings, client, self._progress, slots, self._imports
+            operations,
+            sources,
+            builds.cache,
+            builds.keep,
+            settings,
+            client,
+            self._progress,
+            slots,
+            makings,
+            self._imports,
         )
 
     def image_of(self, vertex: Vertex) -> Image | None:
