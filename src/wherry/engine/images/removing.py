@@ -62,8 +62,8 @@ class Removing:
         done: list[Removed] = []
         reclaimed = 0
         async with self._keeper.gate:
-            if not filters.fields.keys() - {"dangling"} and (freed := await self._keeper.forget_leavings()):
-                reclaimed += freed
+            if not filters.fields.keys() - {"dangling"}:
+                reclaimed += await self._keeper.forget_leavings()
                 await self._keeper.collect()
             for image in list(self._records.images.values()):
                 if image.id not in self._records.images or not image_filters.prunable(image, filters, until):

@@ -18,7 +18,7 @@ import zstandard
 from isal import isal_zlib
 
 from wherry.engine.transfers.shared import Running, Shared
-from wherry.errors import SystemFailure
+from wherry.errors import NotFound, SystemFailure
 from wherry.model.failpoints import failpoint
 from wherry.model.image import Image
 from wherry.model.layer_formats import USUAL, LayerFormat
@@ -90,7 +90,7 @@ class Packing:
         return _manifest(Descriptor(digest=image.id, size=config), kept, sizes, oci=oci)
 
     async def pack(self, image: Image, layers: Iterable[Compression]) -> Packed:
-        """Make and record the manifest of compressed layers."""
+        """Make and record the manifest of compressed layers. Raises NotFound: the image has been removed meanwhile."""
         kept = [layer.blob for layer in layers]
         manifest = await self.assemble(image, kept)
         data = encode(manifest)
@@ -99,6 +99,8 @@ class Packing:
             digest, manifest.media_type, len(data), image.id, tuple(layer.digest for layer in manifest.layers)
         )
         failpoint("pushes.pack.stored")
+        if image.id not in self._records.images:
+            raise NotFound(f"No such image: {image.id}")
         with self._records.transaction() as connection:
             for diff_id, blob in zip(image.diff_ids, kept, strict=True):
                 self._records.put_blob(connection, diff_id, blob)
