@@ -499,7 +499,8 @@ class _Planner:
         platform = node.platform or self._target_platform
         if node.stage is None:
             return self._tree(scope, node, State(Stage(node.source), "", platform), needs)
-        state = State(node.stage, node.name, platform, anew=self._anew(node))
+        target = self._target_platform.normal() if self._options.name_platforms else None
+        state = State(node.stage, node.name, platform, anew=self._anew(node), target=target)
         if node.base is not None:
             base = states[node.base]
             state.platform = base.platform
