@@ -107,7 +107,7 @@ def endpoint(
     started: bool,
     names: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """EndpointSettings. What is allocated shows only while the container has a process; before the first, what is asked."""
+    """EndpointSettings. What is allocated shows while the container has a process, what is asked before the first."""
     place = found if alive else None
     return {
         "IPAMConfig": requested.ipam_config,
