@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -90,7 +90,7 @@ class Retelling(io.RawIOBase):
         super().close()
 
 
-def _pieces(recipe: Path, root: Path, diff_id: str) -> Any:
+def _pieces(recipe: Path, root: Path, diff_id: str) -> Generator[bytes, None, None]:
     found = hashlib.sha256()
     for piece in _made_again(recipe, root):
         found.update(piece)
