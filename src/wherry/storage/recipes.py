@@ -74,10 +74,10 @@ class Retelling(io.RawIOBase):
     def read(self, size: int = -1, /) -> bytes:
         """Between 1 and `size` bytes, b"" at the end."""
         while not self._rest:
-            piece = next(self._pieces, None)
-            if piece is None:
+            made = next(self._pieces, None)
+            if made is None:
                 return b""
-            self._rest = memoryview(piece)
+            self._rest = memoryview(made)
         piece, self._rest = (self._rest, self._rest[:0]) if size < 0 else (self._rest[:size], self._rest[size:])
         self._position += len(piece)
         return bytes(piece)
