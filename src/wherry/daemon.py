@@ -216,6 +216,7 @@ async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
         runtimes=config.runtimes,
         cdi_directories=config.cdi_spec_dirs,
         userns_remap=config.userns_remap,
+        builder=config.builder,
     )
     settings = Settings()
     _apply(config, settings)
