@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -104,6 +105,9 @@ async def carry_out(builds: Builds, order: BuildOrder, client: Delivery, listene
             options = [
                 _plan_options(builds, order, epoch, platform, several=len(built_for) > 1) for platform in built_for
             ]
+            for name, offer in order.contexts.items():
+                if offer.layout is not None:
+                    build.offer(_layout_name(name, offer.layout), Layout(client.directory(offer.layout)), offer.ref)
             plans = await together(
                 plan_dockerfile(dockerfile, each, build, elsewhere=asyncio.to_thread) for each in options
             )
@@ -257,7 +261,15 @@ def _plan_options(
     )
 
 
+def _layout_name(name: str, number: int) -> str:
+    """What an image of a directory's is called in the build."""
+    shown = "-".join(re.findall("[a-z0-9]+", name.lower()))
+    return reference.parse(f"oci-layout/{shown or 'context'}-{number}").with_default_tag().canonical
+
+
 def _context(name: str, offer: ContextOffer) -> Context:
+    if offer.layout is not None:
+        return ImageContext(_layout_name(name, offer.layout))
     if offer.image:
         return ImageContext(offer.image)
     if offer.local:
@@ -278,6 +290,8 @@ def invocation(order: BuildOrder, dockerfile: bytes, host: Platform, context: Ma
     found |= {f"label:{name}": value for name, value in order.labels.items()}
     for name, offer in order.contexts.items():
         image = f"docker-image://{offer.image}" if offer.image else ""
+        if offer.layout is not None:
+            image = f"oci-layout://{name}" + (f":{offer.ref}" if offer.ref else "").replace(":sha256:", "@sha256:")
         found[f"context:{name}"] = f"local:{name}" if offer.local else image or offer.url
     given = {
         "target": order.target,
