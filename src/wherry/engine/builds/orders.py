@@ -21,7 +21,7 @@ from wherry.engine.builds.uploads import Uploaded
 from wherry.errors import InvalidParameter, NotFound, NotSupported, WherryError
 from wherry.model import platforms, reference
 from wherry.model.annotations import INDEX, INDEX_DESCRIPTOR, Annotation, parse_annotation
-from wherry.model.attestations import SBOM, check_options
+from wherry.model.attestations import check_options
 from wherry.model.build_graph import GitSource, HttpSource, Ulimit, Vertex
 from wherry.model.build_session import BuildOrder, ContextOffer, Output
 from wherry.model.config import HostConfig
@@ -185,12 +185,6 @@ def _check(order: BuildOrder) -> None:
     if wrong := check(order.cache_from, written=False) or check(order.cache_to, written=True):
         raise InvalidParameter(wrong)
     check_options(order.attestations)
-    if SBOM in order.attestations:
-        for name in ("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"):
-            if order.build_args.get(name, "false") not in ("false", "0", ""):
-                raise NotSupported(
-                    f"the build argument {name} is not supported: the SBOM is of the image that comes out"
-                )
     unknown = set(order.allow) - {"network.host"}
     if unknown:
         raise NotSupported(f"the entitlement {min(unknown)} is not supported by this version of Wherry")

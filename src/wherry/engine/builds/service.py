@@ -370,9 +370,14 @@ class Build:
         """Images with manifests of their own, and an index, which the names mean then: see `Dressing`."""
         return await self._builds.dressing.dress(parts, meant, names, style)
 
-    async def attest(self, report: Report, wanted: Attestations, tree: Tree, name: str) -> list[Attested]:
+    async def attest(self, report: Report, wanted: Attestations, name: str) -> list[Attested]:
         """What is said of what was built."""
-        return await attest(self._shop, report, wanted, tree, name)
+        return await attest(self._shop, self, report, wanted, name)
+
+    async def tree_of(self, vertex: Vertex) -> Tree:
+        """What a vertex comes to. Raises WherryError."""
+        tree, _ = await self._solve.solve(vertex)
+        return tree
 
     def materials(self, vertices: Iterable[Vertex]) -> list[Material]:
         """What came from elsewhere into a build that has been carried out."""
