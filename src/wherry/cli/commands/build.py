@@ -448,7 +448,7 @@ def _plan_options(context: Context, sources: Sources) -> PlanOptions:
     contexts: dict[str, NamedContext] = {}
     for name, offer in _named_contexts(sources, flags.items("build-context")).items():
         if offer.url or offer.layout is not None:
-            raise Failure(f"--check and --plan do not fetch the build context {name}")
+            raise Failure(f"--check and --plan do not fetch the build context {name}={offer.url or 'oci-layout://'}")
         contexts[name] = ImageContext(offer.image) if offer.image else LocalContext(name, tuple(offer.exclude))
     return PlanOptions(
         host=host,
