@@ -47,6 +47,7 @@ class DaemonConfig:
     runtimes: Mapping[str, Path] = field(default_factory=dict)
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
+    nondistributable: tuple[str, ...] = ()
     userns_remap: str = ""
     cdi_spec_dirs: tuple[Path, ...] = Host.cdi_directories
     max_concurrent_downloads: int = RegistryOptions.max_concurrent_downloads
@@ -82,6 +83,7 @@ class DaemonConfig:
             self.max_concurrent_downloads,
             self.max_concurrent_uploads,
             self.max_download_attempts,
+            self.nondistributable,
         )
 
     @property
@@ -306,6 +308,12 @@ OPTIONS = (
         "insecure-registry",
         live=True,
     ),
+    Option(
+        "allow-nondistributable-artifacts",
+        "nondistributable",
+        _each(registry_options.nondistributable_registry),
+        live=True,
+    ),
     Option("userns-remap", "userns_remap", _remap),
     Option("cdi-spec-dirs", "cdi_spec_dirs", _paths, "cdi-spec-dir"),
     Option("max-concurrent-downloads", "max_concurrent_downloads", _at_least_one, live=True),
@@ -385,6 +393,7 @@ def live_parts(running: DaemonConfig, given: DaemonConfig) -> DaemonConfig:
 def shown(config: DaemonConfig) -> dict[str, str]:
     """What a reload may change, as the attributes of Docker's event of it."""
     return {
+        "allow-nondistributable-artifacts": json.dumps(list(config.nondistributable)),
         "debug": str(config.debug).lower(),
         "default-shm-size": str(config.default_shm_size),
         "insecure-registries": json.dumps(list(config.insecure_registries)),

@@ -89,11 +89,10 @@ class Pulls:
         self._emit = emit
         self._host = images.host
         self._unfinished = Unfinished(images.records, images.keeper, partials, lambda: self._downloads.busy())
-        self._downloads = Downloads(
-            blobs, partials, lambda: options().max_concurrent_downloads, self._unfinished.fetched
-        )
+        at_once = lambda: options().max_concurrent_downloads  # noqa: E731
+        self._downloads = Downloads(blobs, partials, at_once, self._unfinished.fetched)
         self._attestations = Attestations(self._downloads)
-        self._store = Store(images.records, blobs, snapshots, self._downloads, Unpacking(snapshots))
+        self._store = Store(images.records, blobs, snapshots, self._downloads, Unpacking(snapshots, at_once))
 
     async def recover(self) -> None:
         """At start, after the images: forget what is too old of earlier attempts."""
