@@ -48,6 +48,7 @@ class DaemonConfig:
     runtimes: Mapping[str, Path] = field(default_factory=dict)
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
+    nondistributable: tuple[str, ...] = ()
     userns_remap: str = ""
     cdi_spec_dirs: tuple[Path, ...] = Host.cdi_directories
     max_concurrent_downloads: int = RegistryOptions.max_concurrent_downloads
@@ -84,6 +85,7 @@ class DaemonConfig:
             self.max_concurrent_downloads,
             self.max_concurrent_uploads,
             self.max_download_attempts,
+            self.nondistributable,
         )
 
     @property
@@ -309,6 +311,12 @@ OPTIONS = (
         live=True,
     ),
     Option("builder", "builder", cache_rules.read),
+    Option(
+        "allow-nondistributable-artifacts",
+        "nondistributable",
+        _each(registry_options.nondistributable_registry),
+        live=True,
+    ),
     Option("userns-remap", "userns_remap", _remap),
     Option("cdi-spec-dirs", "cdi_spec_dirs", _paths, "cdi-spec-dir"),
     Option("max-concurrent-downloads", "max_concurrent_downloads", _at_least_one, live=True),
@@ -388,6 +396,7 @@ def live_parts(running: DaemonConfig, given: DaemonConfig) -> DaemonConfig:
 def shown(config: DaemonConfig) -> dict[str, str]:
     """What a reload may change, as the attributes of Docker's event of it."""
     return {
+        "allow-nondistributable-artifacts": json.dumps(list(config.nondistributable)),
         "debug": str(config.debug).lower(),
         "default-shm-size": str(config.default_shm_size),
         "insecure-registries": json.dumps(list(config.insecure_registries)),
