@@ -240,7 +240,6 @@ def test_what_failed_is_shown(client: Client, folder: Path) -> None:
         ("--squash",),
         ("--cache-to", "type=gha"),
         ("--cache-from", "type=s3,bucket=b"),
-        ("--platform", "linux/amd64,linux/arm64"),
     ],
 )
 def test_what_is_not_done_is_refused(client: Client, folder: Path, words: tuple[str, ...]) -> None:

@@ -196,6 +196,19 @@ class ImageRecords:
             return known.dressed
         return any(known.dressed for known in self.manifests.values() if digest in known.indexes)
 
+    def companions(self) -> dict[str, set[str]]:
+        """Images without a name that an index made here names beside one that has it: by ID, those indexes.
+
+        They are of other platforms, and there as long as a name means the index.
+        """
+        meant = set(self.targets.values())
+        found: dict[str, set[str]] = {}
+        for manifest in self.manifests.values():
+            indexes = meant.intersection(manifest.indexes) if manifest.dressed else None
+            if indexes and not self._references.get(manifest.image_id):
+                found.setdefault(manifest.image_id, set()).update(indexes)
+        return found
+
     def parts(self, digest: str) -> list[str]:
         """The blobs that a manifest or index stands for, as far as they are here: itself first, then what it names."""
         found = {digest: None}

@@ -16,20 +16,23 @@ import logging
 import os
 import platform as machine
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from wherry.engine.builds.attesting import Attestations, Report, predicates
+from wherry.engine.builds import file_outputs
+from wherry.engine.builds.attesting import Attestations, Report, attest
 from wherry.engine.builds.bases import BaseImages, Puller
 from wherry.engine.builds.cache import CACHE_MOUNT, STATES, Cache, Cached
 from wherry.engine.builds.contexts import Contexts
 from wherry.engine.builds.documents import document
-from wherry.engine.builds.dressing import Attesting, Dressing
+from wherry.engine.builds.dressing import Dressing, Part, Style
 from wherry.engine.builds.exports import export, results_of
+from wherry.engine.builds.file_outputs import Folder
 from wherry.engine.builds.imports import CacheImports, offered_by
+from wherry.engine.builds.layout_images import take as take_image
 from wherry.engine.builds.layouts import Layout
 from wherry.engine.builds.making import Making
 from wherry.engine.builds.operations import Operations, Outcome
@@ -44,8 +47,8 @@ from wherry.engine.transfers.needs import Repository
 from wherry.engine.transfers.shared import Shared
 from wherry.errors import Conflict, NotFound, WherryError
 from wherry.model import build_caches, platforms
-from wherry.model.annotations import Annotation
-from wherry.model.attestations import purl
+from wherry.model.attestations import Attested, purl
+from wherry.model.build_caches import Result
 from wherry.model.build_graph import ImageSource, Target, Vertex, ordered
 from wherry.model.build_session import CachePlace
 from wherry.model.dockerfile.options import BaseImage
@@ -55,8 +58,6 @@ from wherry.model.platforms import Platform
 from wherry.model.provenance import Material
 from wherry.model.reference import Reference, parse, parse_any
 from wherry.storage.database import Database
-from wherry.storage.packing import END, pack, walk
-from wherry.storage.streams import flow
 
 log = logging.getLogger(__name__)
 
@@ -178,21 +179,17 @@ class Builds:
             with contextlib.suppress(Conflict, NotFound):
                 await self._images.remove(image.id, prune=False)
 
-    async def packed(self, tree: Tree) -> AsyncIterator[bytes]:
-        """A root filesystem as a tar."""
+    def packed(self, folders: Sequence[Folder]) -> AsyncIterator[bytes]:
+        """Root filesystems as a tar."""
+        return file_outputs.packed(self._shop, folders)
 
-        def pieces() -> Generator[bytes, None, None]:
-            with self._shop.view(tree) as view:
-                root = os.open(f"/proc/self/fd/{view.root}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    yield from pack(walk(root), lambda found: found.path or None)
-                finally:
-                    os.close(root)
-            yield END
+    async def file_digests(self, tree: Tree) -> dict[str, str]:
+        """See `file_outputs.digests`."""
+        return await asyncio.to_thread(file_outputs.digests, self._shop, tree)
 
-        async with contextlib.aclosing(flow(pieces())) as stream:
-            async for piece in stream:
-                yield piece
+    async def refuse_conflicts(self, trees: Mapping[str, Tree]) -> None:
+        """See `file_outputs.refuse_conflicts`."""
+        await asyncio.to_thread(file_outputs.refuse_conflicts, self._shop, trees)
 
     # the cache's end
 
@@ -294,7 +291,7 @@ class Build:
         self._settings = settings
         self._progress = Progress(listener)
         self._bases = BaseImages(images, builds.puller, settings, self._progress)
-        self.close = self._bases.close
+        self._taken: list[Image] = []  # images of directories, which nobody needs after the build
         sources = BuildSources(self._bases.find, shop.contents, builds.root, settings.known_hosts)
         self._sources = sources
         self._imports = CacheImports(builds.puller, shop.snapshots.chains, self._progress, images.host)
@@ -310,6 +307,24 @@ class Build:
             makings,
             self._imports,
         )
+
+    async def close(self) -> None:
+        """Give up what is under way, and what was only taken for the build."""
+        await self._bases.close()
+        for image in self._taken:
+            await self._builds.forget(image)
+
+    def offer(self, reference: str, shelf: Layout, ref: str) -> None:
+        """Let a base image of that name be what is under `ref` in a directory of the client's."""
+
+        async def take(platform: Platform) -> Image:
+            before = set(self._images.records.images)
+            image = await take_image(shelf, ref, platform, self._builds.puller, self._images.admission, self._progress)
+            if image.id not in before:
+                self._taken.append(image)
+            return image
+
+        self._bases.offer(reference, take)
 
     def image_of(self, vertex: Vertex) -> Image | None:
         """The image that a source vertex stands for, if it has been looked up."""
@@ -344,16 +359,25 @@ class Build:
         text = document(target, tree, known, base, time.time_ns(), self._settings.epoch, cache)
         return await self._images.admission.admit(text, (), names=names)
 
-    async def dressed(
-        self, image: Image, names: Iterable[Reference], annotations: Iterable[Annotation], attesting: Attesting
-    ) -> Descriptor:
-        """The image with a manifest of its own, or an index, which the names mean then: see `Dressing`."""
-        return await self._builds.dressing.dress(image, names, annotations, attesting)
+    async def below(self, target: Target) -> frozenset[str]:
+        """The layers that a target begins with, by diff ID."""
+        base = await self._bases.find(*_image_of(target.base)) if target.base is not None else None
+        return frozenset(base.diff_ids) if base is not None else frozenset()
 
-    async def predicates(self, report: Report, wanted: Attestations, image: Image, name: str) -> dict[str, object]:
-        """What is attested about an image that was built."""
-        tree = Tree(image.chain_id, tuple(image.diff_ids))
-        return await predicates(self._shop, report, wanted, tree, name)
+    async def dressed(
+        self, parts: Sequence[Part], meant: Image, names: Iterable[Reference], style: Style
+    ) -> Descriptor:
+        """Images with manifests of their own, and an index, which the names mean then: see `Dressing`."""
+        return await self._builds.dressing.dress(parts, meant, names, style)
+
+    async def attest(self, report: Report, wanted: Attestations, name: str) -> list[Attested]:
+        """What is said of what was built."""
+        return await attest(self._shop, self, report, wanted, name)
+
+    async def tree_of(self, vertex: Vertex) -> Tree:
+        """What a vertex comes to. Raises WherryError."""
+        tree, _ = await self._solve.solve(vertex)
+        return tree
 
     def materials(self, vertices: Iterable[Vertex]) -> list[Material]:
         """What came from elsewhere into a build that has been carried out."""
@@ -375,9 +399,10 @@ class Build:
         platform = operation.platform or Platform(image.os, image.architecture, image.variant)
         return Material(purl(name, platform), target or image.id)
 
-    async def push(self, name: Reference) -> str:
+    async def push(self, name: Reference, *, by_digest: bool = False) -> str:
         """Send what the name means to its registry; the digest it has there. Raises WherryError."""
-        return await publish(self._builds.pusher, name, self._settings.credentials_for(name), self._progress)
+        credentials = self._settings.credentials_for(name)
+        return await publish(self._builds.pusher, name, credentials, self._progress, by_digest=by_digest)
 
     async def take_from(self, place: CachePlace, shelf: Layout) -> None:
         """Let steps be found in a cache of elsewhere; `shelf` is a directory's. Raises InvalidParameter (its name)."""
@@ -401,12 +426,14 @@ class Build:
         self._imports.add_offer(reference.familiar, self._repository(reference), offer)
         return True
 
-    async def give_to(self, place: CachePlace, shelf: Layout, target: Target) -> None:
+    async def give_to(self, place: CachePlace, shelf: Layout, targets: Iterable[Target]) -> None:
         """Keep what the build came to for builds elsewhere. Raises WherryError."""
         every = place.mode == "max"
-        states = [vertex for vertex in ordered(target.vertex) if vertex.inputs] if every else _states(target)
-        tree, known = await self._solve.solve(target.vertex, states, fetch=every)
-        results = await results_of(self._solve, self._builds.cache, known, None if every else tree)
+        results: dict[str, Result] = {}
+        for target in targets:
+            states = [vertex for vertex in ordered(target.vertex) if vertex.inputs] if every else _states(target)
+            tree, known = await self._solve.solve(target.vertex, states, fetch=every)
+            results |= await results_of(self._solve, self._builds.cache, known, None if every else tree)
         pusher = self._builds.pusher
         if place.type == "local":
             await export(place, shelf, place.tag, results, pusher, self._progress)

@@ -82,7 +82,7 @@ class Known:
 
 
 class Solve:
-    """One build of one target.
+    """One build of one target, or of several side by side, which share what they have in common.
 
         solve = Solve(operations, sources, cache, keep, settings, client, progress, slots, makings)
         tree, known = await solve.solve(target)
@@ -123,6 +123,7 @@ class Solve:
         self._anew: set[Vertex] = set()  # what must not come from the cache, and all that stands on it
         self._told: WherryError | None = None
         self._known: dict[Vertex, Known] = {}
+        self._solving = 0  # targets
 
     async def solve(
         self, target: Vertex, states: Iterable[Vertex] = (), *, fetch: bool = False
@@ -136,6 +137,7 @@ class Solve:
                 self._progress.planned(vertex)
             if vertex.ignore_cache or not self._anew.isdisjoint(vertex.inputs):
                 self._anew.add(vertex)
+        self._solving += 1
         try:
             tree = await self._as_tree(await self._result(target))
             for vertex in states:
@@ -145,10 +147,12 @@ class Solve:
                         self._know(vertex, found)
             return tree, self._known
         finally:
-            tasks = [*self._results.values(), *self._planned.values(), *self._digests.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            self._solving -= 1
+            if not self._solving:
+                tasks = [*self._results.values(), *self._planned.values(), *self._digests.values()]
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _as_tree(self, result: Result) -> Tree:
         if isinstance(result, Tree):

@@ -71,6 +71,8 @@ class Removing:
                 names = self._records.references(image.id)
                 if dangling and (any(not name.digest for name in names) or self._records.children(image.id)):
                     continue
+                if not names and image.id in self._records.companions():
+                    continue
                 sizes = await asyncio.to_thread(self._catalog.layers_occupied, image)
                 for ref in [name.familiar for name in names] or [image.id]:
                     if image.id not in self._records.images:

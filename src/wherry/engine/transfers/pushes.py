@@ -26,6 +26,7 @@ from wherry.model.credentials import Credentials
 from wherry.model.events import Event
 from wherry.model.failpoints import failpoint
 from wherry.model.image import Image
+from wherry.model.layer_formats import LayerFormat
 from wherry.model.manifests import Descriptor, Index, Manifest, elsewhere, platform_of
 from wherry.model.reference import Reference, short_id
 from wherry.model.registry_options import ReadOptions
@@ -90,9 +91,10 @@ class Pushes:
         self._uploads: Shared[Upload] = Shared()
 
     async def push(
-        self, reference: Reference, *, credentials: Credentials | None = None
+        self, reference: Reference, *, credentials: Credentials | None = None, by_digest: bool = False
     ) -> AsyncGenerator[Message, None]:
-        """Push what the reference names, all tags of the repository where it has no tag.
+        """Push what the reference names, all tags of the repository where it has no tag. `by_digest`: under no tag
+        there.
 
         Yields Docker's progress messages; what fails before the first one is a refusal (the registry cannot be
         reached), later the push was under way. Close it (`contextlib.aclosing`) to give up.
@@ -114,11 +116,13 @@ class Pushes:
         if failure is not None:
             raise failure
         for name, image_id in names:
-            async with aclosing(self._push(repository, name, image_id)) as messages:
+            async with aclosing(self._push(repository, name, image_id, by_digest=by_digest)) as messages:
                 async for message in messages:
                     yield message
 
-    async def _push(self, repository: Repository, name: Reference, image_id: str) -> AsyncGenerator[Message, None]:
+    async def _push(
+        self, repository: Repository, name: Reference, image_id: str, *, by_digest: bool
+    ) -> AsyncGenerator[Message, None]:
         async with self._images.keeper.lease() as lease:
             image = await self._shielded(name, image_id, lease)
             parcel = await self._known(name, image, lease)
@@ -136,7 +140,8 @@ class Pushes:
             async with aclosing(self._send(repository, name, parcel)) as messages:
                 async for message in messages:
                     yield message
-            digest = await repository.put_manifest(name.tag, parcel.top.media_type, parcel.top.data)
+            under = parcel.top.digest if by_digest else name.tag
+            digest = await repository.put_manifest(under, parcel.top.media_type, parcel.top.data)
             failpoint("pushes.push.sent")
             self._record(name, image, parcel, digest)
             yield said(f"{name.tag}: digest: {digest} size: {len(parcel.top.data)}")
@@ -289,7 +294,8 @@ class Pushes:
         `place` names the destination. Raises SystemFailure and what the destination raises.
         """
         async with self._images.keeper.holding(), AsyncExitStack() as stack:
-            packing = [await stack.enter_async_context(self.packing.compress(each, compression)) for each in diff_ids]
+            form = LayerFormat(compression)
+            packing = [await stack.enter_async_context(self.packing.compress(each, form)) for each in diff_ids]
             found = await self.packing.describe([await each.done() for each in packing], docker=docker)
             failpoint("pushes.layers.packed")
             uploads = [

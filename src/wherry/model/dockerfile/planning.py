@@ -11,7 +11,7 @@ make it reach more; then each stage is carried out in its order. Only the base i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
 from msgspec import Struct, field
@@ -19,7 +19,7 @@ from msgspec import Struct, field
 from wherry.errors import InvalidParameter, WherryError
 from wherry.model import platforms, reference
 from wherry.model.build_graph import SCRATCH, ImageSource, Scratch, Step, Target, Vertex
-from wherry.model.dockerfile import checks, copying, image_config, running, settings
+from wherry.model.dockerfile import checks, copying, image_config, running, scans, settings
 from wherry.model.dockerfile.checks import Checks, Finding, read_settings
 from wherry.model.dockerfile.expansion import Expansion, Lexer
 from wherry.model.dockerfile.instructions import (
@@ -43,6 +43,7 @@ from wherry.model.dockerfile.options import (
     VertexContext,
     source_of,
 )
+from wherry.model.dockerfile.scans import asked
 from wherry.model.dockerfile.source import DockerfileError, Lines, nearest, suggesting
 from wherry.model.dockerfile.stages import Stage, arrange
 from wherry.model.dockerfile.state import Scope, Source, State, counted_steps
@@ -77,12 +78,15 @@ class Needs(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """`places` are the lines that asked for a vertex, by its digest."""
+    """`places` are the lines that asked for a vertex, by its digest; `scanned` what an SBOM is to tell of beside the
+    target: stages by their names, and "context".
+    """
 
     target: Target
     needs: Needs
     findings: tuple[Finding, ...] = ()
     places: Mapping[str, Lines] = {}
+    scanned: Mapping[str, Vertex] = {}
 
 
 class Elsewhere(Protocol):
@@ -100,7 +104,7 @@ async def plan_dockerfile(
     data: bytes, options: PlanOptions, images: BaseImages, *, elsewhere: Elsewhere = here
 ) -> Plan:
     """Raises DockerfileError, and what `images` raises."""
-    planner = await elsewhere(lambda: _Planner(data, options))
+    planner = await elsewhere(lambda: _Planner(data, options, Checks()))
     return await planner.plan(images, elsewhere)
 
 
@@ -113,15 +117,13 @@ class Checked(Struct, frozen=True):
 
 async def check_dockerfile(data: bytes, options: PlanOptions, images: BaseImages) -> Checked:
     """All stages are looked at, or those that the target needs if one is given. Raises what `images` raises."""
+    found = Checks()
+    error = None
     try:
-        planner = _Planner(data, options, every_stage=not options.target)
-    except DockerfileError as error:
-        return Checked((), error)
-    try:
-        await planner.plan(images, here)
-    except DockerfileError as error:
-        return Checked(tuple(planner.checks.sorted()), error)
-    return Checked(tuple(planner.checks.sorted()))
+        await _Planner(data, options, found, every_stage=not options.target).plan(images, here)
+    except DockerfileError as caught:
+        error = caught
+    return Checked(tuple(found.sorted()), error)
 
 
 class _Node(Struct, eq=False):
@@ -146,12 +148,13 @@ class _Node(Struct, eq=False):
 
 
 class _Planner:
-    def __init__(self, data: bytes, options: PlanOptions, *, every_stage: bool = False) -> None:
+    def __init__(self, data: bytes, options: PlanOptions, found: Checks, *, every_stage: bool = False) -> None:
         if not data:
             raise DockerfileError("the Dockerfile cannot be empty")
         document = parse_syntax(data)
         said = options.build_args.get(CHECK_ARGUMENT, document.directives.get("check", ""))
-        self.checks = Checks(read_settings(said))
+        found.settings = read_settings(said)
+        self.checks = found
         self._stages = arrange(document, self.checks)
         self._options = options
         self._every_stage = every_stage
@@ -186,7 +189,17 @@ class _Planner:
         states, paths = self._carry_out(target, paths)
         self.checks.demand()
         needs = Needs({name: frozenset(found) for name, found in paths.items()})
-        return Plan(self._target(target, states), needs, tuple(self.checks.sorted()), self._places)
+        scanned = dict(self._scanned(target, states, needs))
+        return Plan(self._target(target, states), needs, tuple(self.checks.sorted()), self._places, scanned)
+
+    def _scanned(self, target: _Node, states: Mapping[_Node, State], needs: Needs) -> Iterator[tuple[str, Vertex]]:
+        main = self._options.main
+        for node, state in states.items():
+            own = [instruction for instruction, _ in node.instructions]
+            if node.registered and node is not target and asked(scans.STAGE, state, own, self._global_args):
+                yield node.name, state.vertex
+            if node.registered and asked(scans.CONTEXT, state, own, self._global_args):
+                yield "context", source_of(main, needs.include(main.name) if isinstance(main, LocalContext) else ())
 
     # arguments before the first FROM
 
@@ -274,15 +287,19 @@ class _Planner:
         text = expansion.text
         if not text:
             message = f"empty platform value from expression {source.platform}"
-            for name in sorted(expansion.unmatched):
-                if nearest(name, self._global_args):
-                    message = suggesting(message, name, self._global_args)
-                    break
-            raise DockerfileError(message, lines)
+            raise DockerfileError(self._suggesting(message, expansion.unmatched), lines)
         try:
             return platforms.parse(text, self._options.host)
         except InvalidParameter as error:
-            raise DockerfileError(f"failed to parse platform {source.platform}: {error}", lines) from None
+            message = f"failed to parse platform {source.platform}: {error}"
+            raise DockerfileError(self._suggesting(message, expansion.unmatched), lines) from None
+
+    def _suggesting(self, message: str, unmatched: set[str]) -> str:
+        """With the first argument that one of these may have been meant to be."""
+        for name in sorted(unmatched):
+            if nearest(name, self._global_args):
+                return suggesting(message, name, self._global_args)
+        return message
 
     def _check_declared(self, unmatched: set[str], lines: Lines) -> None:
         declared = {item.key for instruction in self._stages.global_args for item in instruction.definitions}
@@ -496,7 +513,8 @@ class _Planner:
         platform = node.platform or self._target_platform
         if node.stage is None:
             return self._tree(scope, node, State(Stage(node.source), "", platform), needs)
-        state = State(node.stage, node.name, platform, anew=self._anew(node))
+        target = self._target_platform.normal() if self._options.name_platforms else None
+        state = State(node.stage, node.name, platform, anew=self._anew(node), target=target)
         if node.base is not None:
             base = states[node.base]
             state.platform = base.platform
