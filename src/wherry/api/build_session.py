@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,7 +39,10 @@ _HELD = 8 << 20  # bytes of one stream that wait to be read; then the client wai
 _MESSAGES = 512  # of progress that wait to be sent; then processes wait
 _LIST_MAX = 1 << 30
 _HANDS = 2  # threads that keep contents
-_KEEPING = 16  # contents, of 1 MB at most, that wait for them
+_HANDFUL = 1 << 19  # bytes of contents that one of them is given at once, at least
+_HANDFUL_FILES = 64
+_PIECE = 1 << 20  # bytes
+_KEEPING = 8  # handfuls that wait for them
 _HEAD = f"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: {UPGRADE}\r\n\r\n"
 
 
@@ -359,47 +361,71 @@ def _take_contents(source: Source, digests: list[bytes], contents: Contents) -> 
 
     Small ones are hashed and written by other threads, a bounded number at once.
     """
-    stream = io.BufferedReader(_Raw(source), 1 << 18)
-    keeping: deque[Future[bytes]] = deque()
+    stream = _Reader(source)
+    keeping: deque[Future[None]] = deque()
+    handful: list[tuple[memoryview, bytes]] = []
+    held = 0
+
+    def keep(handful: list[tuple[memoryview, bytes]]) -> None:
+        for data, digest in handful:
+            contents.put(data, digest)
+
     with ThreadPoolExecutor(_HANDS, "contents") as pool:
         for digest in digests:
-            head = stream.read(8)
-            if len(head) < 8:
+            head = stream.exactly(8)
+            if head is None:
                 raise NotFound("a file is not there any more: build again")
             size = int.from_bytes(head, "big")
             if size <= IN_MEMORY:
-                data = stream.read(size)
-                if len(data) < size:
-                    raise NotFound("a file became shorter while it was sent: build again")
-                keeping.append(pool.submit(contents.put, data, digest))
+                handful.append((stream.expected(size), digest))
+                held += size
+                if held >= _HANDFUL or len(handful) == _HANDFUL_FILES:
+                    keeping.append(pool.submit(keep, handful))
+                    handful, held = [], 0
                 if len(keeping) > _KEEPING:
                     keeping.popleft().result()
                 continue
             with contents.begin() as writing:
                 while size:
-                    data = stream.read(min(size, 1 << 20))
-                    if not data:
-                        raise NotFound("a file became shorter while it was sent: build again")
+                    data = stream.expected(min(size, IN_MEMORY))
                     writing.write(data)
                     size -= len(data)
                 writing.commit_as(digest)
+        keep(handful)
         for kept in keeping:
             kept.result()
-    while stream.read(1 << 16):
+    while source.read(_PIECE):
         pass
 
 
-class _Raw(io.RawIOBase):
+class _Reader:
+    """Reads so many bytes as are asked for; what lies in one piece of the source is not copied."""
+
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._rest = memoryview(b"")
 
-    def readable(self) -> bool:
-        return True
+    def exactly(self, size: int) -> memoryview | None:
+        """None where the source ends before."""
+        if len(self._rest) < size:
+            pieces: list[bytes | memoryview] = [self._rest]
+            held = len(self._rest)
+            while held < size:
+                piece = self._source.read(_PIECE)
+                if not piece:
+                    return None
+                pieces.append(piece)
+                held += len(piece)
+            self._rest = memoryview(b"".join(pieces))
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return taken
 
-    def readinto(self, buffer: Any, /) -> int:
-        piece = self._source.read(len(buffer))
-        buffer[: len(piece)] = piece
-        return len(piece)
+    def expected(self, size: int) -> memoryview:
+        """Raises NotFound where the source ends before."""
+        found = self.exactly(size)
+        if found is None:
+            raise NotFound("a file became shorter while it was sent: build again")
+        return found
 
 
 def _decoded(payload: bytes) -> Json:

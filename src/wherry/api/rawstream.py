@@ -34,7 +34,8 @@ class RawStream(asyncio.Protocol):
     ) -> None:
         self._loop = loop
         self._transport = transport
-        self._buffer = bytearray(ahead)
+        self._held = [ahead] if ahead else []
+        self._size = len(ahead)
         self._ended = ended
         self._lost = lost
         self._closed = transport.is_closing()
@@ -57,8 +58,9 @@ class RawStream(asyncio.Protocol):
             self._hang_up = HangUp(self._transport, self._loop, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if len(self._buffer) >= HELD and not self._paused_reading:
+        self._held.append(data)
+        self._size += len(data)
+        if self._size >= HELD and not self._paused_reading:
             self._paused_reading = True
             self._transport.pause_reading()
         self._news.set()
@@ -88,15 +90,16 @@ class RawStream(asyncio.Protocol):
 
     async def read(self) -> bytes:
         """What the client sent, at least one byte; b"" after its half-close. Raises ClientGone."""
-        while not self._buffer:
+        while not self._held:
             if self._closed:
                 raise ClientGone
             if self._ended:
                 return b""
             self._news.clear()
             await self._news.wait()
-        data = bytes(self._buffer)
-        self._buffer.clear()
+        data = self._held[0] if len(self._held) == 1 else b"".join(self._held)
+        self._held.clear()
+        self._size = 0
         if self._paused_reading and not self._closed:
             self._paused_reading = False
             self._transport.resume_reading()

@@ -76,8 +76,10 @@ class Pipe:
             if self._taken >= _HIGH_WATER // 4:
                 self._tell(self._took, self._taken)
                 self._taken = 0
-        piece, self._piece = bytes(self._piece[:size]), self._piece[size:]
-        return piece
+        whole, self._piece = self._piece, self._piece[size:]
+        if len(whole) <= size and isinstance(whole.obj, bytes) and len(whole.obj) == len(whole):
+            return whole.obj
+        return bytes(whole[:size])
 
     def _tell(self, what: Callable[..., None], *arguments: int) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there to be told
