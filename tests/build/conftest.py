@@ -1,4 +1,4 @@
-"""BuildKit for the tests that compare with it: PEER_DOCKER_HOST names the real engine, PEER_BUILDX its buildx."""
+"""An engine, our command on it, and BuildKit: PEER_DOCKER_HOST names the real engine, PEER_BUILDX its buildx."""
 
 from __future__ import annotations
 
@@ -9,7 +9,48 @@ from pathlib import Path
 import pytest
 
 from tests.build.buildkit import BUILDX, BuildKit
+from tests.build.client import Client
+from tests.build.wherry import Classic
+from tests.support.daemon import Wherryd, temporary_folder
+from tests.support.engine import Engine
 from tests.support.engines import PEER
+from tests.support.registries import Registry, debian_registry
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Wherryd]:
+    daemon = Wherryd(temporary_folder())
+    daemon.start()
+    try:
+        Engine("wherry", daemon.socket).prepare()
+        yield daemon
+    finally:
+        daemon.dispose()
+
+
+@pytest.fixture(scope="module")
+def bases(daemon: Wherryd) -> None:
+    """The daemon has the images that the cases build on."""
+    Classic(daemon).prepare()
+
+
+@pytest.fixture
+def client(daemon: Wherryd, tmp_path: Path) -> Iterator[Client]:
+    yield Client(daemon, tmp_path / "home")
+    Engine("wherry", daemon.socket).tidy()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "context"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with debian_registry(tmp_path_factory.mktemp("registry"), password=True) as registry:
+        yield registry
 
 
 @pytest.fixture(scope="session")

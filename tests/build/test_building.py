@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,21 +11,12 @@ from tests.build.cases import BASE, BROKEN, FILESYSTEM, LANGUAGE, STAGES, Case
 from tests.build.results import compare
 from tests.build.wherry import Classic, Command, Refused
 from tests.build.wider import WIDER_FILES, WIDER_LANGUAGE, WIDER_STAGES
-from tests.support.daemon import Wherryd, temporary_folder
+from tests.support.daemon import Wherryd
 
 ALL = (*LANGUAGE, *STAGES, *FILESYSTEM, *WIDER_LANGUAGE, *WIDER_STAGES, *WIDER_FILES)
 FILES_ALONE = (*FILESYSTEM, *WIDER_FILES)
 
-
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[Wherryd]:
-    daemon = Wherryd(temporary_folder())
-    daemon.start()
-    try:
-        Classic(daemon).prepare()
-        yield daemon
-    finally:
-        daemon.dispose()
+pytestmark = pytest.mark.usefixtures("bases")
 
 
 def name_of(case: Case) -> str:

@@ -9,13 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.build.test_registries import log_in, registry
-from tests.build.test_sessions import Client, client, daemon, dockerfile, folder
+from tests.build.client import Client, dockerfile
 from tests.support.daemon import Wherryd, temporary_folder
 from tests.support.images import Entry, base_tar, config_json, docker_archive, tar
 from tests.support.registries import Registry
-
-__all__ = ["client", "daemon", "folder", "registry"]
 
 STAGES = """FROM wt-shared:1 AS one
 COPY f /f
@@ -85,8 +82,8 @@ def test_a_directory(client: Client, other: Client, folder: Path, tmp_path: Path
     ["", ",compression=zstd", ",image-manifest=false", ",oci-mediatypes=false", ",mode=max"],
 )
 def test_a_registry(client: Client, other: Client, folder: Path, registry: Registry, options: str) -> None:
-    log_in(client, registry)
-    log_in(other, registry)
+    client.log_in(registry)
+    other.log_in(registry)
     dockerfile(folder, f"FROM wt-shared:1\nRUN date +%s%N > /when-{len(options)}\nRUN echo 2 > /n\n")
     ref = f"{registry.host}/wt/cache:{len(options)}"
     image = folder / "id"
@@ -101,8 +98,8 @@ def test_a_registry(client: Client, other: Client, folder: Path, registry: Regis
 
 @pytest.mark.parametrize("words", [("--cache-to", "type=inline"), ("--build-arg", "BUILDKIT_INLINE_CACHE=1")])
 def test_in_the_image(client: Client, other: Client, folder: Path, registry: Registry, words: tuple[str, ...]) -> None:
-    log_in(client, registry)
-    log_in(other, registry)
+    client.log_in(registry)
+    other.log_in(registry)
     dockerfile(folder, f"FROM wt-shared:1\nRUN date +%s%N > /when\nLABEL words='{words[0]}'\nRUN echo 2 > /n\n")
     name = f"{registry.host}/wt/inline:1"
     image = folder / "id"
@@ -127,7 +124,7 @@ def test_a_local_image_through_the_classic_endpoint(client: Client, other: Clien
 
 
 def test_what_is_not_there_is_no_failure(client: Client, folder: Path, registry: Registry) -> None:
-    log_in(client, registry)
+    client.log_in(registry)
     dockerfile(folder, "FROM wt-base\nRUN echo without > /f\n")
     ref = f"{registry.host}/wt/no-such-cache:1"
     said = client.build(folder, "--cache-from", ref, "--cache-from", f"type=local,src={folder}/none").stderr

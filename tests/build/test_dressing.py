@@ -6,15 +6,12 @@ import io
 import json
 import tarfile
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.build.test_sessions import Client, dockerfile
-from tests.support.daemon import Wherryd, temporary_folder
-from tests.support.engine import Engine
+from tests.build.client import Client, dockerfile
 from tests.support.registries import debian_registry
 from wherry.model.image import digest_of
 
@@ -24,36 +21,18 @@ STATUS = "Package: hello\nStatus: install ok installed\nArchitecture: amd64\nVer
 STATUS += "Status: deinstall ok config-files\nVersion: 1\n"
 
 
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[Wherryd]:
-    daemon = Wherryd(temporary_folder())
-    daemon.start()
-    try:
-        Engine("wherry", daemon.socket).prepare()
-        yield daemon
-    finally:
-        daemon.dispose()
-
-
 @pytest.fixture
-def client(daemon: Wherryd, tmp_path: Path) -> Iterator[Client]:
-    yield Client(daemon, tmp_path / "home")
-    Engine("wherry", daemon.socket).tidy()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "context"
-    (made / "var/lib/dpkg").mkdir(parents=True)
-    (made / "var/lib/dpkg/status").write_text(STATUS)
-    (made / "METADATA").write_text("Metadata-Version: 2.1\nName: Some_Thing\nVersion: 3\n\nText: no\n")
-    (made / "os-release").write_text('NAME="x"\nID=debian\n')
+def folder(folder: Path) -> Path:
+    (folder / "var/lib/dpkg").mkdir(parents=True)
+    (folder / "var/lib/dpkg/status").write_text(STATUS)
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: Some_Thing\nVersion: 3\n\nText: no\n")
+    (folder / "os-release").write_text('NAME="x"\nID=debian\n')
     dockerfile(
-        made,
+        folder,
         "FROM scratch\nCOPY var /var\nCOPY os-release /usr/lib/os-release\n"
         "COPY METADATA /usr/lib/python3/dist-packages/Some_Thing-3.dist-info/METADATA\n",
     )
-    return made
+    return folder
 
 
 class Layout:
@@ -212,8 +191,7 @@ def test_what_is_attested_before_goes_with_the_next_build(client: Client, folder
         (["--annotation", "manifest[linux/s390x]:a=b"], "linux/s390x, which is not built"),
         (["--annotation", "a=b", "--output=type=tar,dest=x"], "annotations are of images"),
         (["--provenance=mode=foo"], 'invalid mode "foo"'),
-        (["--provenance=version=v1"], "provenance version=v1 is not supported"),
-        (["--provenance=true", "--output=type=tar,dest=x"], "attestations are of images"),
+        (["--provenance=version=v2"], "invalid provenance version v2: v0.2 or v1"),
         (["--sbom=generator=some/image"], "sbom generator=some/image is not supported"),
         (["--sbom=true", "--build-arg=BUILDKIT_SBOM_SCAN_STAGE=true"], "BUILDKIT_SBOM_SCAN_STAGE is not supported"),
         (["--attest=type=foo"], 'unknown attestation type "foo"'),

@@ -5,6 +5,7 @@ How the host reaches its packages is handed in: apt's sources and options and pi
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import shutil
@@ -22,6 +23,8 @@ from tests.support.daemon import Wherryd, temporary_folder
 NAME = "wherry-test-debian:latest"
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+KEPT = Path(__file__).parents[2] / ".cache" / "debian"
+"""Removed by `./check --undo`."""
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 PIP_OPTIONS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout")
 
@@ -85,16 +88,26 @@ def command() -> Iterator[Command]:
 
 
 def debian() -> bytes:
-    """A Debian of what the sources' first suite is, with Python."""
+    """A Debian of what the sources' first suite is, with Python.
+
+    It takes most of the time here and changes little, so that it is kept between runs, under what it is made of.
+    """
     suite = next(line.split()[1] for line in SOURCES.read_text().splitlines() if line.startswith("Suites:"))
-    made = subprocess.run(
-        ["mmdebstrap", "--quiet", "--variant=minbase", "--include=python3", '--aptopt=Acquire::Languages "none"',
-         *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("man", "doc", "locale")),
-         suite, "-", str(SOURCES)],
-        capture_output=True, check=False,
-    )  # fmt: skip
-    assert made.returncode == 0, made.stderr.decode("utf-8", "replace")
-    return made.stdout
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=python3", '--aptopt=Acquire::Languages "none"',
+        "--dpkgopt=force-unsafe-io",
+        *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("man", "doc", "locale")),
+        suite, "-", str(SOURCES)]  # fmt: skip
+    made_of = hashlib.sha256(repr(command).encode() + SOURCES.read_bytes()).hexdigest()
+    archive = KEPT / f"{made_of[:16]}.tar"
+    if not archive.exists():
+        shutil.rmtree(KEPT, ignore_errors=True)
+        KEPT.mkdir(parents=True)
+        made = subprocess.run(command, capture_output=True, check=False)
+        assert made.returncode == 0, made.stderr.decode("utf-8", "replace")
+        partial = archive.with_suffix(".partial")
+        partial.write_bytes(made.stdout)
+        partial.rename(archive)
+    return archive.read_bytes()
 
 
 def test_packages_of_debian_and_of_pypi(command: Command, tmp_path: Path) -> None:

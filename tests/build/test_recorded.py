@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from tests.build.planned import document_of, planned
 from tests.build.recorded import CASES, RECORD, base_tree, changes, document
 from tests.build.results import Built, differences, read_archive
 from tests.build.wherry import Classic, Command
-from tests.support.daemon import Wherryd, temporary_folder
+from tests.support.daemon import Wherryd
 
 KNOWN: dict[str, Any] = json.loads(RECORD.read_text())
 BASE_TREE = base_tree()
@@ -24,17 +23,6 @@ DOCUMENTS = {name: read_archive(archive).document for name, archive in zip((BASE
 
 def by_name(case: Case) -> str:
     return case.name
-
-
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[Wherryd]:
-    daemon = Wherryd(temporary_folder())
-    daemon.start()
-    try:
-        Classic(daemon).prepare()
-        yield daemon
-    finally:
-        daemon.dispose()
 
 
 def test_every_case_is_recorded() -> None:
@@ -48,6 +36,7 @@ def test_what_the_image_says(case: Case) -> None:
     assert differences(document(ours), known) == []
 
 
+@pytest.mark.usefixtures("bases")
 @pytest.mark.parametrize("case", [case for case in CASES if KNOWN[case.name]["changes"]], ids=by_name)
 def test_what_each_layer_changes(case: Case, daemon: Wherryd, tmp_path: Path) -> None:
     plain = not (case.arguments or case.contexts or case.secrets)

@@ -5,27 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.build.test_sessions import Client, client, daemon, dockerfile, folder
-from tests.support.registries import PASSWORD, USER, Registry, debian_registry
-
-__all__ = ["client", "daemon", "folder"]
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with debian_registry(tmp_path_factory.mktemp("registry"), password=True) as registry:
-        yield registry
-
-
-def log_in(client: Client, registry: Registry) -> None:
-    (client.home / ".docker").mkdir(parents=True, exist_ok=True)
-    auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-    (client.home / ".docker" / "config.json").write_text(json.dumps({"auths": {registry.host: {"auth": auth}}}))
+from tests.build.client import Client, dockerfile
+from tests.support.registries import PASSWORD, USER, Registry
 
 
 def served(registry: Registry, name: str, tag: str) -> str:
@@ -42,7 +27,7 @@ def served(registry: Registry, name: str, tag: str) -> str:
 def test_pushed_with_the_clients_credentials(
     client: Client, folder: Path, registry: Registry, words: tuple[str, ...]
 ) -> None:
-    log_in(client, registry)
+    client.log_in(registry)
     dockerfile(folder, f"FROM wt-base\nRUN echo '{words}' > /f\n")
     name = f"{registry.host}/wt/pushed:1"
     said = client.build(folder, *words, "-t", name, f"--metadata-file={folder}/metadata").stderr

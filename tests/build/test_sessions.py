@@ -9,76 +9,15 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.build.client import SOURCE, Client, dockerfile
 from tests.support.daemon import Wherryd, temporary_folder
-from tests.support.engine import Engine, eventually
+from tests.support.engine import eventually
 from tests.support.images import base_tar, config_json, docker_archive
 from wherry.model.file_list import DIGEST_SIZE
-
-SOURCE = Path(__file__).parents[2] / "src"
-
-
-Done = subprocess.CompletedProcess[str]
-
-
-class Client:
-    """Our command, on an engine with the base image."""
-
-    def __init__(self, daemon: Wherryd, home: Path) -> None:
-        self.daemon = daemon
-        self.engine = Engine("wherry", daemon.socket)
-        self.home = home
-
-    def __call__(
-        self, *words: str, code: int = 0, stdin: bytes = b"", **environment: str
-    ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "wherry.cli.main", "-H", f"unix://{self.daemon.socket}", *words],
-            input=stdin,
-            capture_output=True,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.home), "PYTHONPATH": str(SOURCE), **environment},
-        )
-        found = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
-        assert found.returncode == code, found.stderr
-        return found
-
-    def build(self, folder: Path, *words: str, code: int = 0, **environment: str) -> Done:
-        return self("build", "--progress=plain", *words, str(folder), code=code, **environment)
-
-    def run(self, image: str, *command: str) -> str:
-        return self.engine.output(list(command), Image=image)
-
-
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[Wherryd]:
-    daemon = Wherryd(temporary_folder())
-    daemon.start()
-    try:
-        Engine("wherry", daemon.socket).prepare()
-        yield daemon
-    finally:
-        daemon.dispose()
-
-
-@pytest.fixture
-def client(daemon: Wherryd, tmp_path: Path) -> Iterator[Client]:
-    yield Client(daemon, tmp_path / "home")
-    Engine("wherry", daemon.socket).tidy()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "context"
-    made.mkdir()
-    return made
-
-
-def dockerfile(folder: Path, text: str) -> None:
-    (folder / "Dockerfile").write_text(text)
 
 
 def contents(daemon: Wherryd) -> set[bytes]:
@@ -301,7 +240,6 @@ def test_what_failed_is_shown(client: Client, folder: Path) -> None:
         ("--squash",),
         ("--cache-to", "type=gha"),
         ("--cache-from", "type=s3,bucket=b"),
-        ("--platform", "linux/amd64,linux/arm64"),
     ],
 )
 def test_what_is_not_done_is_refused(client: Client, folder: Path, words: tuple[str, ...]) -> None:

@@ -12,36 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.build.test_sessions import Client, dockerfile
-from tests.support.daemon import Wherryd, temporary_folder
-from tests.support.engine import Engine, eventually
+from tests.build.client import Client, dockerfile
+from tests.support.engine import eventually
 from tests.support.registries import free_port
 
 SSHD = os.environ.get("TEST_SSHD") or shutil.which("sshd", path="/usr/sbin")
-
-
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[Wherryd]:
-    daemon = Wherryd(temporary_folder())
-    daemon.start()
-    try:
-        Engine("wherry", daemon.socket).prepare()
-        yield daemon
-    finally:
-        daemon.dispose()
-
-
-@pytest.fixture
-def client(daemon: Wherryd, tmp_path: Path) -> Iterator[Client]:
-    yield Client(daemon, tmp_path / "home")
-    Engine("wherry", daemon.socket).tidy()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "context"
-    made.mkdir()
-    return made
 
 
 @pytest.fixture

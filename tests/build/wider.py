@@ -164,7 +164,7 @@ ENTRYPOINT ["/app"]
     Case("nginx-site", f"""FROM {BASE} AS site
 WORKDIR /site
 COPY d .
-RUN find . -type f | sort >index.txt
+RUN touch index.txt && find . -type f | sort >index.txt
 FROM {BASE}
 RUN rm -rf /www/*
 COPY --from=site /site/ /www/

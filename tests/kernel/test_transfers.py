@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import hashlib
 import json
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import zstandard
 from tests.support.fake_registry import FakeRegistry
 from tests.support.image_store import BASE, TOP, Store
 from tests.support.images import Entry, config_json, digest, docker_archive, tar
+from tests.support.transfers import BIG, packed, told, until
 from wherry.engine.transfers.imports import Imports
 from wherry.errors import InvalidParameter, NotFound, SystemFailure, WherryError
 from wherry.model.credentials import Credentials
@@ -29,11 +29,6 @@ from wherry.model.registry_options import RegistryOptions
 
 REPOSITORY = "reg.test/team/app"
 OTHER = "reg.test/other/app"
-BIG = tar([Entry("big", random.Random(7).randbytes(300_000))])
-
-
-def packed(layer: bytes) -> bytes:
-    return gzip.compress(layer, 1, mtime=0)
 
 
 @pytest.fixture
@@ -46,16 +41,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store = Store(tmp_path / "data")
     yield store
     store.database.close()
-
-
-async def told(messages: AsyncGenerator[dict[str, Any], None]) -> list[str]:
-    """The words of all messages, "id status" each, bars left out."""
-    async with aclosing(messages):
-        return [
-            f"{message.get('id', '')} {message['status']}".strip()
-            async for message in messages
-            if "status" in message and not message.get("progress")
-        ]
 
 
 def short(data: bytes) -> str:
@@ -768,10 +753,3 @@ async def test_what_cannot_be_pushed(registry: FakeRegistry, store: Store, name:
         with pytest.raises((NotFound, InvalidParameter), match=words):
             await anext(messages)
     assert registry.blobs == {}
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the others go on until it holds."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in the fake's own code
-            await asyncio.sleep(0.01)

@@ -69,7 +69,7 @@ class Wherryd:
         if wait:
             self.await_ready()
 
-    def await_ready(self, seconds: float = 30.0) -> None:
+    def await_ready(self, seconds: float = 120.0) -> None:
         assert self.process
         deadline = time.monotonic() + seconds
         while True:

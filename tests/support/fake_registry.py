@@ -36,7 +36,7 @@ class FakeRegistry:
     manifests: dict[str, dict[str, Document]] = field(default_factory=dict)  # repository -> tag or digest
     asked: Counter[str] = field(default_factory=Counter)
     sent: Counter[str] = field(default_factory=Counter)
-    gates: dict[str, asyncio.Event] = field(default_factory=dict)  # a blob waits in its middle for this
+    gates: dict[str, asyncio.Event] = field(default_factory=dict)  # a blob waits in its middle, an upload first
     cut: dict[str, int] = field(default_factory=dict)  # a blob breaks off after so many bytes
     lies: dict[str, bytes] = field(default_factory=dict)  # a blob is served as this
     lying_mirror: bool = False  # ... by a mirror, and whoever does not believe it asks the registry itself
@@ -174,6 +174,8 @@ class FakeRepository:
         self._registry.asked[f"upload {descriptor.digest}"] += 1
         data = b""
         async for piece in read(0):
+            if descriptor.digest in self._registry.gates:
+                await self._registry.gates[descriptor.digest].wait()
             data += piece
             progress(len(data))
             if 0 <= self._registry.kill_after <= len(data):

@@ -128,3 +128,23 @@ def test_least_provenance_says_nothing_private() -> None:
     assert most["invocation"]["parameters"]["secrets"] == [{"id": "s", "optional": True}]
     assert most["invocation"]["parameters"]["args"] == arguments
     assert most["metadata"]["reproducible"] is True and most["builder"] == {"id": "b"}
+
+
+def test_the_newer_provenance_says_the_same_in_other_places() -> None:
+    asked = Invocation("Dockerfile", b"FROM base", {"build-arg:A": "b"}, [], HOST, Material("git://x", "sha1:cc"))
+    done = Performed("id", RUN, [Material("pkg:docker/base@latest", "sha256:aa")], 10**18, 2 * 10**18)
+    options = {"mode": "max", "reproducible": "1", "builder-id": "b"}
+    old, new = predicate(asked, done, options), predicate(asked, done, options | {"version": "v1"})
+    definition_, run = new["buildDefinition"], new["runDetails"]
+    assert definition_["resolvedDependencies"] == old["materials"]
+    assert definition_["externalParameters"]["request"] == old["invocation"]["parameters"]
+    source = {"uri": "git://x", "digest": {"sha1": "cc"}, "path": "Dockerfile"}
+    assert definition_["externalParameters"]["configSource"] == source
+    assert definition_["internalParameters"] == {"buildConfig": old["buildConfig"], "builderPlatform": "linux/amd64"}
+    assert run["builder"] == {"id": "b"}
+    metadata = run["metadata"]
+    assert metadata["invocationID"] == "id" and metadata["startedOn"] == old["metadata"]["buildStartedOn"]
+    assert metadata["buildkit_completeness"] == {"request": True, "resolvedDependencies": True}
+    assert metadata["buildkit_hermetic"] is metadata["buildkit_reproducible"] is True
+    assert metadata["buildkit_metadata"]["source"]["infos"][0]["filename"] == "Dockerfile"
+    assert "buildConfig" not in predicate(asked, done, {"version": "v1"})["buildDefinition"]["internalParameters"]

@@ -125,7 +125,7 @@ class RawStream(asyncio.Protocol):
 
     @contextmanager
     def lent(self) -> Iterator[socket.socket | None]:
-        """The socket, for a thread to read what comes after what was `taken`, past the loop; None where it cannot be."""
+        """The socket, for a thread to read what comes after what was `taken`; None where that cannot be."""
         encrypted = self._transport.get_extra_info("ssl_object") is not None
         if encrypted or self._closed or self._ended or self._transport.is_closing():
             yield None

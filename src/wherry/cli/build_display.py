@@ -49,6 +49,7 @@ class Display:
     def __init__(self) -> None:
         self.steps: dict[str, Step] = {}
         self.began = time.monotonic()
+        self.warnings: list[str] = []
 
     def tell(self, message: Json) -> None:
         kind = message["type"]
@@ -57,7 +58,7 @@ class Display:
                 self.steps.setdefault(message["vertex"], Step(len(self.steps) + 1, message["name"]))
             return
         if kind == "warned":
-            self.warned(message["text"])
+            self.warnings.append(message["text"])
             return
         if kind == "pulled":
             self.pulled(message["reference"], message["message"])
@@ -81,9 +82,18 @@ class Display:
     def started(self, step: Step) -> None: ...
     def wrote(self, step: Step, lines: list[str]) -> None: ...
     def ended(self, step: Step) -> None: ...
-    def warned(self, text: str) -> None: ...
     def pulled(self, reference: str, message: Json) -> None: ...
-    def close(self) -> None: ...
+
+    def close(self) -> None:
+        """Once nothing more comes. Idempotent."""
+
+    def _warn(self) -> None:
+        """Below everything else what the engine warned of."""
+        if self.warnings:
+            count = len(self.warnings)
+            head = "\n 1 warning found:" if count == 1 else f"\n {count} warnings found:"
+            sys.stderr.write("\n - ".join([head, *self.warnings]) + "\n")
+        self.warnings = []
 
     def failed(self) -> str:
         """What the step that failed wrote last, to be shown below everything else."""
@@ -126,8 +136,8 @@ class Plain(Display):
         else:
             self._say(step, "CACHED" if step.cached else f"DONE {step.seconds:.1f}s")
 
-    def warned(self, text: str) -> None:
-        sys.stderr.write(f"WARN: {text}\n")
+    def close(self) -> None:
+        self._warn()
 
     def pulled(self, reference: str, message: Json) -> None:
         if "progressDetail" not in message or not message["progressDetail"]:
@@ -141,7 +151,7 @@ class Terminal(Display):
         super().__init__()
         self._drawn = 0
         self._at = 0.0
-        self._notes: list[str] = []
+        self._closed = False
 
     def tell(self, message: Json) -> None:
         super().tell(message)
@@ -150,11 +160,11 @@ class Terminal(Display):
             self._at = now
             self._draw()
 
-    def warned(self, text: str) -> None:
-        self._notes.append(f"WARN: {text}")
-
     def close(self) -> None:
-        self._draw(last=True)
+        if not self._closed:
+            self._draw(last=True)
+            self._warn()
+        self._closed = True
 
     def _draw(self, *, last: bool = False) -> None:
         width, height = _size()
@@ -167,7 +177,6 @@ class Terminal(Display):
             if step.started and not step.ended and not last:
                 below = [*step.lines, *step.moving.values()][-_TAIL:]
                 lines += [f" => => # {line}"[: width - 1] for line in below]
-        lines += [note[: width - 1] for note in self._notes]
         if not last and len(lines) > height - 1:
             lines = [lines[0], *lines[-(height - 2) :]]
         up = f"\x1b[{self._drawn}A" if self._drawn else ""

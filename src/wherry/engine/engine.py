@@ -32,7 +32,7 @@ from wherry.engine.disk_usage import DiskUsage
 from wherry.engine.events import Events
 from wherry.engine.execs import Execs
 from wherry.engine.facts import Facts, Program
-from wherry.engine.images.keeping import Needed
+from wherry.engine.images.leases import Needed
 from wherry.engine.images.removal import InUse
 from wherry.engine.images.service import Images
 from wherry.engine.networks import Networks

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
+from msgspec import Struct
 
 from wherry.errors import InvalidParameter, NotSupported
 from wherry.model.image import digest_of
@@ -19,16 +20,39 @@ from wherry.model.platforms import Platform
 from wherry.model.reference import Reference
 
 PROVENANCE, SBOM = "provenance", "sbom"
-PREDICATE_PROVENANCE = "https://slsa.dev/provenance/v0.2"
+PREDICATES_PROVENANCE = {"v0.2": "https://slsa.dev/provenance/v0.2", "v1": "https://slsa.dev/provenance/v1"}
+"""By the option `version`."""
 PREDICATE_SBOM = "https://spdx.dev/Document"
 MEDIA_STATEMENT = "application/vnd.in-toto+json"
 _STATEMENT = "https://in-toto.io/Statement/v0.1"
 _PREDICATE_KEY = "in-toto.io/predicate-type"
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
+_FILES = {PROVENANCE: "provenance.json", SBOM: "sbom.spdx.json"}
 _KNOWN = {
     PROVENANCE: ("mode", "version", "builder-id", "reproducible", "inline-only"),
     SBOM: ("generator", "inline-only"),
 }
+
+
+class Attested(Struct, frozen=True):
+    """Something to say of an image: a predicate of a type. `file` is its name where it lies beside files.
+
+    What is `inline` is said of images only.
+    """
+
+    kind: str
+    type: str
+    predicate: Any
+    file: str
+    inline: bool
+
+
+def attested(kind: str, predicate: Any, options: Mapping[str, str], file: str = "") -> Attested:
+    """`options` are those of the attestation, checked."""
+    version = options.get("version", "v0.2")
+    predicate_type = PREDICATES_PROVENANCE[version] if kind == PROVENANCE else PREDICATE_SBOM
+    inline = bool(truth(options.get("inline-only", "false")))
+    return Attested(kind, predicate_type, predicate, file or _FILES[kind], inline)
 
 
 def truth(text: str) -> bool | None:
@@ -49,8 +73,8 @@ def check_options(attestations: Mapping[str, Mapping[str, str]]) -> None:
                 raise InvalidParameter(f'attestation {kind}: invalid {name} "{options[name]}": true or false')
         if options.get("mode", "min") not in ("min", "max"):
             raise InvalidParameter(f'invalid mode "{options["mode"]}"')
-        if options.get("version", "v0.2") != "v0.2":
-            raise NotSupported(f"provenance version={options['version']} is not supported: it is v0.2")
+        if options.get("version", "v0.2") not in PREDICATES_PROVENANCE:
+            raise InvalidParameter(f"invalid provenance version {options['version']}: v0.2 or v1")
         if options.get("generator"):
             raise NotSupported(
                 f"sbom generator={options['generator']} is not supported: no image is run for it, the engine reads the"
@@ -66,15 +90,20 @@ def purl(name: Reference, platform: Platform) -> str:
     return f"pkg:docker/{name.familiar_name}{version}?{'&'.join(qualifiers)}"
 
 
-def statement(
-    predicate_type: str, predicate: Any, names: Iterable[Reference], platform: Platform, digest: str
-) -> bytes:
-    """That the predicate is true of the image with this manifest."""
+def subjects(names: Iterable[Reference], platform: Platform, digest: str) -> list[dict[str, Any]]:
+    """The image with this manifest, under each of its names."""
     algorithm, _, value = digest.partition(":")
-    subjects = [{"name": purl(name, platform), "digest": {algorithm: value}} for name in names]
-    return msgspec.json.encode(
-        {"_type": _STATEMENT, "predicateType": predicate_type, "subject": subjects, "predicate": predicate}
-    )
+    return [{"name": purl(name, platform), "digest": {algorithm: value}} for name in names]
+
+
+def statement(attested: Attested, subjects: list[dict[str, Any]]) -> dict[str, Any]:
+    """That the predicate is true of the subjects."""
+    return {
+        "_type": _STATEMENT,
+        "predicateType": attested.type,
+        "subject": subjects,
+        "predicate": attested.predicate,
+    }
 
 
 def attestation_config(statements: Iterable[bytes]) -> bytes:
@@ -83,13 +112,12 @@ def attestation_config(statements: Iterable[bytes]) -> bytes:
     return msgspec.json.encode({"architecture": "unknown", "os": "unknown", "config": {}, "rootfs": rootfs})
 
 
-def attestation_manifest(statements: Mapping[str, bytes], config: bytes) -> Manifest:
-    """Of statements by type of predicate."""
+def attestation_manifest(statements: Iterable[tuple[str, bytes]], config: bytes) -> Manifest:
+    """Of statements, each with its type of predicate."""
     return Manifest(
         config=Descriptor(MEDIA_CONFIG, digest_of(config), len(config)),
         layers=[
-            Descriptor(MEDIA_STATEMENT, digest_of(data), len(data), {_PREDICATE_KEY: kind})
-            for kind, data in statements.items()
+            Descriptor(MEDIA_STATEMENT, digest_of(data), len(data), {_PREDICATE_KEY: kind}) for kind, data in statements
         ],
     )
 

@@ -74,13 +74,29 @@ class ContextOffer(Struct, omit_defaults=True):
 class Output(Struct, omit_defaults=True):
     """What shall come out: `image` into the engine, or an archive to the client: `docker`, `oci` or `tar`.
 
-    An image with `push` goes to the registries that its names are of, too.
+    An image with `push` goes to the registries that its names are of, too. How its layers are compressed is as in
+    `wherry.model.layer_formats`, "" for as they are. A `tar` of several platforms has a folder for each, unless it is
+    not to be split; names of what is attested beside its files begin with a prefix.
     """
 
     type: str = "image"
     name: str = ""
     push: bool = False
+    push_by_digest: bool = False  # under no tag there
     annotations: list[str] = []  # as those of the order
+    compression: str = ""  # gzip, zstd, uncompressed
+    compression_level: int | None = None
+    force_compression: bool = False
+    oci_mediatypes: bool | None = None  # None: as the engine thinks best
+    rewrite_timestamp: bool | None = None  # of files of new layers, to SOURCE_DATE_EPOCH
+    platform_split: bool | None = None  # None: where there are several platforms
+    attestation_prefix: str = ""
+
+    @property
+    def packaged(self) -> bool:
+        """Whether something is said of how it is packaged."""
+        said = self.compression or self.compression_level is not None or self.force_compression
+        return bool(said) or self.oci_mediatypes is not None
 
 
 class CachePlace(Struct, omit_defaults=True):

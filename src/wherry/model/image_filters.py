@@ -33,9 +33,10 @@ def select(
     all: bool,
     resolve: Callable[[str], Image],
     references: Callable[[str], list[Reference]],
-    parents: Collection[str],
+    beneath: Collection[str],
 ) -> list[Listed]:
-    """The images to list, newest first. `parents` are the IDs that other images were built on: intermediate ones.
+    """The images to list, newest first. `beneath` are the IDs of intermediate ones, which others were built on, and of
+    those that a name stands for beside another one.
 
     Raises InvalidParameter, NotFound (before, since), SystemFailure (until, reference: the real engine answers 500).
     """
@@ -56,7 +57,7 @@ def select(
         names = [name for name in references(image.id) if not patterns or any(_matches(p, name) for p in patterns)]
         if names and dangling:
             continue
-        if not names and (patterns or (not all and image.id in parents) or ("dangling" in filters and not dangling)):
+        if not names and (patterns or (not all and image.id in beneath) or ("dangling" in filters and not dangling)):
             continue
         found.append(
             Listed(image, [n.familiar for n in names if not n.digest], [n.familiar for n in names if n.digest])

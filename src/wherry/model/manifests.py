@@ -24,6 +24,7 @@ MEDIA_DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 MEDIA_DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 MEDIA_DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 MEDIA_DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+MEDIA_DOCKER_LAYER_PLAIN = "application/vnd.docker.image.rootfs.diff.tar"
 MEDIA_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
 MEDIA_SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 

@@ -1,6 +1,7 @@
-"""Where an image comes from: a predicate of SLSA provenance v0.2, as BuildKit fills it in.
+"""Where an image comes from: a predicate of SLSA provenance v0.2 or v1, as BuildKit fills it in.
 
-Source: slsa.dev/provenance/v0.2; docs.docker.com, "Provenance attestation" and "SLSA definitions" for the fields.
+Source: slsa.dev/provenance/v0.2 and v1; docs.docker.com, "Provenance attestation" and "SLSA definitions" for what is in
+the fields.
 `mode=min` leaves out what may be private: build arguments, labels, secrets' names, the graph and the Dockerfile.
 """
 
@@ -22,6 +23,7 @@ from wherry.model.timestamps import rfc3339_nano
 Json = dict[str, Any]
 
 _TYPE = "https://mobyproject.org/buildkit@v1"
+_TYPE_1 = "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md"
 _PRIVATE = ("build-arg:", "label:")
 
 
@@ -64,43 +66,120 @@ class Performed:
 def predicate(asked: Invocation, done: Performed, options: Mapping[str, str]) -> Json:
     """`options` are those of the attestation, checked."""
     whole = options.get("mode", "min") == "max"
-    arguments = {
-        name: asked.arguments[name] for name in sorted(asked.arguments) if whole or not name.startswith(_PRIVATE)
-    }
-    local = sorted(asked.locals)
-    parameters: Json = {"frontend": "dockerfile.v0", "args": arguments}
-    if whole:
-        parameters |= _mounted(done.target)
-    parameters["locals"] = [{"name": name} for name in local]
-    source: Json = asked.context.json() if asked.context is not None else {}
+    facts = _Facts(asked, done, options, whole, *(definition(done.target) if whole else ([], {})))
+    return _slsa_1(facts) if options.get("version") == "v1" else _slsa_02(facts)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What every version says, each in words of its own. `steps` and `names` are the graph as LLB, if it is told."""
+
+    asked: Invocation
+    done: Performed
+    options: Mapping[str, str]
+    whole: bool
+    steps: list[Json]
+    names: Mapping[str, str]
+
+    @property
+    def builder(self) -> Json:
+        return {"id": self.options.get("builder-id", "")}
+
+    @property
+    def source(self) -> Json:
+        return self.asked.context.json() if self.asked.context is not None else {}
+
+    @property
+    def materials(self) -> list[Json]:
+        return [material.json() for material in self.done.materials]
+
+    @property
+    def request(self) -> Json:
+        arguments = {
+            name: self.asked.arguments[name]
+            for name in sorted(self.asked.arguments)
+            if self.whole or not name.startswith(_PRIVATE)
+        }
+        found: Json = {"frontend": "dockerfile.v0", "args": arguments}
+        if self.whole:
+            found |= _mounted(self.done.target)
+        return found | {"locals": [{"name": name} for name in sorted(self.asked.locals)]}
+
+    @property
+    def all_told(self) -> bool:
+        return len(self.request["args"]) == len(self.asked.arguments)
+
+    @property
+    def all_known(self) -> bool:
+        """Whether the materials are all there were."""
+        return not list(self.asked.locals)
+
+    @property
+    def hermetic(self) -> bool:
+        return self.all_known and not _reaches_out(self.done.target)
+
+    @property
+    def reproducible(self) -> bool:
+        return bool(truth(self.options.get("reproducible", "false")))
+
+    @property
+    def config(self) -> Json:
+        return {"llbDefinition": self.steps, "digestMapping": self.names}
+
+    @property
+    def times(self) -> tuple[str, str]:
+        return rfc3339_nano(self.done.started_ns), rfc3339_nano(self.done.finished_ns)
+
+
+def _slsa_02(facts: _Facts) -> Json:
+    started, finished = facts.times
     metadata: Json = {
-        "buildInvocationID": done.id,
-        "buildStartedOn": rfc3339_nano(done.started_ns),
-        "buildFinishedOn": rfc3339_nano(done.finished_ns),
-        "completeness": {
-            "parameters": len(arguments) == len(asked.arguments),
-            "environment": True,
-            "materials": not local,
-        },
-        "reproducible": bool(truth(options.get("reproducible", "false"))),
+        "buildInvocationID": facts.done.id,
+        "buildStartedOn": started,
+        "buildFinishedOn": finished,
+        "completeness": {"parameters": facts.all_told, "environment": True, "materials": facts.all_known},
+        "reproducible": facts.reproducible,
     }
-    if not local and not _reaches_out(done.target):
+    if facts.hermetic:
         metadata[f"{_TYPE}#hermetic"] = True
     found: Json = {
-        "builder": {"id": options.get("builder-id", "")},
+        "builder": facts.builder,
         "buildType": _TYPE,
-        "materials": [material.json() for material in done.materials],
+        "materials": facts.materials,
         "invocation": {
-            "configSource": {**source, "entryPoint": asked.dockerfile_name},
-            "parameters": parameters,
-            "environment": {"platform": str(asked.host)},
+            "configSource": {**facts.source, "entryPoint": facts.asked.dockerfile_name},
+            "parameters": facts.request,
+            "environment": {"platform": str(facts.asked.host)},
         },
     }
-    if whole:
-        steps, names = definition(done.target)
-        found["buildConfig"] = {"llbDefinition": steps, "digestMapping": names}
-        metadata[f"{_TYPE}#metadata"] = {"source": _source(asked, done, names)}
+    if facts.whole:
+        found["buildConfig"] = facts.config
+        metadata[f"{_TYPE}#metadata"] = {"source": _source(facts.asked, facts.done, facts.names)}
     return found | {"metadata": metadata}
+
+
+def _slsa_1(facts: _Facts) -> Json:
+    started, finished = facts.times
+    metadata: Json = {"invocationID": facts.done.id, "startedOn": started, "finishedOn": finished}
+    if facts.whole:
+        metadata["buildkit_metadata"] = {"source": _source(facts.asked, facts.done, facts.names)}
+    if facts.hermetic:
+        metadata["buildkit_hermetic"] = True
+    metadata["buildkit_completeness"] = {"request": facts.all_told, "resolvedDependencies": facts.all_known}
+    metadata["buildkit_reproducible"] = facts.reproducible
+    internal: Json = {"buildConfig": facts.config} if facts.whole else {}
+    return {
+        "buildDefinition": {
+            "buildType": _TYPE_1,
+            "externalParameters": {
+                "configSource": {**facts.source, "path": facts.asked.dockerfile_name},
+                "request": facts.request,
+            },
+            "internalParameters": {**internal, "builderPlatform": str(facts.asked.host)},
+            "resolvedDependencies": facts.materials,
+        },
+        "runDetails": {"builder": facts.builder, "metadata": metadata},
+    }
 
 
 def _mounted(target: Vertex) -> Json:

@@ -105,12 +105,16 @@ class Blobs:
     def digests(self) -> set[str]:
         return {f"sha256:{name}" for name in os.listdir(self._root)}
 
-    def sweep(self, keep: Iterable[str]) -> None:
-        """Remove what a crash left half-written and every blob not in `keep`. Only while nobody ingests."""
-        for name in os.listdir(self._temporary):
-            (self._temporary / name).unlink()
+    def collect(self, keep: Iterable[str]) -> None:
+        """Remove every blob not in `keep`."""
         for digest in self.digests() - set(keep):
             self.remove(digest)
+
+    def sweep(self, keep: Iterable[str]) -> None:
+        """The same at start, while nobody ingests: what a crash left half-written goes too."""
+        for name in os.listdir(self._temporary):
+            (self._temporary / name).unlink()
+        self.collect(keep)
 
 
 class Ingest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import msgspec
 from msgspec import Struct
@@ -32,6 +33,10 @@ class KnownManifest(Struct, frozen=True):
     indexes: tuple[str, ...] = ()  # digests of the indexes it is known to be part of, which are kept too
     attached: dict[str, tuple[str, ...]] = {}  # by index, what is attested there: a manifest, then that one's blobs
     dressed: bool = False  # made here with annotations or attestations: it is saved as it is, not as its layers
+
+    def files(self) -> set[str]:
+        """The blobs that it needs, but for the configuration."""
+        return {self.digest, *self.layers, *self.indexes, *chain.from_iterable(self.attached.values())}
 
 
 class FetchedBlob(Struct, frozen=True):
@@ -191,6 +196,19 @@ class ImageRecords:
             return known.dressed
         return any(known.dressed for known in self.manifests.values() if digest in known.indexes)
 
+    def companions(self) -> dict[str, set[str]]:
+        """Images without a name that an index made here names beside one that has it: by ID, those indexes.
+
+        They are of other platforms, and there as long as a name means the index.
+        """
+        meant = set(self.targets.values())
+        found: dict[str, set[str]] = {}
+        for manifest in self.manifests.values():
+            indexes = meant.intersection(manifest.indexes) if manifest.dressed else None
+            if indexes and not self._references.get(manifest.image_id):
+                found.setdefault(manifest.image_id, set()).update(indexes)
+        return found
+
     def parts(self, digest: str) -> list[str]:
         """The blobs that a manifest or index stands for, as far as they are here: itself first, then what it names."""
         found = {digest: None}
@@ -221,8 +239,7 @@ class ImageRecords:
         wanted = self.needed_diff_ids()
         needed = set(self.images) | {blob.digest for diff_id, blob in self.blobs.items() if diff_id in wanted}
         for manifest in self.manifests.values():
-            needed.add(manifest.digest)
-            needed.update(manifest.layers, manifest.indexes, *manifest.attached.values())
+            needed |= manifest.files()
         return needed
 
     def needed_chains(self) -> set[str]:

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from wherry.engine.builds.cache import Cache, Cached
+from wherry.engine.builds.making import Making
 from wherry.engine.builds.operations import Outcome
 from wherry.engine.builds.progress import Ended, Message, Progress, Started
 from wherry.engine.builds.shop import Job
 from wherry.engine.builds.solving import Solve
 from wherry.engine.builds.trees import Client, Files, Result, Settings, Tree
 from wherry.engine.builds.uploads import Uploaded
+from wherry.engine.transfers.shared import Shared
 from wherry.errors import SystemFailure
 from wherry.model.build_graph import Copy, Exec, File, ImageSource, LocalSource, Vertex
 from wherry.model.file_list import FileList, Listed
@@ -51,6 +53,7 @@ class World:
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     told: list[Message] = field(default_factory=list)
     together: dict[str, asyncio.Event] = field(default_factory=dict)  # vertices that wait for another to run
+    makings: Shared[Making] = field(default_factory=Shared)
 
     async def execute(self, job: Job) -> Outcome:
         name = job.vertex.name
@@ -104,6 +107,7 @@ class World:
             Uploaded(self.context),
             Progress(self),
             asyncio.Semaphore(slots),
+            self.makings,
         )
         self.result, self.known = await solve.solve(target)
         return sorted(self.ran)
@@ -235,7 +239,7 @@ async def test_steps_that_were_skipped_are_known(world: World) -> None:
     await world.build(target)
     solve = Solve(
         world, world, world.cache, world.keep, Settings(), Uploaded(FileList.empty()), Progress(world),
-        asyncio.Semaphore(1),
+        asyncio.Semaphore(1), world.makings,
     )  # fmt: skip
     _, known = await solve.solve(target, [first, target])
     assert known[first].tree.diff_ids == ("base", "first")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from wherry.cli.build_outputs import read_outputs
 from wherry.cli.commands import build
 from wherry.cli.errors import Failure
 from wherry.cli.flags import parse
@@ -100,5 +101,5 @@ def test_forms_of_a_plan(context: Path) -> None:
 
 def test_a_file_to_write_needs_its_folder(context: Path) -> None:
     with pytest.raises(Failure, match=r"open .*/none/x\.tar: no such file"):
-        build._outputs([f"type=oci,dest={context}/none/x.tar"])
-    assert build._outputs([f"type=local,dest={context}/none/x"])[1][0].type == "tar"  # folders are made
+        read_outputs([f"type=oci,dest={context}/none/x.tar"])
+    assert read_outputs([f"type=local,dest={context}/none/x"])[1][0].type == "tar"  # folders are made

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +28,15 @@ class Engine:
         raise EngineError(404, f"No such image: {path}")
 
 
+class Starter:
+    """Has the image that the documentation's example begins with."""
+
+    def get(self, path: str) -> Any:
+        assert path == "/images/docker.io/library/starter:latest/json"
+        return {**IMAGE, "Config": {"Env": ["PATH=/usr/bin:/bin"]}}
+
+
+DOCS = Path(__file__).parents[3] / "docs"
 OPTIONS = PlanOptions(buildplans.platforms.Platform("linux", "amd64"))
 
 
@@ -111,3 +122,15 @@ flowchart TD
     v4 --> v5
 """
     )
+
+
+@pytest.mark.parametrize(("form", "fence"), [("mermaid", "mermaid"), ("text", "")])
+def test_the_example_that_is_drawn_in_the_documentation(
+    form: str, fence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = (DOCS / "build.md").read_text().partition("## An example\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    shown = dict(blocks)
+    data = shown["dockerfile"].encode()
+    assert buildplans.show(Starter(), data, "Dockerfile", OPTIONS, form) == 0  # type: ignore[arg-type]
+    assert capsys.readouterr().out == shown[fence]

@@ -168,6 +168,20 @@ def test_every_rule_has_a_file_that_breaks_it() -> None:
         "# build what it is\nFROM base AS build\n",
         "FROM base\nEXPOSE 80 53/udp\n",
         "FROM base\nHEALTHCHECK CMD x\nFROM base\nHEALTHCHECK CMD y\n",
+        'FROM base AS a\nCMD ["x"]\nFROM a\nCMD ["y"]\n',
+        'FROM base AS a\nSHELL ["x"]\nFROM a\nENTRYPOINT y\n',
+        "FROM base AS a\nARG X=y\nFROM a\nCOPY $X /\n",
+        "ARG X\nFROM base${X}\n",
+        'ARG X=""\nFROM base${X-@wrong}\n',
+        "ARG X\nFROM ba${X:-se}\n",
+        "FROM base\nCOPY <<'EOF' /f\n$unknown\nEOF\n",
+        "FROM base\nRUN <<EOF\necho $unknown\nenv\nEOF\n",
+        "FROM base\nRUN a \\\n  # a comment\n  b\n",
+        "FROM --platform=linux/amd64 base AS linux\n",
+        "# about this file\n\nFROM base AS build\n",
+        "FROM base\n# about\n#\nARG X\n",
+        "FROM base\n# b of two\nARG a b\n",
+        "FROM base\nLABEL a=b\nENV c=d\n",
     ],
 )
 def test_what_is_as_it_should_be(text: str) -> None:
@@ -182,6 +196,47 @@ def test_rules_can_be_passed_over_or_be_errors() -> None:
     result = checked("# check=error=true\n" + text)
     assert len(result.findings) == 2
     assert str(result.error) == "lint violation found for rules: StageNameCasing, FromAsCasing"
+
+
+def test_a_rule_that_was_asked_for_is_not_skipped_with_all() -> None:
+    text = "# check=skip=all;experimental=CopyIgnoredFile\nFROM base as x\nADD secret /\n"
+    message = 'Attempting to Add file "secret" that is excluded by .dockerignore'
+    assert found(text, ignored=("secret",)) == [("CopyIgnoredFile", 3, message)]
+
+
+def test_a_file_that_is_copied_from_a_stage_is_none_of_the_ignored_ones() -> None:
+    text = "# check=experimental=all\nFROM base AS a\nFROM base\nCOPY --from=a /secret /\n"
+    assert found(text, ignored=("secret",)) == []
+
+
+def test_several_things_are_found_in_one_file() -> None:
+    text = "From base as x\nFROM base AS y\nENV PASSWORD=a secret=b\nEXPOSE 80/TCP 127.0.0.1:1:1\n"
+    assert [(name, line) for name, line, _ in found(text)] == [
+        ("ConsistentInstructionCasing", 1),
+        ("SecretsUsedInArgOrEnv", 3),
+        ("SecretsUsedInArgOrEnv", 3),
+        ("ExposeInvalidFormat", 4),
+        ("ExposeProtoCasing", 4),
+    ]
+
+
+def test_a_comment_before_several_arguments() -> None:
+    text = "# check=experimental=all\nFROM base\n# about them\nARG a b\n"
+    assert found(text)[0][2] == "Comment for ARG should follow the format: `# <arg_key> <description>`"
+
+
+def test_what_is_found_before_a_line_that_cannot_be_read_is_told() -> None:
+    result = checked("FROM base AS Big\nMAINTAINER me\nBADCMD\n")
+    assert [finding.rule.name for finding in result.findings] == ["StageNameCasing", "MaintainerDeprecated"]
+    assert str(result.error) == "dockerfile parse error on line 3: unknown instruction: BADCMD"
+
+
+def test_a_platform_that_cannot_be_read_suggests_the_argument() -> None:
+    result = checked("ARG MY_ARCH=amd64\nFROM --platform=linux/${MYARCH} base\n")
+    assert [finding.message for finding in result.findings] == [
+        "FROM argument 'MYARCH' is not declared (did you mean MY_ARCH?)"
+    ]
+    assert str(result.error).endswith("(did you mean MY_ARCH?)")
 
 
 def test_experimental_rules_are_asked_for() -> None:

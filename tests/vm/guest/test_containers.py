@@ -106,7 +106,7 @@ def test_devices_are_denied_unless_granted(engine: Engine) -> None:
     """With v2 that is a BPF program on the cgroup, not a file."""
     code, _, err = engine.result(["sh", "-c", "mknod /kmsg c 1 11 && : < /kmsg"])
     assert code != 0 and b"not permitted" in err
-    granted = {"Devices": [{"PathOnHost": "/dev/nvme0n2", "PathInContainer": "/dev/disk", "CgroupPermissions": "r"}]}
+    granted = {"Devices": [{"PathOnHost": "/dev/vda", "PathInContainer": "/dev/disk", "CgroupPermissions": "r"}]}
     assert engine.result(["sh", "-c", "head -c 1 /dev/disk > /dev/null"], host=granted)[0] == 0
     code, _, err = engine.result(["sh", "-c", ": >> /dev/disk"], host=granted)
     assert code != 0 and b"not permitted" in err

@@ -8,6 +8,7 @@ import sys
 from contextlib import ExitStack
 
 from wherry.cli.build_caches import Caches
+from wherry.cli.build_outputs import fields_of, read_outputs
 from wherry.cli.errors import Failure
 
 TYPE_CHECKING = False
@@ -49,7 +50,7 @@ def run(context: Context) -> int:
     if flags.on("check") or flags.changed("plan"):
         return _only_plan(context, sources)
     shorthands = [text for name, text in _SHORTHANDS.items() if flags.on(name)]
-    outputs, order_outputs = _outputs([*shorthands, *flags.items("output")])
+    outputs, order_outputs = read_outputs([*shorthands, *flags.items("output")])
     order = _order(context, sources, order_outputs)
     caches = Caches()
     order.cache_from = caches.read_from(flags.items("cache-from"))
@@ -68,8 +69,13 @@ def _refuse(context: Context) -> None:
     for name, why in _REFUSED:
         if context.flags.changed(name) and context.flags.given()[name]:
             raise Failure(why)
-    if "," in context.flags.text("platform"):
-        raise Failure("several platforms in one build are not supported by this version: build each by itself")
+    if "," in _platform(context) and (context.flags.on("check") or context.flags.changed("plan")):
+        raise Failure("--check and --plan are of one platform at a time")
+
+
+def _platform(context: Context) -> str:
+    """Those to build for, with commas between."""
+    return ",".join(context.flags.items("platform"))
 
 
 # the context
@@ -197,7 +203,7 @@ def _order(context: Context, sources: Sources, outputs: list[Any]) -> BuildOrder
         contexts=_named_contexts(sources, flags.items("build-context")),
         names=flags.items("tag"),
         target=flags.text("target"),
-        platform=flags.text("platform"),
+        platform=_platform(context),
         build_args=_arguments(flags.items("build-arg")),
         labels=dict(_pair(text) for text in flags.items("label")),
         no_cache=flags.on("no-cache"),
@@ -247,23 +253,10 @@ def _arguments(given: list[str]) -> dict[str, str]:
     return found
 
 
-def _fields(text: str, what: str) -> dict[str, str]:
-    from wherry.cli.values import csv_fields
-
-    found = {}
-    for field in csv_fields(text):
-        key, separator, value = field.partition("=")
-        if not separator:
-            raise Failure(f"invalid field '{field}' must be a key=value pair: {what} {text}")
-        key = key.strip()
-        found[key if key.startswith("annotation") else key.lower()] = value
-    return found
-
-
 def _secrets(given: list[str]) -> dict[str, bytes]:
     found = {}
     for text in given:
-        fields = _fields(text, "--secret")
+        fields = fields_of(text, "--secret")
         name = fields.pop("id", "")
         kind = fields.pop("type", "")
         path = fields.pop("src", fields.pop("source", ""))
@@ -345,7 +338,7 @@ def _attestations(context: Context) -> dict[str, dict[str, str]]:
             given.append(f"type={kind}," + (text if on is None else f"disabled={'false' if on else 'true'}"))
     found: dict[str, dict[str, str]] = {}
     for text in given:
-        fields = _fields(text, "attestation")
+        fields = fields_of(text, "attestation")
         kind = fields.pop("type", "")
         if not kind:
             raise Failure(f"attestation type not specified: {text}")
@@ -364,96 +357,6 @@ def _attestations(context: Context) -> dict[str, dict[str, str]]:
     except WherryError as error:
         raise Failure(str(error)) from None
     return asked
-
-
-def _outputs(given: list[str]) -> tuple[dict[int, Callable[[Iterator[bytes]], None]], list[Any]]:
-    """What takes each output here, by number, and the outputs as the order names them."""
-    from wherry.model.build_session import Output
-
-    takers: dict[int, Callable[[Iterator[bytes]], None]] = {}
-    asked: list[Any] = []
-    for text in given:
-        fields = _fields(text, "--output") if "=" in text else {"type": "tar" if text == "-" else "local", "dest": text}
-        kind = fields.pop("type", "")
-        destination = fields.pop("dest", "")
-        name = fields.pop("name", "")
-        annotations = [_annotation(key, fields.pop(key)) for key in list(fields) if key.startswith("annotation")]
-        push = _on(fields.pop("push", "false"), f"--output {text}: push")
-        if kind == "registry":
-            kind, push = "image", True
-        if push and kind != "image":
-            raise Failure(f"--output {text}: only type=image can be pushed")
-        if fields:
-            raise Failure(f"--output {text}: {min(fields)} is not supported by this version")
-        if kind in ("image", "docker") and not destination:
-            asked.append(Output("image", name, push, annotations))
-            continue
-        if kind not in ("docker", "oci", "tar", "local"):
-            raise Failure(
-                f"--output {text}: unknown type {kind or 'of output'}: image, registry, docker, oci, tar or local"
-            )
-        if not destination and kind == "local":
-            raise Failure(f"--output {text}: dest is required for local output")
-        if not destination or destination == "-":
-            if sys.stdout.isatty():
-                raise Failure(f"dest file is required for {kind} exporter. refusing to write to console")
-            destination = ""
-        folder = os.path.dirname(destination)
-        if kind != "local" and folder and not os.path.isdir(folder):
-            raise Failure(f"--output {text}: open {destination}: no such file or directory")
-        takers[len(asked)] = _unpacker(destination) if kind == "local" else _keeper(destination)
-        asked.append(Output("tar" if kind == "local" else kind, name, annotations=annotations))
-    return takers, asked
-
-
-def _annotation(key: str, value: str) -> str:
-    """An output's `annotation[-TYPE][[PLATFORM]].KEY=VALUE` as `--annotation` has it."""
-    import re
-
-    match = re.fullmatch(r"annotation(?:-([a-z-]+))?(\[[^\]]*\])?\.(.+)", key)
-    if match is None:
-        raise Failure(f"--output: invalid annotation {key}={value}: it is annotation[-TYPE].KEY=VALUE")
-    return f"{match[1] or 'manifest'}{match[2] or ''}:{match[3]}={value}"
-
-
-def _on(text: str, what: str) -> bool:
-    if text.lower() not in ("true", "false", "1", "0"):
-        raise Failure(f"{what}: {text} is neither true nor false")
-    return text.lower() in ("true", "1")
-
-
-def _keeper(path: str) -> Callable[[Iterator[bytes]], None]:
-    from wherry.cli.commands.archives import keep
-
-    return lambda pieces: keep(pieces, path)
-
-
-def _unpacker(directory: str) -> Callable[[Iterator[bytes]], None]:
-    from wherry.cli.tarball import unpack
-
-    def take(pieces: Iterator[bytes]) -> None:
-        os.makedirs(directory, exist_ok=True)
-        unpack(_Stream(pieces), directory, lambda name: name)
-
-    return take
-
-
-class _Stream:
-    """Pieces as a file to read."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._rest = b""
-
-    def read(self, size: int = -1) -> bytes:
-        while size < 0 or len(self._rest) < size:
-            piece = next(self._pieces, None)
-            if piece is None:
-                break
-            self._rest += piece
-        size = len(self._rest) if size < 0 else size
-        data, self._rest = self._rest[:size], self._rest[size:]
-        return data
 
 
 # running it
@@ -539,7 +442,7 @@ def _plan_options(context: Context, sources: Sources) -> PlanOptions:
     from wherry.model.dockerfile.options import MAIN_CONTEXT, ImageContext, LocalContext, PlanOptions
 
     flags, host = context.flags, buildplans.host_platform()
-    asked, network = flags.text("platform"), flags.text("network")
+    asked, network = _platform(context), flags.text("network")
     build_args = _arguments(flags.items("build-arg"))
     contexts: dict[str, NamedContext] = {}
     for name, offer in _named_contexts(sources, flags.items("build-context")).items():
@@ -603,8 +506,7 @@ def _metadata(done: dict[str, Any]) -> dict[str, Any]:
         told["containerimage.config.digest"] = image
     if done.get("names"):
         told["image.name"] = ",".join(done["names"])
-    if "provenance" in done:
-        told["buildx.build.provenance"] = done["provenance"]
+    told |= {f"buildx.build.{key}": found for key, found in done.items() if key.startswith("provenance")}
     return told
 
 

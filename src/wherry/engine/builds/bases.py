@@ -43,6 +43,7 @@ class BaseImages:
         self._puller = puller
         self._settings = settings
         self._progress = progress
+        self._pulling: dict[str, asyncio.Lock] = {}
         self._found: dict[tuple[str, Platform | None], asyncio.Task[Image]] = {}
 
     async def find(self, reference: str, platform: Platform | None, pull: str = "missing") -> Image:
@@ -71,17 +72,39 @@ class BaseImages:
                 if pull == "never" or not _pullable(reference):
                     raise
             else:
-                if platform is None or _fits(image, platform):
-                    return image
+                other = image if platform is None or _fits(image, platform) else self._beside(reference, platform)
+                if other is not None:
+                    return other
         target = parse_any(reference)
         assert isinstance(target, Reference)
         asked = str(platform) if platform is not None else ""
         credentials = self._settings.credentials_for(target)
         wanted = target.with_default_tag()
-        async with aclosing(self._puller.pull(wanted, platform=asked, credentials=credentials)) as messages:
-            async for message in messages:
-                self._progress.tell(Pulled(wanted.familiar, message))
-        return self._images.resolve(wanted.familiar)
+        async with self._pulling.setdefault(wanted.canonical, asyncio.Lock()):
+            before = self._images.records.names.get(wanted.canonical)
+            meant = self._images.records.targets.get(wanted.canonical, "")
+            async with aclosing(self._puller.pull(wanted, platform=asked, credentials=credentials)) as messages:
+                async for message in messages:
+                    self._progress.tell(Pulled(wanted.familiar, message))
+            found = self._images.resolve(wanted.familiar)
+            if not _fits(found, self._images.host):
+                self._give_back(wanted, before, meant)
+            return found
+
+    def _beside(self, reference: str, platform: Platform) -> Image | None:
+        """The image of another platform that an index has which the name means."""
+        name = self._images.recorded(parse_any(reference)) if _pullable(reference) else None  # type: ignore[arg-type]
+        index = self._images.records.targets.get(name.canonical, "") if name is not None else ""
+        manifests = self._images.records.manifests.values()
+        within = [self._images.records.images[each.image_id] for each in manifests if index and index in each.indexes]
+        return next((image for image in within if _fits(image, platform)), None)
+
+    def _give_back(self, name: Reference, before: str | None, meant: str) -> None:
+        """What is pulled for another platform does not take a name from an image that runs here."""
+        image = self._images.records.images.get(before or "")
+        if image is not None and _fits(image, self._images.host):
+            with self._images.records.transaction() as connection:
+                self._images.records.name(connection, name, image.id, meant)
 
 
 def _pullable(reference: str) -> bool:

@@ -13,7 +13,7 @@ from sqlite3 import Connection
 import msgspec
 from msgspec import Struct
 
-from wherry.engine.images.keeping import Needed
+from wherry.engine.images.leases import Needed
 from wherry.model.failpoints import failpoint
 from wherry.model.ids import new_id
 from wherry.storage.database import Database

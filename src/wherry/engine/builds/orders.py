@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from functools import partial
 from typing import Any, Protocol
 
-from wherry.engine.builds.attesting import Report, statements
+from wherry.engine.builds import outputs
+from wherry.engine.builds.attesting import Report
 from wherry.engine.builds.exports import check
 from wherry.engine.builds.layouts import Directory, Layout
+from wherry.engine.builds.outputs import Wanted, deliver
 from wherry.engine.builds.progress import Ended, Listener, Message, Warned
-from wherry.engine.builds.service import Build, Builds
+from wherry.engine.builds.service import Builds
+from wherry.engine.builds.shop import together
 from wherry.engine.builds.trees import Client, Settings
 from wherry.engine.builds.uploads import Uploaded
 from wherry.errors import InvalidParameter, NotFound, NotSupported, WherryError
 from wherry.model import platforms, reference
 from wherry.model.annotations import INDEX, INDEX_DESCRIPTOR, Annotation, parse_annotation
-from wherry.model.attestations import PREDICATE_PROVENANCE, SBOM, check_options, truth
+from wherry.model.attestations import SBOM, check_options
 from wherry.model.build_graph import GitSource, HttpSource, Ulimit, Vertex
 from wherry.model.build_session import BuildOrder, ContextOffer, Output
 from wherry.model.config import HostConfig
@@ -34,14 +36,13 @@ from wherry.model.dockerfile.options import (
 )
 from wherry.model.dockerfile.planning import plan_dockerfile
 from wherry.model.file_list import FileList
-from wherry.model.image import Image
+from wherry.model.ids import new_id
 from wherry.model.platforms import Platform
 from wherry.model.provenance import Invocation, Material
 from wherry.model.reference import Reference
 
 EPOCH = "SOURCE_DATE_EPOCH"
 _NETWORKS = {"": "", "default": "", "bridge": "", "none": "none", "host": "host"}
-_TYPES = ("image", "docker", "oci", "tar")
 
 
 class Delivery(Client, Protocol):
@@ -71,11 +72,15 @@ async def carry_out(builds: Builds, order: BuildOrder, client: Delivery, listene
     """Build, deliver, and say what came of it. Raises WherryError."""
     _check(order)
     names = _names(order)
-    annotations = _annotations(order, builds.platform)
+    host = builds.platform
+    built_for = _platforms(order, host)
+    annotations = _annotations(order, host, built_for)
+    epoch = epoch_of(order.build_args.get(EPOCH, ""))
+    for output, said in zip(order.outputs, annotations, strict=False):
+        outputs.check(output, several=len(built_for) > 1, said=bool(said or order.attestations), epoch=epoch)
     started_ns = time.time_ns()
     if not names and any(output.push for output in order.outputs):
         raise InvalidParameter("tag is needed when pushing to registry")
-    epoch = epoch_of(order.build_args.get(EPOCH, ""))
     async with builds.using():
         main: Client = client
         dockerfile = order.dockerfile
@@ -96,22 +101,33 @@ async def carry_out(builds: Builds, order: BuildOrder, client: Delivery, listene
         )
         watching = _Watching(listener)
         async with builds.open(main, settings, watching) as build:
-            options = _plan_options(builds, order, epoch)
-            plan = await plan_dockerfile(dockerfile, options, build, elsewhere=asyncio.to_thread)
-            for warning in plan.target.warnings:
+            options = [
+                _plan_options(builds, order, epoch, platform, several=len(built_for) > 1) for platform in built_for
+            ]
+            plans = await together(
+                plan_dockerfile(dockerfile, each, build, elsewhere=asyncio.to_thread) for each in options
+            )
+            for warning in dict.fromkeys(warning for plan in plans for warning in plan.target.warnings):
                 listener.tell(Warned(warning))
-            asked_for = invocation(order, dockerfile, builds.platform, material)
-            report = Report(asked_for, plan, build.materials, started_ns, epoch)
+            asked_for = invocation(order, dockerfile, host, material)
+            told_as = new_id()[:25]
+            reports = [
+                Report(asked_for, plan, build.materials, started_ns, epoch, told_as, (platform or host).normal())
+                for platform, plan in zip(built_for, plans, strict=True)
+            ]
             for place in order.cache_from:
                 await build.take_from(place, Layout(client.directory(place.directory)))
             try:
-                told = await _deliver(builds, build, order, report, names, annotations, client)
+                told = await deliver(
+                    builds, build, Wanted(order, names, annotations, _inline(order), epoch), reports, client
+                )
                 for place in order.cache_to:
                     if place.type != "inline":
-                        await build.give_to(place, Layout(client.directory(place.directory)), plan.target)
+                        targets = [plan.target for plan in plans]
+                        await build.give_to(place, Layout(client.directory(place.directory)), targets)
                 return told
             except WherryError as error:
-                asked = plan.places.get(watching.failed)
+                asked = next((plan.places[watching.failed] for plan in plans if watching.failed in plan.places), None)
                 error.place = error.place or ((asked.first, asked.last) if asked is not None else None)
                 raise
 
@@ -143,67 +159,6 @@ def _dockerfile_in(builds: Builds, files: FileList, name: str) -> bytes:
     return found
 
 
-async def _deliver(
-    builds: Builds,
-    build: Build,
-    order: BuildOrder,
-    report: Report,
-    names: list[Reference],
-    annotations: Sequence[list[Annotation]],
-    client: Delivery,
-) -> dict[str, Any]:
-    """`annotations` are those of each output."""
-    outputs, target = order.outputs or [Output()], report.plan.target
-    told: dict[str, Any] = {}
-    if any(output.type != "tar" for output in outputs):
-        kept = any(output.type == "image" for output in outputs)
-        dressed = any(annotations) or bool(order.attestations)
-        before = builds.known()
-        image = await build.image(target, names if kept and not dressed else (), inline_cache=_inline(order))
-        told = {"image": image.id, "names": [name.canonical for name in names] if kept else []}
-        if dressed:
-            told |= await _dressed(builds, build, order, report, image, names, annotations, client)
-        if any(output.push for output in outputs):
-            told["digest"] = [await build.push(name) for name in names][-1]
-        for number, output in enumerate(outputs):
-            if output.type in ("docker", "oci") and not dressed:
-                await client.deliver(number, builds.saved(image, names))
-        if not kept and image.id not in before:
-            await builds.forget(image)
-    for number, output in enumerate(outputs):
-        if output.type == "tar":
-            tree, _ = await build.solve(target)
-            await client.deliver(number, builds.packed(tree))
-    return told
-
-
-async def _dressed(
-    builds: Builds,
-    build: Build,
-    order: BuildOrder,
-    report: Report,
-    image: Image,
-    names: list[Reference],
-    annotations: Sequence[list[Annotation]],
-    client: Delivery,
-) -> dict[str, Any]:
-    """Each output has the image with its own annotations; what is attested is the same of all. What the last became."""
-    found = await build.predicates(report, order.attestations, image, names[0].familiar if names else "")
-    attesting = partial(statements, found, image, names)
-    told: dict[str, Any] = {}
-    for number, output in enumerate(order.outputs or [Output()]):
-        if output.type == "tar":
-            continue
-        stored = output.type == "image"
-        top = await build.dressed(image, names if stored else (), annotations[number], attesting)
-        if not stored:
-            await client.deliver(number, builds.saved_dressed(image, top, names))
-        told = {"descriptor": top}
-    if PREDICATE_PROVENANCE in found:
-        told["provenance"] = found[PREDICATE_PROVENANCE]
-    return told
-
-
 def _inline(order: BuildOrder) -> bool:
     return wants_inline(order.build_args) or any(place.type == "inline" for place in order.cache_to)
 
@@ -223,20 +178,9 @@ def epoch_of(text: str) -> int | None:
 
 
 def _check(order: BuildOrder) -> None:
-    for output in order.outputs:
-        if output.type not in _TYPES:
-            raise InvalidParameter(f"unknown type of output: {output.type}")
-        if output.push and output.type != "image":
-            raise InvalidParameter(f"an output of type {output.type} cannot be pushed")
     if wrong := check(order.cache_from, written=False) or check(order.cache_to, written=True):
         raise InvalidParameter(wrong)
     check_options(order.attestations)
-    for kind, options in order.attestations.items():
-        if any(output.type == "tar" for output in order.outputs) and not truth(options.get("inline-only", "false")):
-            raise NotSupported(
-                f"{kind} beside the files of a tar or a directory is not supported: attestations are of images"
-                " (--output type=image or oci, or inline-only=true)"
-            )
     if SBOM in order.attestations:
         for name in ("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"):
             if order.build_args.get(name, "false") not in ("false", "0", ""):
@@ -248,9 +192,17 @@ def _check(order: BuildOrder) -> None:
         raise NotSupported(f"the entitlement {min(unknown)} is not supported by this version of Wherry")
 
 
-def _annotations(order: BuildOrder, host: Platform) -> list[list[Annotation]]:
+def _platforms(order: BuildOrder, host: Platform) -> list[Platform | None]:
+    """Those to build for, each once; None alone: nothing was said. Raises InvalidParameter."""
+    if not order.platform:
+        return [None]
+    return list(dict.fromkeys(platforms.parse(text.strip(), host).normal() for text in order.platform.split(",")))
+
+
+def _annotations(order: BuildOrder, host: Platform, built: Sequence[Platform | None]) -> list[list[Annotation]]:
     """Of each output. Raises InvalidParameter."""
-    own = platforms.parse(order.platform, host).normal() if order.platform else host.normal()
+    own = [(platform or host).normal() for platform in built]
+    indexed = bool(order.attestations) or len(built) > 1
     found = []
     for output in order.outputs or [Output()]:
         texts = [*order.annotations, *output.annotations]
@@ -258,11 +210,12 @@ def _annotations(order: BuildOrder, host: Platform) -> list[list[Annotation]]:
             raise InvalidParameter("annotations are of images: a tar or a directory of files has none")
         found.append([] if output.type == "tar" else [each for text in texts for each in parse_annotation(text, host)])
         for each in found[-1]:
-            if each.platform is not None and each.platform.normal() != own:
+            if each.platform is not None and each.platform.normal() not in own:
                 raise InvalidParameter(f"the annotation {each.key} is for {each.platform}, which is not built")
-            if each.kind in (INDEX, INDEX_DESCRIPTOR) and not order.attestations:
+            if each.kind in (INDEX, INDEX_DESCRIPTOR) and not indexed:
                 raise InvalidParameter(
-                    f"the annotation {each.key} is of an index, which an image without attestations has none of"
+                    f"the annotation {each.key} is of an index, which an image of one platform without attestations"
+                    " has none of"
                 )
     if order.annotations and not any(found):
         raise InvalidParameter("annotations are of images: a tar or a directory of files has none")
@@ -280,12 +233,15 @@ def _names(order: BuildOrder) -> list[Reference]:
     return list(found)
 
 
-def _plan_options(builds: Builds, order: BuildOrder, epoch: int | None) -> PlanOptions:
+def _plan_options(
+    builds: Builds, order: BuildOrder, epoch: int | None, platform: Platform | None, *, several: bool
+) -> PlanOptions:
     no_cache = frozenset(order.no_cache_filter) if order.no_cache_filter else None
     return PlanOptions(
         host=builds.platform,
         target=order.target,
-        platform=platforms.parse(order.platform, builds.platform) if order.platform else None,
+        platform=platform,
+        name_platforms=several,
         build_args=order.build_args,
         labels=order.labels,
         no_cache_stages=frozenset() if order.no_cache else no_cache,

@@ -15,7 +15,7 @@ from wherry.model.reference import Reference
 
 class Pusher(Protocol):
     def push(
-        self, reference: Reference, *, credentials: Credentials | None = None
+        self, reference: Reference, *, credentials: Credentials | None = None, by_digest: bool = False
     ) -> AsyncGenerator[dict[str, Any], None]: ...
     async def layers(
         self,
@@ -30,11 +30,13 @@ class Pusher(Protocol):
     ) -> list[Descriptor]: ...
 
 
-async def publish(pusher: Pusher, name: Reference, credentials: Credentials | None, progress: Progress) -> str:
+async def publish(
+    pusher: Pusher, name: Reference, credentials: Credentials | None, progress: Progress, *, by_digest: bool
+) -> str:
     """Push an image by its name; the digest of its manifest there. Raises WherryError; the image stays then."""
     digest = ""
     with progress.activity(f"pushing {name.familiar}") as activity:
-        async with aclosing(pusher.push(name, credentials=credentials)) as messages:
+        async with aclosing(pusher.push(name, credentials=credentials, by_digest=by_digest)) as messages:
             async for message in messages:
                 activity.transfer(message)
                 digest = message.get("aux", {}).get("Digest", digest)

@@ -16,21 +16,24 @@ import logging
 import os
 import platform as machine
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from wherry.engine.builds.attesting import Attestations, Report, predicates
+from wherry.engine.builds import file_outputs
+from wherry.engine.builds.attesting import Attestations, Report, attest
 from wherry.engine.builds.bases import BaseImages, Puller
 from wherry.engine.builds.cache import CACHE_MOUNT, STATES, Cache, Cached
 from wherry.engine.builds.contexts import Contexts
 from wherry.engine.builds.documents import document
-from wherry.engine.builds.dressing import Attesting, Dressing
+from wherry.engine.builds.dressing import Dressing, Part, Style
 from wherry.engine.builds.exports import export, results_of
+from wherry.engine.builds.file_outputs import Folder
 from wherry.engine.builds.imports import CacheImports, offered_by
 from wherry.engine.builds.layouts import Layout
+from wherry.engine.builds.making import Making
 from wherry.engine.builds.operations import Operations, Outcome
 from wherry.engine.builds.progress import Listener, Progress, Warned
 from wherry.engine.builds.publishing import Pusher, publish
@@ -40,10 +43,11 @@ from wherry.engine.builds.sources import BuildSources
 from wherry.engine.builds.trees import Client, Settings, Tree
 from wherry.engine.images.service import Images
 from wherry.engine.transfers.needs import Repository
+from wherry.engine.transfers.shared import Shared
 from wherry.errors import Conflict, NotFound, WherryError
 from wherry.model import build_caches, platforms
-from wherry.model.annotations import Annotation
-from wherry.model.attestations import purl
+from wherry.model.attestations import Attested, purl
+from wherry.model.build_caches import Result
 from wherry.model.build_graph import ImageSource, Target, Vertex, ordered
 from wherry.model.build_session import CachePlace
 from wherry.model.dockerfile.options import BaseImage
@@ -53,8 +57,6 @@ from wherry.model.platforms import Platform
 from wherry.model.provenance import Material
 from wherry.model.reference import Reference, parse, parse_any
 from wherry.storage.database import Database
-from wherry.storage.packing import END, pack, walk
-from wherry.storage.streams import flow
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +107,7 @@ class Builds:
         self.root = root
         self._limit = limit or _default_limit(root)
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._makings: Shared[Making] = Shared()
         self._running = 0
         self._operations = Operations(shop)
 
@@ -135,7 +138,9 @@ class Builds:
     async def open(self, client: Client, settings: Settings, listener: Listener) -> AsyncIterator[Build]:
         """One build. Nothing that it uses is collected meanwhile."""
         async with self.using():
-            build = Build(self, self._shop, self._operations, self._images, self._slots, client, settings, listener)
+            build = Build(
+                self, self._shop, self._operations, self._images, self._slots, self._makings, client, settings, listener
+            )
             try:
                 yield build
             finally:
@@ -174,21 +179,17 @@ class Builds:
             with contextlib.suppress(Conflict, NotFound):
                 await self._images.remove(image.id, prune=False)
 
-    async def packed(self, tree: Tree) -> AsyncIterator[bytes]:
-        """A root filesystem as a tar."""
+    def packed(self, folders: Sequence[Folder]) -> AsyncIterator[bytes]:
+        """Root filesystems as a tar."""
+        return file_outputs.packed(self._shop, folders)
 
-        def pieces() -> Generator[bytes, None, None]:
-            with self._shop.view(tree) as view:
-                root = os.open(f"/proc/self/fd/{view.root}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    yield from pack(walk(root), lambda found: found.path or None)
-                finally:
-                    os.close(root)
-            yield END
+    async def file_digests(self, tree: Tree) -> dict[str, str]:
+        """See `file_outputs.digests`."""
+        return await asyncio.to_thread(file_outputs.digests, self._shop, tree)
 
-        async with contextlib.aclosing(flow(pieces())) as stream:
-            async for piece in stream:
-                yield piece
+    async def refuse_conflicts(self, trees: Mapping[str, Tree]) -> None:
+        """See `file_outputs.refuse_conflicts`."""
+        await asyncio.to_thread(file_outputs.refuse_conflicts, self._shop, trees)
 
     # the cache's end
 
@@ -277,6 +278,7 @@ class Build:
         operations: Operations,
         images: Images,
         slots: asyncio.Semaphore,
+        makings: Shared[Making],
         client: Client,
         settings: Settings,
         listener: Listener,
@@ -294,7 +296,16 @@ class Build:
         self._sources = sources
         self._imports = CacheImports(builds.puller, shop.snapshots.chains, self._progress, images.host)
         self._solve = Solve(
-            operations, sources, builds.cache, builds.keep, settings, client, self._progress, slots, self._imports
+            operations,
+            sources,
+            builds.cache,
+            builds.keep,
+            settings,
+            client,
+            self._progress,
+            slots,
+            makings,
+            self._imports,
         )
 
     def image_of(self, vertex: Vertex) -> Image | None:
@@ -330,16 +341,20 @@ class Build:
         text = document(target, tree, known, base, time.time_ns(), self._settings.epoch, cache)
         return await self._images.admission.admit(text, (), names=names)
 
-    async def dressed(
-        self, image: Image, names: Iterable[Reference], annotations: Iterable[Annotation], attesting: Attesting
-    ) -> Descriptor:
-        """The image with a manifest of its own, or an index, which the names mean then: see `Dressing`."""
-        return await self._builds.dressing.dress(image, names, annotations, attesting)
+    async def below(self, target: Target) -> frozenset[str]:
+        """The layers that a target begins with, by diff ID."""
+        base = await self._bases.find(*_image_of(target.base)) if target.base is not None else None
+        return frozenset(base.diff_ids) if base is not None else frozenset()
 
-    async def predicates(self, report: Report, wanted: Attestations, image: Image, name: str) -> dict[str, object]:
-        """What is attested about an image that was built."""
-        tree = Tree(image.chain_id, tuple(image.diff_ids))
-        return await predicates(self._shop, report, wanted, tree, name)
+    async def dressed(
+        self, parts: Sequence[Part], meant: Image, names: Iterable[Reference], style: Style
+    ) -> Descriptor:
+        """Images with manifests of their own, and an index, which the names mean then: see `Dressing`."""
+        return await self._builds.dressing.dress(parts, meant, names, style)
+
+    async def attest(self, report: Report, wanted: Attestations, tree: Tree, name: str) -> list[Attested]:
+        """What is said of what was built."""
+        return await attest(self._shop, report, wanted, tree, name)
 
     def materials(self, vertices: Iterable[Vertex]) -> list[Material]:
         """What came from elsewhere into a build that has been carried out."""
@@ -361,9 +376,10 @@ class Build:
         platform = operation.platform or Platform(image.os, image.architecture, image.variant)
         return Material(purl(name, platform), target or image.id)
 
-    async def push(self, name: Reference) -> str:
+    async def push(self, name: Reference, *, by_digest: bool = False) -> str:
         """Send what the name means to its registry; the digest it has there. Raises WherryError."""
-        return await publish(self._builds.pusher, name, self._settings.credentials_for(name), self._progress)
+        credentials = self._settings.credentials_for(name)
+        return await publish(self._builds.pusher, name, credentials, self._progress, by_digest=by_digest)
 
     async def take_from(self, place: CachePlace, shelf: Layout) -> None:
         """Let steps be found in a cache of elsewhere; `shelf` is a directory's. Raises InvalidParameter (its name)."""
@@ -387,12 +403,14 @@ class Build:
         self._imports.add_offer(reference.familiar, self._repository(reference), offer)
         return True
 
-    async def give_to(self, place: CachePlace, shelf: Layout, target: Target) -> None:
+    async def give_to(self, place: CachePlace, shelf: Layout, targets: Iterable[Target]) -> None:
         """Keep what the build came to for builds elsewhere. Raises WherryError."""
         every = place.mode == "max"
-        states = [vertex for vertex in ordered(target.vertex) if vertex.inputs] if every else _states(target)
-        tree, known = await self._solve.solve(target.vertex, states, fetch=every)
-        results = await results_of(self._solve, self._builds.cache, known, None if every else tree)
+        results: dict[str, Result] = {}
+        for target in targets:
+            states = [vertex for vertex in ordered(target.vertex) if vertex.inputs] if every else _states(target)
+            tree, known = await self._solve.solve(target.vertex, states, fetch=every)
+            results |= await results_of(self._solve, self._builds.cache, known, None if every else tree)
         pusher = self._builds.pusher
         if place.type == "local":
             await export(place, shelf, place.tag, results, pusher, self._progress)

@@ -23,10 +23,12 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from wherry.engine.builds.cache import Cache, Cached, new_result
+from wherry.engine.builds.making import Making, Output, making_key
 from wherry.engine.builds.operations import Outcome
 from wherry.engine.builds.progress import Progress, Written
 from wherry.engine.builds.shop import Job
 from wherry.engine.builds.trees import Client, Files, Result, Settings, Tree
+from wherry.engine.transfers.shared import Shared
 from wherry.errors import WherryError
 from wherry.model import build_graph as graph
 from wherry.model.build_graph import Vertex
@@ -80,12 +82,13 @@ class Known:
 
 
 class Solve:
-    """One build of one target.
+    """One build of one target, or of several side by side, which share what they have in common.
 
-        solve = Solve(operations, sources, cache, keep, settings, client, progress, slots)
+        solve = Solve(operations, sources, cache, keep, settings, client, progress, slots, makings)
         tree, known = await solve.solve(target)
 
-    Every vertex that the target needs runs at most once, independent ones side by side. Operations on files, which end
+    Every vertex that the target needs runs at most once, independent ones side by side; `makings` are what all builds
+    make at this time, so that the same vertex of two of them runs once. Operations on files, which end
     by themselves, wait for one of `slots`; processes do not: they may wait for a cache mount or for the world, and how
     many of them use the CPUs at once is the kernel's to see to. The first failure stops the others, and is raised when
     all of them have ended; so does cancelling.
@@ -101,6 +104,7 @@ class Solve:
         client: Client,
         progress: Progress,
         slots: asyncio.Semaphore,
+        makings: Shared[Making],
         imports: Imports | None = None,
     ) -> None:
         self._imports = imports
@@ -112,12 +116,14 @@ class Solve:
         self._client = client
         self._progress = progress
         self._slots = slots
+        self._makings = makings
         self._results: dict[Vertex, asyncio.Task[Result]] = {}
         self._planned: dict[Vertex, asyncio.Task[str]] = {}
         self._digests: dict[object, asyncio.Task[str]] = {}
         self._anew: set[Vertex] = set()  # what must not come from the cache, and all that stands on it
         self._told: WherryError | None = None
         self._known: dict[Vertex, Known] = {}
+        self._solving = 0  # targets
 
     async def solve(
         self, target: Vertex, states: Iterable[Vertex] = (), *, fetch: bool = False
@@ -131,6 +137,7 @@ class Solve:
                 self._progress.planned(vertex)
             if vertex.ignore_cache or not self._anew.isdisjoint(vertex.inputs):
                 self._anew.add(vertex)
+        self._solving += 1
         try:
             tree = await self._as_tree(await self._result(target))
             for vertex in states:
@@ -140,10 +147,12 @@ class Solve:
                         self._know(vertex, found)
             return tree, self._known
         finally:
-            tasks = [*self._results.values(), *self._planned.values(), *self._digests.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            self._solving -= 1
+            if not self._solving:
+                tasks = [*self._results.values(), *self._planned.values(), *self._digests.values()]
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _as_tree(self, result: Result) -> Tree:
         if isinstance(result, Tree):
@@ -229,16 +238,32 @@ class Solve:
         return inputs
 
     async def _make(self, vertex: Vertex, inputs: list[Result | None], keys: tuple[str, ...]) -> Tree:
-        async def tell(stream: int, data: bytes) -> None:
-            self._progress.tell(Written(vertex.digest, stream, data))
-            await self._progress.room()
+        """Together with whoever makes the same at this time."""
 
-        slot = contextlib.nullcontext() if isinstance(vertex.operation, graph.Exec) else self._slots
-        async with slot:
+        async def work(output: Output) -> Cached:
+            slot = contextlib.nullcontext() if isinstance(vertex.operation, graph.Exec) else self._slots
+            async with slot:
+                output.begin()
+                job = Job(vertex, inputs, self._settings, self._client, output.write)
+                outcome = await self._operations.execute(job)
+            cached = _cached(vertex.name, outcome)
+            self._keep(cached, outcome, keys)
+            return cached
+
+        key = making_key(vertex, keys[1], self._settings, self._client)
+        async with self._makings.join(key, lambda: Making(work)) as running:
+            output = running.job.output
+            await output.begun.wait()
             self._progress.started(vertex)
-            outcome = await self._operations.execute(Job(vertex, inputs, self._settings, self._client, tell))
-        cached = _cached(vertex.name, outcome)
-        self._keep(cached, outcome, keys)
+            async with contextlib.aclosing(output.pieces()) as pieces:
+                async for stream, data in pieces:
+                    self._progress.tell(Written(vertex.digest, stream, data))
+                    await self._progress.room()
+            try:
+                cached = (await running.done()).cached
+            except WherryError as error:
+                raise _own(error) from error.__cause__
+        self._cache.name(cached, keys)
         self._progress.ended(vertex)
         return self._know(vertex, cached)
 
@@ -289,6 +314,13 @@ def _once(
     if name not in known:
         known[name] = asyncio.create_task(work())
     return known[name]
+
+
+def _own(error: WherryError) -> WherryError:
+    """A copy: each build that it is told to says in which line of its own it came up."""
+    own = type(error).__new__(type(error), *error.args)
+    own.__dict__.update(error.__dict__)
+    return own
 
 
 def _to_be_made(vertex: Vertex) -> bool:

@@ -39,6 +39,11 @@ from wherry.runtime import spec
 from wherry.storage import copying
 
 HOSTNAME = "build"
+_LAST = 4096  # bytes
+_FOREIGN = (
+    ": exec format error: a program of another platform, for which this host's kernel has no emulator; install one"
+    " (apt-get install qemu-user-static), or let the stage run here: FROM --platform=$BUILDPLATFORM"
+)
 
 
 class Step:
@@ -88,10 +93,17 @@ class Step:
         """Raises ProcessFailed, StartFailed."""
         assert self._container is not None
         runtime = self._shop.runtimes.of(self._container)
-        code = await processes.run(runtime, self.id, self._layout.bundle, self._operation.args[0], self._job.tell)
+        last = bytearray()  # of what it says
+
+        async def tell(stream: int, data: bytes) -> None:
+            last[:] = (last + data)[-_LAST:]
+            await self._job.tell(stream, data)
+
+        code = await processes.run(runtime, self.id, self._layout.bundle, self._operation.args[0], tell)
         failpoint("builds.exec.ended")
         if code != 0:
-            raise ProcessFailed(self._operation.args, code)
+            foreign = b"exec format error" in last.lower()
+            raise ProcessFailed(self._operation.args, code, _FOREIGN if foreign else "")
 
     def keep(self) -> KeptLayer | None:
         """What the process, which has ended, wrote, as a layer. Blocking."""

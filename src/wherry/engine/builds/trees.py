@@ -68,9 +68,9 @@ class Settings:
 
 
 class ProcessFailed(WherryError):
-    """A process of the build ended with another exit code than 0."""
+    """A process of the build ended with another exit code than 0. `advice` is what may help."""
 
-    def __init__(self, args: tuple[str, ...], exit_code: int) -> None:
+    def __init__(self, args: tuple[str, ...], exit_code: int, advice: str = "") -> None:
         self.command = " ".join(args)
         self.exit_code = exit_code
-        super().__init__(f'process "{self.command}" did not complete successfully: exit code: {exit_code}')
+        super().__init__(f'process "{self.command}" did not complete successfully: exit code: {exit_code}{advice}')

@@ -19,6 +19,7 @@ from sqlite3 import Connection
 
 from wherry.engine.images.catalog import Catalog
 from wherry.engine.images.keeping import Keeper
+from wherry.engine.images.leases import Lease
 from wherry.errors import InvalidParameter
 from wherry.model.failpoints import failpoint
 from wherry.model.image import Image, chain_ids, next_chain_id, parse_image
@@ -51,6 +52,10 @@ class Admission:
         self._keeper = keeper
         self._blobs = blobs
         self._snapshots = snapshots
+
+    def lease(self) -> AbstractAsyncContextManager[Lease]:
+        """As `Keeper.lease`."""
+        return self._keeper.lease()
 
     def holding(self) -> AbstractAsyncContextManager[None]:
         """As `Keeper.holding`: around everything from the first file to the record."""

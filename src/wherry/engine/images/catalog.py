@@ -118,7 +118,7 @@ class Catalog:
             all=all,
             resolve=self.resolve,
             references=self.records.references,
-            parents={image.parent for image in self.records.images.values()},
+            beneath={image.parent for image in self.records.images.values()} | self.records.companions().keys(),
         )
 
     def names_in_repository(self, reference: Reference) -> list[tuple[Reference, str]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from wherry.engine.images.admission import Admission, check, verify
 from wherry.engine.images.catalog import Catalog
+from wherry.engine.images.leases import Lease
 from wherry.engine.images.staging import Staging
 from wherry.errors import InvalidParameter
 from wherry.model.failpoints import failpoint
@@ -47,14 +48,14 @@ class Loading:
 
     async def load(self, stream: AsyncIterable[bytes], *, quiet: bool) -> AsyncIterator[dict[str, Any]]:
         """See Images.load."""
-        async with self._admission.holding(), self._staging() as staging:
+        async with self._admission.lease() as lease, self._staging() as staging:
             with Received() as received:
                 await consume(stream, lambda source: received.receive(source, self._blobs, staging.begin))
                 failpoint("images.load.received")
                 found = await asyncio.to_thread(received.images, self._host)
                 for archived in found:
                     loaded: _Loaded | None = None
-                    async for message in self._load_image(archived, staging):
+                    async for message in self._load_image(archived, staging, lease):
                         if isinstance(message, _Loaded):
                             loaded = message
                         elif not quiet:
@@ -75,7 +76,9 @@ class Loading:
         """Most archives name a layer's member after its digest."""
         return any(f"sha256:{part}" in self._records.blobs for part in re.findall(r"[0-9a-f]{64}", name))
 
-    async def _load_image(self, archived: ArchivedImage, staging: Staging) -> AsyncIterator[dict[str, Any] | _Loaded]:
+    async def _load_image(
+        self, archived: ArchivedImage, staging: Staging, lease: Lease
+    ) -> AsyncIterator[dict[str, Any] | _Loaded]:
         """Layers into place, one after another, with progress; at the end the image, not recorded yet."""
         image = await asyncio.to_thread(parse_image, archived.document)
         if image.os != "linux":
@@ -84,6 +87,11 @@ class Loading:
             raise InvalidParameter(
                 f"invalid manifest, layers length mismatch: expected {len(image.diff_ids)}, got {len(archived.layers)}"
             )
+        await lease.shield(
+            chains=chain_ids(image.diff_ids),
+            blobs=[image.id, *(ingest.digest for ingest in archived.layers)],
+            diff_ids=image.diff_ids,
+        )
         blobs: dict[str, LayerBlob] = {}
         parent = ""
         for diff_id, chain_id, ingest in zip(image.diff_ids, chain_ids(image.diff_ids), archived.layers, strict=True):

@@ -43,7 +43,17 @@ class Removal:
         self.deleted: list[Image] = []
 
     def remove(self, ref: str, image: Image) -> None:
-        """Raises Conflict."""
+        """And with it those of other platforms that nothing names any more. Raises Conflict."""
+        companions = self._records.companions()
+        self._remove(ref, image)
+        gone = {name.canonical for _, name in self.untagged}
+        left = {target for name, target in self._records.targets.items() if name not in gone}
+        for image_id, indexes in companions.items():
+            other = self._records.images[image_id]
+            if other not in self.deleted and indexes.isdisjoint(left):
+                self._delete(other, [], force=False, quiet=True)
+
+    def _remove(self, ref: str, image: Image) -> None:
         names = self._records.references(image.id)
         if image.id.startswith(ref) or image.id.startswith(ref, 7) or is_digest(ref):
             if _is_single(names):

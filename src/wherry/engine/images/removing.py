@@ -62,14 +62,16 @@ class Removing:
         done: list[Removed] = []
         reclaimed = 0
         async with self._keeper.gate:
-            if not filters.fields.keys() - {"dangling"} and (freed := await self._keeper.forget_leavings()):
-                reclaimed += freed
+            if not filters.fields.keys() - {"dangling"}:
+                reclaimed += await self._keeper.forget_leavings()
                 await self._keeper.collect()
             for image in list(self._records.images.values()):
                 if image.id not in self._records.images or not image_filters.prunable(image, filters, until):
                     continue
                 names = self._records.references(image.id)
                 if dangling and (any(not name.digest for name in names) or self._records.children(image.id)):
+                    continue
+                if not names and image.id in self._records.companions():
                     continue
                 sizes = await asyncio.to_thread(self._catalog.layers_occupied, image)
                 for ref in [name.familiar for name in names] or [image.id]:

@@ -31,13 +31,14 @@ class Saving:
     async def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
         """See Images.save."""
         wanted = self._names(refs)
-        blobs = dict(self._records.blobs)
+        diff_ids = {diff_id for image_id in wanted for diff_id in self._records.images[image_id].diff_ids}
+        blobs = {diff_id: blob for diff_id, blob in self._records.blobs.items() if diff_id in diff_ids}
         targets = {name: self._records.targets.get(name.canonical, "") for names in wanted.values() for name in names}
         dressed = {name: target for name, target in targets.items() if target and self._records.dressed(target)}
         members = await asyncio.to_thread(self._plan, wanted, dressed)
         for image_id in wanted:
             self._catalog.event("save", self._records.images[image_id], image_id)
-        return self._archive(members, blobs)
+        return self._archive(members, blobs, list(wanted))
 
     def _names(self, refs: Sequence[str]) -> dict[str, list[Reference]]:
         """The images by ID, each with the names it is saved under."""
@@ -71,7 +72,7 @@ class Saving:
         """An archive of one image as a manifest or index made for it has it, with whatever names."""
         parts = self._records.parts(top.digest)
         saved = await asyncio.to_thread(self._dressed, image, top, parts, list(names))
-        return self._archive(plan_archive([saved]), {})
+        return self._archive(plan_archive([saved]), {}, [image.id])
 
     def _dressed(self, image: Image, top: Descriptor, parts: list[str], names: list[Reference]) -> DressedImage:
         known = next(
@@ -101,8 +102,14 @@ class Saving:
             saved.append(SavedImage(image, self._blobs.read(image_id), layers, names))
         return plan_archive(saved)
 
-    async def _archive(self, members: list[Member], blobs: dict[str, LayerBlob]) -> AsyncIterator[bytes]:
-        async with self._keeper.holding():
+    async def _archive(
+        self, members: list[Member], blobs: dict[str, LayerBlob], image_ids: list[str]
+    ) -> AsyncIterator[bytes]:
+        async with self._keeper.lease() as lease:
+            for image_id in image_ids:
+                if image_id in self._records.images:
+                    await lease.add(self._keeper.belongings(image_id))
+            await lease.shield(blobs=[blob.digest for blob in blobs.values()])
             small = bytearray()
             for member in members:
                 small += member.header()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from sqlite3 import Connection
 
 from wherry.engine.images.admission import KeptLayer
+from wherry.engine.images.leases import Lease
 from wherry.engine.images.service import Images
 from wherry.engine.transfers.downloads import Download, Downloads, is_kept
 from wherry.engine.transfers.lines import Message, PullLine, follow, said, step
@@ -50,6 +51,12 @@ class _Found:
     manifest: Manifest = field(default_factory=Manifest)
     document: Document | None = None  # the manifest as it was served
     indexes: list[Document] = field(default_factory=list)
+
+    def blobs(self) -> list[str]:
+        """What is to be kept of it, by digest."""
+        documents = [*self.indexes, *([self.document] if self.document is not None else [])]
+        parts = [self.manifest.config, *self.manifest.layers]
+        return [*(each.digest for each in documents), *(each.digest for each in parts)]
 
 
 @dataclass
@@ -130,12 +137,13 @@ class Pulls:
     async def _pull(
         self, repository: Repository, target: Reference, platform: Platform, outcome: _Outcome
     ) -> AsyncGenerator[Message, None]:
-        async with self._images.admission.holding():
-            top = await self._look(repository, target, platform)
+        async with self._images.admission.lease() as lease:
+            top = await self._look(repository, target, platform, lease)
             yield said(f"Pulling from {target.path}", target.familiar if target.digest else target.tag)
             if isinstance(top, _Found) and not (top.known and top.known.digest in self._records.manifests):
                 top = await repository.manifest(target.digest or target.tag)  # it has been removed meanwhile
             found = top if isinstance(top, _Found) else await self._resolve(repository, top, platform)
+            await lease.shield(blobs=found.blobs())
             await self._keep(found.indexes)
             if found.document is not None:  # by its manifest: the same image may have come with other blobs
                 found.known = self._records.manifests.get(found.document.digest)
@@ -145,7 +153,7 @@ class Pulls:
             else:
                 async with AsyncExitStack() as stack:
                     taking = _Taking(self._store, repository, found.manifest, stack)
-                    work = asyncio.create_task(taking.run())
+                    work = asyncio.create_task(taking.run(lease))
                     try:
                         async for message in follow(taking.lines, work):
                             yield message
@@ -188,17 +196,20 @@ class Pulls:
 
     # what a name leads to
 
-    async def _look(self, repository: Repository, target: Reference, platform: Platform) -> _Found | Document:
+    async def _look(
+        self, repository: Repository, target: Reference, platform: Platform, lease: Lease
+    ) -> _Found | Document:
         """Ask the registry; where the answer may be known already, for the digest alone."""
         ref = target.digest or target.tag
         if self._images.recorded(target) is not None:
             head = await repository.head(ref)
-            if head is not None and (known := await self._known(head.digest, platform)) is not None:
+            if head is not None and (known := await self._known(head.digest, platform, lease)) is not None:
                 return _Found(head.digest, known)
         return await repository.manifest(ref)
 
-    async def _known(self, digest: str, platform: Platform) -> KnownManifest | None:
+    async def _known(self, digest: str, platform: Platform, lease: Lease) -> KnownManifest | None:
         for _ in range(NESTING_MAX + 1):
+            await lease.shield(blobs=[digest])
             known = self._records.manifests.get(digest)
             if known is not None:
                 return known
@@ -325,9 +336,10 @@ class _Taking:
         self._stack = stack
         self.lines: list[PullLine | _Words] = []
 
-    async def run(self) -> tuple[bytes, list[KeptLayer]]:
-        """The configuration and the layers, all verified and in their places."""
+    async def run(self, lease: Lease) -> tuple[bytes, list[KeptLayer]]:
+        """The configuration and the layers, all verified and in their places. The lease shields the blobs."""
         document, image = await self._configuration()
+        await lease.shield(chains=chain_ids(image.diff_ids), diff_ids=image.diff_ids)
         return document, await self.layers(image.diff_ids, await self._there(image))
 
     async def layers(self, diff_ids: Sequence[str], kept: list[KeptLayer | None]) -> list[KeptLayer]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from wherry.engine.images.leases import Lease
 from wherry.engine.images.service import Images
 from wherry.engine.transfers.lines import Line, Message, bar, follow, said, step
 from wherry.engine.transfers.needs import Destination, Registries, Repository
@@ -25,6 +26,7 @@ from wherry.model.credentials import Credentials
 from wherry.model.events import Event
 from wherry.model.failpoints import failpoint
 from wherry.model.image import Image
+from wherry.model.layer_formats import LayerFormat
 from wherry.model.manifests import Descriptor, Index, Manifest, elsewhere, platform_of
 from wherry.model.reference import Reference, short_id
 from wherry.model.registry_options import ReadOptions
@@ -53,17 +55,18 @@ class _Attached:
 
 @dataclass(frozen=True)
 class _Parcel:
-    """All that a name stands for: `top` goes under the tag, after `manifests`."""
+    """All that a name stands for: `top` goes under the tag, after everything else."""
 
     top: _Document
     manifests: list[Packed]
     note: str = ""  # what is not sent
     attached: list[_Attached] = field(default_factory=list)
+    indexes: list[_Document] = field(default_factory=list)  # in the top, each after those that it names
 
     def below(self) -> list[_Document]:
         """The documents that the top names."""
         manifests = [_Document(packed.media_type, packed.digest, packed.data) for packed in self.manifests]
-        found = [*manifests, *(attached.document for attached in self.attached)]
+        found = [*manifests, *(attached.document for attached in self.attached), *self.indexes]
         return [document for document in found if document.digest != self.top.digest]
 
 
@@ -88,9 +91,10 @@ class Pushes:
         self._uploads: Shared[Upload] = Shared()
 
     async def push(
-        self, reference: Reference, *, credentials: Credentials | None = None
+        self, reference: Reference, *, credentials: Credentials | None = None, by_digest: bool = False
     ) -> AsyncGenerator[Message, None]:
-        """Push what the reference names, all tags of the repository where it has no tag.
+        """Push what the reference names, all tags of the repository where it has no tag. `by_digest`: under no tag
+        there.
 
         Yields Docker's progress messages; what fails before the first one is a refusal (the registry cannot be
         reached), later the push was under way. Close it (`contextlib.aclosing`) to give up.
@@ -112,21 +116,23 @@ class Pushes:
         if failure is not None:
             raise failure
         for name, image_id in names:
-            async with aclosing(self._push(repository, name, image_id)) as messages:
+            async with aclosing(self._push(repository, name, image_id, by_digest=by_digest)) as messages:
                 async for message in messages:
                     yield message
 
-    async def _push(self, repository: Repository, name: Reference, image_id: str) -> AsyncGenerator[Message, None]:
-        async with self._images.keeper.holding():
-            image = self._records.images.get(image_id)
-            if image is None or self._records.names.get(name.canonical) != image_id:
-                raise NotFound(f"tag does not exist: {name.familiar}")
-            parcel = await self._known(name, image)
+    async def _push(
+        self, repository: Repository, name: Reference, image_id: str, *, by_digest: bool
+    ) -> AsyncGenerator[Message, None]:
+        async with self._images.keeper.lease() as lease:
+            image = await self._shielded(name, image_id, lease)
+            parcel = await self._known(name, image, lease)
             if parcel is None:
                 packed: list[Packed] = []
-                async with aclosing(self._pack(image, packed)) as messages:
-                    async for message in messages:
-                        yield message
+                async with self._images.keeper.holding():  # what compressed layers are called is known when they are
+                    async with aclosing(self._pack(image, packed)) as messages:
+                        async for message in messages:
+                            yield message
+                    await self._shielded(name, image_id, lease)
                 top = packed[0]
                 parcel = _Parcel(_Document(top.media_type, top.digest, top.data), packed)
             if parcel.note:
@@ -134,7 +140,8 @@ class Pushes:
             async with aclosing(self._send(repository, name, parcel)) as messages:
                 async for message in messages:
                     yield message
-            digest = await repository.put_manifest(name.tag, parcel.top.media_type, parcel.top.data)
+            under = parcel.top.digest if by_digest else name.tag
+            digest = await repository.put_manifest(under, parcel.top.media_type, parcel.top.data)
             failpoint("pushes.push.sent")
             self._record(name, image, parcel, digest)
             yield said(f"{name.tag}: digest: {digest} size: {len(parcel.top.data)}")
@@ -142,6 +149,15 @@ class Pushes:
                 "progressDetail": {},
                 "aux": {"Tag": name.tag, "Digest": digest, "Size": len(parcel.top.data)},
             }
+
+    async def _shielded(self, name: Reference, image_id: str, lease: Lease) -> Image:
+        """The image that the name means, kept with all its parts as long as the lease. Raises NotFound."""
+        if image_id in self._records.images:
+            await lease.add(self._images.keeper.belongings(image_id))
+        image = self._records.images.get(image_id)
+        if image is None or self._records.names.get(name.canonical) != image_id:
+            raise NotFound(f"tag does not exist: {name.familiar}")
+        return image
 
     def _record(self, name: Reference, image: Image, parcel: _Parcel, digest: str) -> None:
         """The digest is a name now, too; and the tag is known to mean what was sent."""
@@ -158,7 +174,7 @@ class Pushes:
 
     # what to send
 
-    async def _known(self, name: Reference, image: Image) -> _Parcel | None:
+    async def _known(self, name: Reference, image: Image, lease: Lease) -> _Parcel | None:
         """As it was pulled or pushed before: what the name is known to mean, else a manifest that the image has."""
         target = self._records.targets.get(name.canonical, "")
         manifests = self._records.manifests_of(image.id)
@@ -166,26 +182,20 @@ class Pushes:
             return None
         own = next((known for known in manifests if known.digest == target), None)
         if own is None and any(target in known.indexes for known in manifests):
-            return await self._index(target, image)
+            return await self._index(target, image, lease)
         packed = await self.packing.known(own or manifests[-1])
         return _Parcel(_Document(packed.media_type, packed.digest, packed.data), [packed])
 
-    async def _index(self, digest: str, image: Image) -> _Parcel:
+    async def _index(self, digest: str, image: Image, lease: Lease) -> _Parcel:
         """An index if all of it is here, else the one manifest of it that the image has."""
-        data = await asyncio.to_thread(self._blobs.read, digest)
-        index = msgspec.json.decode(data, type=Index)
-        descriptors = index.manifests or []
-        records = self._records
-        whole = [known for each in descriptors if (known := records.manifests.get(each.digest)) is not None]
-        held = {known.attached[digest][0] for known in whole if digest in known.attached}
-        attached = [await self._attached(each) for each in descriptors if each.digest in held]
-        if len(whole) + len(attached) == len(descriptors):
-            packed = [await self.packing.known(manifest) for manifest in whole]
-            return _Parcel(_Document(index.media_type, digest, data), packed, attached=attached)
+        whole = _Parcel(_Document("", digest, b""), [])
+        if await self._gather(digest, whole, lease):
+            return replace(whole, top=whole.indexes.pop())
+        index = msgspec.json.decode(await asyncio.to_thread(self._blobs.read, digest), type=Index)
         own = next(
             manifest for manifest in reversed(self._records.manifests_of(image.id)) if digest in manifest.indexes
         )
-        descriptor = next((found for found in descriptors if found.digest == own.digest), Descriptor())
+        descriptor = next((found for found in index.manifests or [] if found.digest == own.digest), Descriptor())
         only = await self.packing.known(own)
         return _Parcel(
             _Document(only.media_type, only.digest, only.data),
@@ -193,6 +203,26 @@ class Pushes:
             f"Not all of the index {digest} is here: only its image for {platform_of(descriptor) or 'this platform'}"
             " is pushed",
         )
+
+    async def _gather(self, digest: str, parcel: _Parcel, lease: Lease) -> bool:
+        """Put an index, and all that it names, into the parcel, itself last; False if not all of it is here."""
+        data = await asyncio.to_thread(self._blobs.read, digest)
+        index = msgspec.json.decode(data, type=Index)
+        records = self._records
+        for descriptor in index.manifests or []:
+            if (known := records.manifests.get(descriptor.digest)) is not None:
+                await lease.add(self._images.keeper.belongings(known.image_id))
+                if known.digest not in records.manifests:  # removed just now
+                    return False
+                parcel.manifests.append(await self.packing.known(known))
+            elif any(descriptor.digest in known.attached.get(digest, ()) for known in records.manifests.values()):
+                parcel.attached.append(await self._attached(descriptor))
+            elif not any(descriptor.digest in known.indexes for known in records.manifests.values()):
+                return False
+            elif not await self._gather(descriptor.digest, parcel, lease):
+                return False
+        parcel.indexes.append(_Document(index.media_type, digest, data))
+        return True
 
     async def _attached(self, descriptor: Descriptor) -> _Attached:
         data = await asyncio.to_thread(self._blobs.read, descriptor.digest)
@@ -264,7 +294,8 @@ class Pushes:
         `place` names the destination. Raises SystemFailure and what the destination raises.
         """
         async with self._images.keeper.holding(), AsyncExitStack() as stack:
-            packing = [await stack.enter_async_context(self.packing.compress(each, compression)) for each in diff_ids]
+            form = LayerFormat(compression)
+            packing = [await stack.enter_async_context(self.packing.compress(each, form)) for each in diff_ids]
             found = await self.packing.describe([await each.done() for each in packing], docker=docker)
             failpoint("pushes.layers.packed")
             uploads = [

@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable, Collection
 
-from wherry.engine.images.keeping import Keeper, Needed
+from wherry.engine.images.keeping import Keeper
+from wherry.engine.images.leases import Needed
 from wherry.storage.image_records import FetchedBlob, ImageRecords
 from wherry.storage.partials import Partials
 
@@ -26,6 +27,7 @@ class Unfinished:
     ) -> None:
         self._records = records
         self._partials = partials
+        self._keeper = keeper
         self._busy = busy
         keeper.owner(lambda: Needed(blobs=frozenset(self._wanted())))
         keeper.leavings(self.forget)
@@ -41,12 +43,12 @@ class Unfinished:
         await asyncio.to_thread(self._partials.sweep, age=KEPT_SECONDS, room=KEPT_BYTES, busy=self._busy())
 
     async def forget(self) -> int:
-        """Forget all that is not under way: whole blobs only while no pull runs, which may be about to need them."""
-        freed = 0
-        if not self._busy():
-            freed = sum(blob.size for blob in self._records.fetched.values())
-            self._drop(set(self._records.fetched))
-        return freed + await asyncio.to_thread(self._partials.sweep, age=0, room=0, busy=self._busy())
+        """Forget all that no pull under way needs."""
+        busy = set(self._busy())
+        unwanted = self._records.fetched.keys() - busy - self._keeper.leased().blobs
+        freed = sum(self._records.fetched[digest].size for digest in unwanted)
+        self._drop(unwanted)
+        return freed + await asyncio.to_thread(self._partials.sweep, age=0, room=0, busy=busy)
 
     def _drop(self, digests: Collection[str]) -> None:
         if digests:

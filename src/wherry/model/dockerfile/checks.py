@@ -102,8 +102,9 @@ class Settings(Struct, frozen=True):
     error: bool = False
 
     def wants(self, rule: Rule) -> bool:
-        if rule.experimental and not self.experimental_all and rule.name.lower() not in self.experimental:
-            return False
+        """An experimental rule that was asked for is not skipped."""
+        if rule.experimental:
+            return self.experimental_all or rule.name.lower() in self.experimental
         return not self.skip_all and rule.name.lower() not in self.skip
 
 
@@ -160,7 +161,7 @@ class Checks(Struct):
         """Raises DockerfileError if something was found and findings are to be errors."""
         if self.settings.error and self.findings:
             names = dict.fromkeys(finding.rule.name for finding in self.findings)
-            raise DockerfileError(f"lint violation found for rules: {', '.join(names)}")
+            raise DockerfileError(f"lint violation found for rules: {', '.join(names)}", self.sorted()[0].lines)
 
 
 _RESERVED = frozenset({"context", "scratch"})
@@ -180,7 +181,8 @@ def check_definition(checks: Checks, instruction: str, names: Iterable[str], ori
     """The comment right before a definition should begin with the name that is defined."""
     names = tuple(names)
     if comment and names and not any(comment.startswith(f"{name} ") for name in names):
-        message = f"Comment for {instruction} should follow the format: `# {', '.join(names)} <description>`"
+        name = names[0] if len(names) == 1 else "<arg_key>"
+        message = f"Comment for {instruction} should follow the format: `# {name} <description>`"
         checks.report(DEFINITION_DESCRIPTION, origin_lines, message)
 
 
@@ -191,9 +193,8 @@ def check_stage_line(checks: Checks, stage: From) -> None:
     if written and written != written.lower():
         checks.report(STAGE_NAME_CASING, lines, f"Stage name '{written}' should be lowercase")
     name = stage.origin.name
-    if as_word and not (
-        (name == name.lower() and as_word == as_word.lower()) or (name == name.upper() and as_word == as_word.upper())
-    ):
+    own = {name.lower(): as_word.lower(), name.upper(): as_word.upper()}  # one in mixed case is `check_casing`'s to see
+    if as_word and own.get(name, as_word) != as_word:
         checks.report(FROM_AS_CASING, lines, f"'{as_word}' and '{name}' keywords' casing do not match")
 
 

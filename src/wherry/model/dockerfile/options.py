@@ -58,12 +58,14 @@ class PlanOptions(Struct, frozen=True):
     """All options are as on the command line of `build`, read and checked.
 
     `no_cache_stages` None: the cache serves all; empty: none; else those stages are built anew. `epoch` in seconds is
-    SOURCE_DATE_EPOCH. `main` is the build context. `allow` holds entitlements: "network.host".
+    SOURCE_DATE_EPOCH. `main` is the build context. `name_platforms`: steps are named with their platforms.
+    `allow` holds entitlements: "network.host".
     """
 
     host: Platform
     target: str = ""
     platform: Platform | None = None
+    name_platforms: bool = False
     build_args: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     no_cache_stages: frozenset[str] | None = None

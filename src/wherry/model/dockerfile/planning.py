@@ -100,7 +100,7 @@ async def plan_dockerfile(
     data: bytes, options: PlanOptions, images: BaseImages, *, elsewhere: Elsewhere = here
 ) -> Plan:
     """Raises DockerfileError, and what `images` raises."""
-    planner = await elsewhere(lambda: _Planner(data, options))
+    planner = await elsewhere(lambda: _Planner(data, options, Checks()))
     return await planner.plan(images, elsewhere)
 
 
@@ -113,15 +113,13 @@ class Checked(Struct, frozen=True):
 
 async def check_dockerfile(data: bytes, options: PlanOptions, images: BaseImages) -> Checked:
     """All stages are looked at, or those that the target needs if one is given. Raises what `images` raises."""
+    found = Checks()
+    error = None
     try:
-        planner = _Planner(data, options, every_stage=not options.target)
-    except DockerfileError as error:
-        return Checked((), error)
-    try:
-        await planner.plan(images, here)
-    except DockerfileError as error:
-        return Checked(tuple(planner.checks.sorted()), error)
-    return Checked(tuple(planner.checks.sorted()))
+        await _Planner(data, options, found, every_stage=not options.target).plan(images, here)
+    except DockerfileError as caught:
+        error = caught
+    return Checked(tuple(found.sorted()), error)
 
 
 class _Node(Struct, eq=False):
@@ -146,12 +144,13 @@ class _Node(Struct, eq=False):
 
 
 class _Planner:
-    def __init__(self, data: bytes, options: PlanOptions, *, every_stage: bool = False) -> None:
+    def __init__(self, data: bytes, options: PlanOptions, found: Checks, *, every_stage: bool = False) -> None:
         if not data:
             raise DockerfileError("the Dockerfile cannot be empty")
         document = parse_syntax(data)
         said = options.build_args.get(CHECK_ARGUMENT, document.directives.get("check", ""))
-        self.checks = Checks(read_settings(said))
+        found.settings = read_settings(said)
+        self.checks = found
         self._stages = arrange(document, self.checks)
         self._options = options
         self._every_stage = every_stage
@@ -274,15 +273,19 @@ class _Planner:
         text = expansion.text
         if not text:
             message = f"empty platform value from expression {source.platform}"
-            for name in sorted(expansion.unmatched):
-                if nearest(name, self._global_args):
-                    message = suggesting(message, name, self._global_args)
-                    break
-            raise DockerfileError(message, lines)
+            raise DockerfileError(self._suggesting(message, expansion.unmatched), lines)
         try:
             return platforms.parse(text, self._options.host)
         except InvalidParameter as error:
-            raise DockerfileError(f"failed to parse platform {source.platform}: {error}", lines) from None
+            message = f"failed to parse platform {source.platform}: {error}"
+            raise DockerfileError(self._suggesting(message, expansion.unmatched), lines) from None
+
+    def _suggesting(self, message: str, unmatched: set[str]) -> str:
+        """With the first argument that one of these may have been meant to be."""
+        for name in sorted(unmatched):
+            if nearest(name, self._global_args):
+                return suggesting(message, name, self._global_args)
+        return message
 
     def _check_declared(self, unmatched: set[str], lines: Lines) -> None:
         declared = {item.key for instruction in self._stages.global_args for item in instruction.definitions}
@@ -496,7 +499,8 @@ class _Planner:
         platform = node.platform or self._target_platform
         if node.stage is None:
             return self._tree(scope, node, State(Stage(node.source), "", platform), needs)
-        state = State(node.stage, node.name, platform, anew=self._anew(node))
+        target = self._target_platform.normal() if self._options.name_platforms else None
+        state = State(node.stage, node.name, platform, anew=self._anew(node), target=target)
         if node.base is not None:
             base = states[node.base]
             state.platform = base.platform

@@ -28,11 +28,15 @@ class Source(Struct):
     local: str = ""  # the name of the local source, if it is one
 
 
+_ASKS = ("TARGETPLATFORM", "TARGETOS", "TARGETARCH")
+
+
 class State(Struct):
     """Of one stage. `variables` are what `$x` means and what RUN's processes get: ENV and ARG alike.
 
     `arguments` are the ARGs of this stage and those it comes from, in their order, for RUN's entry in the history.
-    `anew`: no earlier result may serve. `total` counts the steps people see, `counted` those that have been named.
+    `anew`: no earlier result may serve. `target` is the platform of what comes out, where steps are named with it.
+    `total` counts the steps people see, `counted` those that have been named.
     """
 
     stage: Stage
@@ -47,6 +51,7 @@ class State(Struct):
     steps: list[Step] = field(default_factory=list)
     anew: bool = False
     total: int = 0
+    target: Platform | None = None
     counted: int = 0
     triggered: bool = False
     workdir_set: bool = False
@@ -94,7 +99,17 @@ class State(Struct):
         width = 1 + int(math.log10(self.total))
         place = f"{self.counted:>{width}}/{self.total}"
         stage = f"{self.name} " if self.name else ""
-        return f"[{stage}{place}] {'ONBUILD ' if self.triggered else ''}{text}"
+        return f"[{self._platforms()}{stage}{place}] {'ONBUILD ' if self.triggered else ''}{text}"
+
+    def _platforms(self) -> str:
+        """Where the step runs, and what it makes something for if it asks that: "linux/amd64->arm64 "."""
+        if self.target is None:
+            return ""
+        there = ""
+        if self.target != self.platform.normal() and any(name in self.variables for name in _ASKS):
+            same = self.target.os == self.platform.os
+            there = "->" + str(self.target).removeprefix(f"{self.target.os}/" if same else "")
+        return f"{self.platform}{there} "
 
 
 class Scope(Struct):
