@@ -139,7 +139,7 @@ async def consume(stream: AsyncIterable[bytes], work: Callable[[Source], T]) -> 
     if isinstance(stream, Lender):
         async with stream.lent() as source:
             if source is not None:
-                return await _consume_lent(source, work)
+                return await consume_lent(source, work)
     pipe = Pipe()
 
     def guarded() -> T:
@@ -157,7 +157,7 @@ async def consume(stream: AsyncIterable[bytes], work: Callable[[Source], T]) -> 
     return done.result()
 
 
-async def _consume_lent(source: Lent, work: Callable[[Source], T]) -> T:
+async def consume_lent(source: Lent, work: Callable[[Source], T]) -> T:
     done = in_thread(lambda: work(source))
     try:
         await asyncio.wait((done,))
