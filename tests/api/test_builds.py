@@ -143,6 +143,24 @@ def test_a_program_that_is_not_there(engine: Engine) -> None:
             "dockerfile parse error on line 2: unknown flag: form (did you mean from?)",
         ),
         ("RUN x\n", {}, 400, "no build stage in current context"),
+        ("", {}, 400, "the Dockerfile (Dockerfile) cannot be empty"),
+        (" \n\n", {}, 400, "failed to parse Dockerfile: file with no instructions"),
+        ("# x\n", {}, 400, "failed to parse Dockerfile: file with no instructions"),
+        (
+            "# escape=z\nFROM wt-base\n",
+            {},
+            400,
+            "failed to parse Dockerfile: invalid escape token 'z' does not match ` or \\",
+        ),
+        ("FROM wt-base\nENV A\n", {}, 400, "failed to parse Dockerfile: ENV must have two arguments"),
+        ("FROM wt-base\nRUN <<EOF\n", {}, 400, "failed to parse Dockerfile: unterminated heredoc"),
+        (
+            "FROM wt-base\nCOPY a\n",
+            {},
+            400,
+            "dockerfile parse error on line 2: COPY requires at least two arguments, but only one was provided. "
+            "Destination could not be determined",
+        ),
         ("FROM wt-base\n", {"target": "nope"}, 400, 'target stage "nope" could not be found'),
         ("FROM wt-base\n", {"squash": 1}, 400, "squash is only supported with experimental mode"),
         ("FROM wt-base\n", {"version": 3}, 400, 'invalid version "3"'),
@@ -161,6 +179,25 @@ def test_what_is_refused_at_once(
 ) -> None:
     answer = build(engine, dockerfile, **query)
     assert (answer.status, answer.message) == (status, message)
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "message"),
+    [
+        ("FROM $nothing\n", "base name ($nothing) should not be blank"),
+        ("FROM Upper\n", "invalid reference format: repository name (library/Upper) must be lowercase"),
+        ("FROM wt-base\nCOPY --from=7 /a /\n", "invalid from flag value 7: index out of bounds"),
+        ("FROM wt-base\nCOPY http://127.0.0.1:1/x /\n", "COPY failed: source can't be a URL for COPY"),
+        ("FROM wt-base\nEXPOSE 80/xyz\n", "Invalid proto: xyz"),
+    ],
+)
+def test_what_fails_while_the_stages_are_built(engine: Engine, dockerfile: str, message: str) -> None:
+    assert error(build(engine, dockerfile, nocache=1))["message"] == message
+
+
+def test_a_server_that_is_not_there(engine: Engine) -> None:
+    said = error(build(engine, "FROM wt-base\nADD http://127.0.0.1:1/x /\n"))["message"]
+    assert said.endswith('Get "http://127.0.0.1:1/x": dial tcp 127.0.0.1:1: connect: connection refused')
 
 
 def test_a_file_that_is_not_in_the_context(engine: Engine) -> None:

@@ -164,3 +164,32 @@ def test_what_is_attested_lies_beside_files(client: Client, folder: Path, tmp_pa
 )
 def test_what_is_refused(client: Client, folder: Path, output: str, message: str) -> None:
     assert message in client.build(folder, "--output", output, code=1).stderr
+
+
+def test_a_layout_as_a_base_and_to_copy_from(client: Client, folder: Path, tmp_path: Path) -> None:
+    """Where it has two platforms, each build takes its own; nothing of it stays in the store."""
+    place = tmp_path / "layout"
+    dockerfile(folder, "FROM scratch\nARG TARGETARCH\nENV OF=$TARGETARCH\nCOPY f /f\n")
+    both = "--platform=linux/amd64,linux/s390x"
+    client.build(folder, both, f"--output=type=oci,dest={place},tar=false", "-t", "wt-base-of:two")
+    digest = json.loads((place / "index.json").read_text())["manifests"][0]["digest"]
+    before = client("images", "-aq").stdout
+    dockerfile(folder, "FROM inner\nCOPY --from=other /f /g\n")
+    for ref in ("", ":two", f"@{digest}"):
+        contexts = [f"--build-context={name}=oci-layout://{place}{ref}" for name in ("inner", "other")]
+        archive = tmp_path / "out.tar"
+        client.build(folder, both, *contexts, f"--output=type=oci,dest={archive}")
+        layout = Layout(archive.read_bytes())
+        for described in layout.document(layout.index["manifests"][0])["manifests"]:
+            config = layout.document(layout.document(described)["config"])
+            assert f"OF={config['architecture']}" in config["config"]["Env"] and len(config["rootfs"]["diff_ids"]) == 2
+    assert client("images", "-aq").stdout == before
+    client.build(folder, *contexts, "-t", "wt-kept:1")
+    dockerfile(folder, "FROM inner\nCOPY f /g\n")
+    said = client.build(folder, f"--build-context=inner=oci-layout://{place}:none", code=1).stderr
+    assert "the directory has nothing with the tag none" in said
+    said = client.build(folder, f"--build-context=inner=oci-layout://{tmp_path}/none", code=1).stderr
+    assert "no OCI layout is there" in said
+    (place / "blobs" / digest.replace(":", "/")).write_text("{}")
+    said = client.build(folder, f"--build-context=inner=oci-layout://{place}", code=1).stderr
+    assert "manifest verification failed" in said

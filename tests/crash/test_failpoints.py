@@ -70,6 +70,7 @@ class Story:
     def _where(self) -> dict[str, Callable[[], None]]:
         life = (
             "create.",
+            "ready.",
             "start.",
             "end.",
             "remove.",

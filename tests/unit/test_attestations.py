@@ -8,6 +8,8 @@ from wherry.errors import InvalidParameter
 from wherry.model import annotations, packages
 from wherry.model.annotations import Annotation, chosen, parse_annotation
 from wherry.model.build_graph import SCRATCH, Copy, Exec, File, ImageSource, LocalSource, Secret, Vertex
+from wherry.model.dockerfile.options import BaseImage, PlanOptions
+from wherry.model.dockerfile.planning import plan_dockerfile
 from wherry.model.llb import definition
 from wherry.model.platforms import Platform
 from wherry.model.provenance import Invocation, Material, Performed, predicate
@@ -148,3 +150,33 @@ def test_the_newer_provenance_says_the_same_in_other_places() -> None:
     assert metadata["buildkit_hermetic"] is metadata["buildkit_reproducible"] is True
     assert metadata["buildkit_metadata"]["source"]["infos"][0]["filename"] == "Dockerfile"
     assert "buildConfig" not in predicate(asked, done, {"version": "v1"})["buildDefinition"]["internalParameters"]
+
+
+@pytest.mark.parametrize(
+    "before, argument, own, scanned",
+    [
+        ("", "", "", set()),
+        ("=true", "", "", {"a", "b"}),
+        ("=a", "", "", {"a"}),
+        ("=a", "", "=false", set()),
+        ("", "true", "", set()),  # nothing in the Dockerfile declares it
+        ("=false", "true", "", {"a", "b"}),
+        ("", "", "=true", {"a"}),
+        ("", "", "=b,a", {"a"}),
+        ("", "false", "=true", set()),
+    ],
+)
+async def test_stages_that_are_scanned(before: str, argument: str, own: str, scanned: set[str]) -> None:
+    """Those that are built and ask for it; a build argument changes only what is declared."""
+    name = "BUILDKIT_SBOM_SCAN_STAGE"
+    text = f"ARG {name}{before}\n" if before else ""
+    text += f"FROM scratch AS a\n{f'ARG {name}{own}' if own else ''}\nCOPY x /\nFROM scratch AS unbuilt\n"
+    text += "FROM scratch AS b\nCOPY y /\nFROM scratch\nCOPY --from=a x /\nCOPY --from=b y /\n"
+    options = PlanOptions(host=HOST, build_args={name: argument} if argument else {})
+    plan = await plan_dockerfile(text.encode(), options, NoImages())
+    assert set(plan.scanned) == scanned
+
+
+class NoImages:
+    async def base_image(self, reference: str, platform: Platform) -> BaseImage:
+        raise AssertionError(reference)

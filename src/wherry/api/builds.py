@@ -81,8 +81,9 @@ def _dockerfile(builds: Builds, files: FileList, options: BuildOptions) -> bytes
     for name in (asked, *(("dockerfile",) if asked == "Dockerfile" else ())):
         found = builds.contexts.read(files, name)
         if found is not None:
-            if not found.strip():
+            if not found:
                 raise InvalidParameter(f"the Dockerfile ({asked}) cannot be empty")
+            classic_words.read(found, asked)
             return found
     raise SystemFailure(f"Cannot locate specified Dockerfile: {asked}")
 
@@ -120,6 +121,8 @@ class _Answering:
                     dockerfile, _plan_options(options, host, epoch), bases_of, elsewhere=asyncio.to_thread
                 )
             except DockerfileError as error:
+                if classic_words.begins(error):
+                    self._begin()
                 raise classic_words.planning_failed(error) from None
             target = classic_words.with_classic_history(plan.target, files, options.labels)
             self._begin()

@@ -22,6 +22,9 @@ from wherry.model.dockerfile.syntax import parse as parse_syntax
 from wherry.model.file_list import FileList
 from wherry.model.reference import parse as parse_reference
 
+_INDEX = re.compile(r"\Ainvalid stage index (\d+)\Z")
+_STAGE_NAME = re.compile(r'\Afailed to parse stage name ".*?": (?=invalid)', re.DOTALL)
+_TARGET = "target stage "
 _SUGGESTION = re.compile(r"\A(target stage .*) \(did you mean .*\?\)\Z", re.DOTALL)
 _NOT_FOUND = re.compile(r'"/(.*)": not found', re.DOTALL)
 _FROM_FLAG = re.compile(rb"--from=(\S+)", re.IGNORECASE)
@@ -34,8 +37,25 @@ _NO_OPERATION = "#(nop) "
 # errors
 
 
+def read(dockerfile: bytes, name: str) -> None:
+    """Whether it can be read at all. Raises InvalidParameter."""
+    try:
+        document = parse_syntax(dockerfile)
+    except DockerfileError as error:
+        raise InvalidParameter(f"failed to parse {name}: {error}") from None
+    arrange(document, Checks())
+
+
+def begins(error: DockerfileError) -> bool:
+    """Whether a file that can be read fails by this while its stages are built, or before."""
+    return not str(error).startswith(_TARGET)
+
+
 def planning_failed(error: DockerfileError) -> InvalidParameter:
     text = _SUGGESTION.sub(r"\1", str(error))  # this builder suggests instructions and flags, not stages
+    text = _INDEX.sub(r"invalid from flag value \1: index out of bounds", _STAGE_NAME.sub("", text))
+    if text == "source can't be a URL for COPY":
+        text = f"COPY failed: {text}"
     return InvalidParameter(text.replace("invalid containerPort", "Invalid containerPort", 1))
 
 

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class Caches:
-    """The places in the order they were given, and the directories that they name by number."""
+    """The places in the order they were given, and the directories that they name by number, after `others`."""
 
-    def __init__(self) -> None:
-        self.directories: list[CacheDirectory] = []
+    def __init__(self, others: list[CacheDirectory]) -> None:
+        self.directories = list(others)
 
     def read_from(self, given: list[str]) -> list[CachePlace]:
         """Raises Failure."""
@@ -72,6 +72,23 @@ class Caches:
         if fields:
             raise Failure(f"{flag} {text}: {min(fields)} is not supported")
         return place
+
+
+def layout_of(text: str, context: str) -> tuple[CacheDirectory, str]:
+    """`PATH[:TAG][@DIGEST]` as the directory and the tag or digest. Raises Failure."""
+    import os
+
+    from wherry.client.cache_directory import CacheDirectory
+
+    path, at, digest = text.partition("@")
+    tag = ""
+    if not os.path.isdir(path):
+        path, _, tag = path.rpartition(":")
+    if at and not digest.startswith("sha256:"):
+        raise Failure(f"the build context {context}: invalid digest {digest}")
+    if not os.path.isfile(os.path.join(path, "index.json")):
+        raise Failure(f"the build context {context}: no OCI layout is there (no index.json)")
+    return CacheDirectory(path), digest or tag
 
 
 def _on(value: str, flag: str, text: str) -> bool:

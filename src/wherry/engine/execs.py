@@ -15,8 +15,8 @@ from pathlib import Path
 from wherry.engine.containers.announce import Announcer
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
+from wherry.engine.containers.readying import monitor_identity
 from wherry.engine.containers.runtimes import Runtimes
-from wherry.engine.containers.starting import monitor_identity
 from wherry.engine.terminal import resize_terminal
 from wherry.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from wherry.linux import processes

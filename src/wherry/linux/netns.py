@@ -63,6 +63,16 @@ def fresh(home: int, made: int = -1) -> Iterator[int]:
         enter(home)
 
 
+def make() -> int:
+    """A new and empty namespace: the descriptor is the caller's."""
+    home = current()
+    try:
+        with fresh(home) as fd:
+            return fd
+    finally:
+        os.close(home)
+
+
 def with_loopback(home: int, made: int = -1) -> int:
     """A namespace, new or `made`, in which lo is up and nothing else is: the descriptor is the caller's."""
     with fresh(home, made) as fd, Socket() as route:

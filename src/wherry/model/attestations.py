@@ -17,7 +17,7 @@ from wherry.errors import InvalidParameter, NotSupported
 from wherry.model.image import digest_of
 from wherry.model.manifests import MEDIA_CONFIG, DescribedPlatform, Descriptor, Manifest
 from wherry.model.platforms import Platform
-from wherry.model.reference import Reference
+from wherry.model.reference import Reference, parse
 
 PROVENANCE, SBOM = "provenance", "sbom"
 PREDICATES_PROVENANCE = {"v0.2": "https://slsa.dev/provenance/v0.2", "v1": "https://slsa.dev/provenance/v1"}
@@ -37,7 +37,7 @@ _KNOWN = {
 class Attested(Struct, frozen=True):
     """Something to say of an image: a predicate of a type. `file` is its name where it lies beside files.
 
-    What is `inline` is said of images only.
+    What is `inline` is said of images only. `subjects`, if there are any, is what it is said of instead.
     """
 
     kind: str
@@ -45,14 +45,17 @@ class Attested(Struct, frozen=True):
     predicate: Any
     file: str
     inline: bool
+    subjects: list[dict[str, Any]] = []
 
 
-def attested(kind: str, predicate: Any, options: Mapping[str, str], file: str = "") -> Attested:
+def attested(
+    kind: str, predicate: Any, options: Mapping[str, str], file: str = "", subjects: Iterable[dict[str, Any]] = ()
+) -> Attested:
     """`options` are those of the attestation, checked."""
     version = options.get("version", "v0.2")
     predicate_type = PREDICATES_PROVENANCE[version] if kind == PROVENANCE else PREDICATE_SBOM
     inline = bool(truth(options.get("inline-only", "false")))
-    return Attested(kind, predicate_type, predicate, file or _FILES[kind], inline)
+    return Attested(kind, predicate_type, predicate, file or _FILES[kind], inline, list(subjects))
 
 
 def truth(text: str) -> bool | None:
@@ -75,11 +78,8 @@ def check_options(attestations: Mapping[str, Mapping[str, str]]) -> None:
             raise InvalidParameter(f'invalid mode "{options["mode"]}"')
         if options.get("version", "v0.2") not in PREDICATES_PROVENANCE:
             raise InvalidParameter(f"invalid provenance version {options['version']}: v0.2 or v1")
-        if options.get("generator"):
-            raise NotSupported(
-                f"sbom generator={options['generator']} is not supported: no image is run for it, the engine reads the"
-                " databases of packages itself; leave the generator out"
-            )
+        if generator := options.get("generator"):
+            parse(generator)
 
 
 def purl(name: Reference, platform: Platform) -> str:
@@ -91,9 +91,10 @@ def purl(name: Reference, platform: Platform) -> str:
 
 
 def subjects(names: Iterable[Reference], platform: Platform, digest: str) -> list[dict[str, Any]]:
-    """The image with this manifest, under each of its names."""
+    """The image with this manifest, under each of its names; without any it is called "_", as by BuildKit."""
     algorithm, _, value = digest.partition(":")
-    return [{"name": purl(name, platform), "digest": {algorithm: value}} for name in names]
+    found = [purl(name, platform) for name in names] or ["_"]
+    return [{"name": name, "digest": {algorithm: value}} for name in found]
 
 
 def statement(attested: Attested, subjects: list[dict[str, Any]]) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def statement(attested: Attested, subjects: list[dict[str, Any]]) -> dict[str, A
     return {
         "_type": _STATEMENT,
         "predicateType": attested.type,
-        "subject": subjects,
+        "subject": attested.subjects or subjects,
         "predicate": attested.predicate,
     }
 

@@ -63,12 +63,16 @@ class Frames:
 
 
 class ContextOffer(Struct, omit_defaults=True):
-    """A named context: one of a directory of the client's (`local`), an image, or a URL or Git repository."""
+    """A named context: one of a directory of the client's (`local`), an image, or a URL or Git repository; or an image
+    in an OCI layout: the number of the client's directory, and a tag or digest ("": the only one).
+    """
 
     local: bool = False
     exclude: list[str] = []
     image: str = ""
     url: str = ""
+    layout: int | None = None
+    ref: str = ""
 
 
 class Output(Struct, omit_defaults=True):

@@ -83,7 +83,7 @@ class Connections:
                 timeout=timeout,
             )
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            raise _failure(method, url, error) from error
+            raise request_failure(method, url, error) from error
         return Response(response, method, url)
 
 
@@ -106,7 +106,7 @@ class Response:
         except TimeoutError:
             raise
         except (aiohttp.ClientError, OSError) as error:
-            raise _failure(self._method, self._url, error) from error
+            raise request_failure(self._method, self._url, error) from error
 
     def release(self) -> None:
         """The connection goes back to the pool if the body was read to its end, and is closed otherwise."""
@@ -141,8 +141,8 @@ class _Resolver(AbstractResolver):
         return None
 
 
-def _failure(method: str, url: str, error: BaseException) -> RegistryError:
-    """What aiohttp raised, told."""
+def request_failure(method: str, url: str, error: BaseException) -> RegistryError:
+    """What aiohttp raised, told in the words of Go's client."""
     host = URL(url, encoded=True)
     place = f"{host.host}:{host.port}"
     where = error.host if isinstance(error, aiohttp.ClientConnectorError) else host.host

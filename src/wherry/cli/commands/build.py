@@ -7,7 +7,7 @@ import stat
 import sys
 from contextlib import ExitStack
 
-from wherry.cli.build_caches import Caches
+from wherry.cli.build_caches import Caches, layout_of
 from wherry.cli.build_outputs import fields_of, read_outputs
 from wherry.cli.errors import Failure
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from wherry.cli.context import Context
     from wherry.client.build_files import Directory
+    from wherry.client.cache_directory import CacheDirectory
     from wherry.model.build_session import BuildOrder
     from wherry.model.dockerfile.options import Context as NamedContext
     from wherry.model.dockerfile.options import PlanOptions
@@ -41,6 +42,7 @@ class Sources:
         self.exclude: list[str] = []
         self.directories: dict[str, Directory] = {}
         self.archive: Iterable[bytes] = ()
+        self.layouts: list[CacheDirectory] = []
 
 
 def run(context: Context) -> int:
@@ -52,7 +54,7 @@ def run(context: Context) -> int:
     shorthands = [text for name, text in _SHORTHANDS.items() if flags.on(name)]
     outputs, order_outputs = read_outputs([*shorthands, *flags.items("output")])
     order = _order(context, sources, order_outputs)
-    caches = Caches()
+    caches = Caches(sources.layouts)
     order.cache_from = caches.read_from(flags.items("cache-from"))
     order.cache_to = caches.written_to(flags.items("cache-to"))
     secrets = _secrets(flags.items("secret"))
@@ -163,10 +165,9 @@ def _named_contexts(found: Sources, given: list[str]) -> dict[str, Any]:
         if value.startswith("docker-image://"):
             offers[name] = ContextOffer(image=value.removeprefix("docker-image://"))
         elif value.startswith("oci-layout://"):
-            raise Failure(
-                f"the build context {name}={value}: OCI layouts are not supported by this version: load the image"
-                " (wherry load) and name it with docker-image://"
-            )
+            directory, ref = layout_of(value.removeprefix("oci-layout://"), f"{name}={value}")
+            offers[name] = ContextOffer(layout=len(found.layouts), ref=ref)
+            found.layouts.append(directory)
         elif value.startswith("target:"):
             raise Failure(f"the build context {name}={value}: targets are for bake: name a stage with COPY --from")
         elif os.path.isdir(value):
@@ -446,8 +447,8 @@ def _plan_options(context: Context, sources: Sources) -> PlanOptions:
     build_args = _arguments(flags.items("build-arg"))
     contexts: dict[str, NamedContext] = {}
     for name, offer in _named_contexts(sources, flags.items("build-context")).items():
-        if offer.url:
-            raise Failure(f"--check and --plan do not fetch the build context {name}={offer.url}")
+        if offer.url or offer.layout is not None:
+            raise Failure(f"--check and --plan do not fetch the build context {name}={offer.url or 'oci-layout://'}")
         contexts[name] = ImageContext(offer.image) if offer.image else LocalContext(name, tuple(offer.exclude))
     return PlanOptions(
         host=host,

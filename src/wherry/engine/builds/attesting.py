@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import msgspec
 
-from wherry.engine.builds.contents import packages_of
+from wherry.engine.builds.contents import files_in, packages_of
 from wherry.engine.builds.shop import Shop
 from wherry.engine.builds.trees import Tree
+from wherry.errors import InvalidParameter
 from wherry.model.attestations import PROVENANCE, SBOM, Attested, attested, statement, subjects
 from wherry.model.build_graph import Vertex, ordered
+from wherry.model.dockerfile.options import BaseImage
 from wherry.model.dockerfile.planning import Plan
 from wherry.model.image import Image
 from wherry.model.packages import spdx
 from wherry.model.platforms import Platform
 from wherry.model.provenance import Invocation, Material, Performed, predicate
-from wherry.model.reference import Reference
+from wherry.model.reference import Reference, parse
+from wherry.model.sbom_scans import OUT, read_statement, scan
 from wherry.model.timestamps import rfc3339_nano
 
 Statements = Sequence[tuple[str, bytes]]
@@ -44,14 +48,20 @@ class Report:
     platform: Platform
 
 
-async def attest(shop: Shop, report: Report, wanted: Attestations, tree: Tree, name: str) -> list[Attested]:
-    """The SBOM first. Raises NotSupported: the tree has packages that cannot be listed."""
+class Trees(Protocol):
+    """Who knows what vertices come to."""
+
+    async def tree_of(self, vertex: Vertex) -> Tree: ...
+    async def base_image(self, reference: str, platform: Platform) -> BaseImage: ...
+
+
+async def attest(shop: Shop, trees: Trees, report: Report, wanted: Attestations, name: str) -> list[Attested]:
+    """The SBOMs first. Raises NotSupported: there are packages that cannot be listed."""
     found = []
     if SBOM in wanted:
-        seconds = report.epoch if report.epoch is not None else time.time_ns() // 10**9
-        created = rfc3339_nano(seconds * 10**9)
-        listed = await asyncio.to_thread(packages_of, shop, tree)
-        found.append(attested(SBOM, spdx(listed, name or "image", created, "wherry"), wanted[SBOM]))
+        generator = wanted[SBOM].get("generator", "")
+        made = _generated(shop, trees, report, generator) if generator else _listed(shop, trees, report, name)
+        found += [attested(SBOM, each.predicate, wanted[SBOM], each.file, each.subjects) for each in await made]
     if PROVENANCE in wanted:
         target = report.plan.target.vertex
         done = Performed(
@@ -64,6 +74,36 @@ async def attest(shop: Shop, report: Report, wanted: Attestations, tree: Tree, n
         )
         found.append(attested(PROVENANCE, predicate(report.asked, done, wanted[PROVENANCE]), wanted[PROVENANCE]))
     return found
+
+
+@dataclass(frozen=True)
+class _Sbom:
+    file: str
+    predicate: object
+    subjects: list[dict[str, Any]] = field(default_factory=list)
+
+
+async def _listed(shop: Shop, trees: Trees, report: Report, name: str) -> list[_Sbom]:
+    """What the engine itself reads out of databases of packages."""
+    seconds = report.epoch if report.epoch is not None else time.time_ns() // 10**9
+    created = rfc3339_nano(seconds * 10**9)
+    found = []
+    for scanned, vertex in {"": report.plan.target.vertex, **report.plan.scanned}.items():
+        listed = await asyncio.to_thread(packages_of, shop, await trees.tree_of(vertex))
+        file = f"sbom-{scanned}.spdx.json" if scanned else ""
+        found.append(_Sbom(file, spdx(listed, scanned or name or "image", created, "wherry")))
+    return found
+
+
+async def _generated(shop: Shop, trees: Trees, report: Report, generator: str) -> list[_Sbom]:
+    """What an image that is run for it writes. Raises InvalidParameter: nothing, or what is no statement."""
+    host, plan = report.asked.host, report.plan
+    image = await trees.base_image(parse(generator).with_default_tag().canonical, host)
+    tree = await trees.tree_of(scan(image, host, plan.target.vertex, plan.scanned))
+    written = await asyncio.to_thread(files_in, shop, tree, OUT)
+    if not written:
+        raise InvalidParameter(f"the sbom generator {generator} wrote nothing to /{OUT}")
+    return [_Sbom(file, *read_statement(file, data)) for file, data in written.items()]
 
 
 def statements(found: Iterable[Attested], image: Image, names: Iterable[Reference], digest: str) -> Statements:

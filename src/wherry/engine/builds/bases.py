@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -43,8 +43,13 @@ class BaseImages:
         self._puller = puller
         self._settings = settings
         self._progress = progress
+        self._offered: dict[str, Callable[[Platform], Awaitable[Image]]] = {}
         self._pulling: dict[str, asyncio.Lock] = {}
         self._found: dict[tuple[str, Platform | None], asyncio.Task[Image]] = {}
+
+    def offer(self, reference: str, take: Callable[[Platform], Awaitable[Image]]) -> None:
+        """Let a reference mean what `take` brings from elsewhere, for a platform."""
+        self._offered[reference] = take
 
     async def find(self, reference: str, platform: Platform | None, pull: str = "missing") -> Image:
         """Raises NotFound and what a registry says."""
@@ -65,6 +70,8 @@ class BaseImages:
         await asyncio.gather(*self._found.values(), return_exceptions=True)
 
     async def _find(self, reference: str, platform: Platform | None, pull: str) -> Image:
+        if (take := self._offered.get(reference)) is not None:
+            return await take(platform or self._images.host)
         if pull != "always" and not (self._settings.pull and _pullable(reference)):
             try:
                 image = self._images.resolve(reference)

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from wherry.engine.builds.shop import Shop
 from wherry.engine.builds.trees import Tree
-from wherry.errors import NotFound, NotSupported
+from wherry.errors import InvalidParameter, NotFound, NotSupported
 from wherry.model import packages
 from wherry.model.packages import Package
-from wherry.storage.packing import Found, walk
+from wherry.storage.packing import Found, open_directory, walk
 from wherry.storage.source_trees import RootTree, resolve
 
 _DATABASE_MAX = 64 << 20  # bytes
@@ -32,6 +32,25 @@ def packages_of(shop: Shop, tree: Tree) -> list[Package]:
             return [package for found in walk(root) for package in _packages(found, namespace)]
         finally:
             os.close(root)
+
+
+def files_in(shop: Shop, tree: Tree, folder: str) -> dict[str, bytes]:
+    """The regular files of a folder, by name, in order. Blocking. Raises InvalidParameter for one that is too large."""
+    found = {}
+    with shop.view(tree) as view:
+        root = open_directory(view.root, os.fsencode(folder))
+        try:
+            for item in walk(root):
+                name = os.fsdecode(item.path)
+                if not stat.S_ISREG(item.stat.st_mode) or "/" in name:
+                    continue
+                if item.stat.st_size > _DATABASE_MAX:
+                    raise InvalidParameter(f"/{folder}/{name} has {item.stat.st_size} bytes, at most {_DATABASE_MAX}")
+                with open(f"/proc/self/fd/{item.fd}", "rb") as file:
+                    found[name] = file.read(_DATABASE_MAX)
+        finally:
+            os.close(root)
+    return found
 
 
 def _packages(found: Found, namespace: str) -> Iterator[Package]:

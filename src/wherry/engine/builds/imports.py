@@ -98,11 +98,11 @@ class CacheImports:
             found = build_caches.parts_of(document.data)
             if found is not None:
                 config, layers = found
-                text = await _small(shelf, config, build_caches.CONFIG_MAX)
+                text = await small_blob(shelf, config, build_caches.CONFIG_MAX)
                 return await asyncio.to_thread(build_caches.read, text, layers)
             parsed = parse(document.media_type, document.data)
             if not isinstance(parsed, Index):
-                text = await _small(shelf, parsed.config, CONFIG_MAX)
+                text = await small_blob(shelf, parsed.config, CONFIG_MAX)
                 return await asyncio.to_thread(offered_by, text, parsed.layers)
             document = await shelf.manifest(choose(parsed, self._platform).digest)
         raise InvalidParameter(f"invalid manifest: indexes nested more than {NESTING_MAX} deep")
@@ -119,7 +119,7 @@ def offered_by(config: bytes, layers: Sequence[Descriptor]) -> build_caches.Offe
     return build_caches.read_inline(text, image.diff_ids, layers)
 
 
-async def _small(shelf: Shelf, descriptor: Descriptor, most: int) -> bytes:
+async def small_blob(shelf: Shelf, descriptor: Descriptor, most: int) -> bytes:
     """A blob as a whole, verified."""
     if descriptor.size > most:
         raise InvalidParameter(f"invalid cache: {descriptor.digest} of {descriptor.size} bytes cannot be read")

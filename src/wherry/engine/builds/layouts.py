@@ -30,7 +30,7 @@ class Directory(Protocol):
 
 
 class Layout:
-    """See the module. A ref is a tag, which the index has, or a digest."""
+    """See the module. A ref is a tag, which the index has, or a digest; "" is `latest`, or the only one there is."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
@@ -40,9 +40,12 @@ class Layout:
         """Raises NotFound, InvalidParameter."""
         digest = ref
         if not ref.startswith("sha256:"):
-            found = [each for each in await self._index() if (each.annotations or {}).get(_NAME) == ref]
+            there = await self._index()
+            found = [each for each in there if (each.annotations or {}).get(_NAME) == (ref or "latest")]
+            if not ref and not found and len(there) == 1:
+                found = there
             if not found:
-                raise NotFound(f"the directory has no cache with the tag {ref}")
+                raise NotFound(f"the directory has nothing with the tag {ref or 'latest'}")
             digest = found[-1].digest
         data = await self._small(_path(digest))
         if not data:

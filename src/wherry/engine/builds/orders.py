@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ from wherry.engine.builds.uploads import Uploaded
 from wherry.errors import InvalidParameter, NotFound, NotSupported, WherryError
 from wherry.model import platforms, reference
 from wherry.model.annotations import INDEX, INDEX_DESCRIPTOR, Annotation, parse_annotation
-from wherry.model.attestations import SBOM, check_options
+from wherry.model.attestations import check_options
 from wherry.model.build_graph import GitSource, HttpSource, Ulimit, Vertex
 from wherry.model.build_session import BuildOrder, ContextOffer, Output
 from wherry.model.config import HostConfig
@@ -104,6 +105,9 @@ async def carry_out(builds: Builds, order: BuildOrder, client: Delivery, listene
             options = [
                 _plan_options(builds, order, epoch, platform, several=len(built_for) > 1) for platform in built_for
             ]
+            for name, offer in order.contexts.items():
+                if offer.layout is not None:
+                    build.offer(_layout_name(name, offer.layout), Layout(client.directory(offer.layout)), offer.ref)
             plans = await together(
                 plan_dockerfile(dockerfile, each, build, elsewhere=asyncio.to_thread) for each in options
             )
@@ -181,12 +185,6 @@ def _check(order: BuildOrder) -> None:
     if wrong := check(order.cache_from, written=False) or check(order.cache_to, written=True):
         raise InvalidParameter(wrong)
     check_options(order.attestations)
-    if SBOM in order.attestations:
-        for name in ("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"):
-            if order.build_args.get(name, "false") not in ("false", "0", ""):
-                raise NotSupported(
-                    f"the build argument {name} is not supported: the SBOM is of the image that comes out"
-                )
     unknown = set(order.allow) - {"network.host"}
     if unknown:
         raise NotSupported(f"the entitlement {min(unknown)} is not supported by this version of Wherry")
@@ -257,7 +255,15 @@ def _plan_options(
     )
 
 
+def _layout_name(name: str, number: int) -> str:
+    """What an image of a directory's is called in the build."""
+    shown = "-".join(re.findall("[a-z0-9]+", name.lower()))
+    return reference.parse(f"oci-layout/{shown or 'context'}-{number}").with_default_tag().canonical
+
+
 def _context(name: str, offer: ContextOffer) -> Context:
+    if offer.layout is not None:
+        return ImageContext(_layout_name(name, offer.layout))
     if offer.image:
         return ImageContext(offer.image)
     if offer.local:
@@ -278,6 +284,8 @@ def invocation(order: BuildOrder, dockerfile: bytes, host: Platform, context: Ma
     found |= {f"label:{name}": value for name, value in order.labels.items()}
     for name, offer in order.contexts.items():
         image = f"docker-image://{offer.image}" if offer.image else ""
+        if offer.layout is not None:
+            image = f"oci-layout://{name}" + (f":{offer.ref}" if offer.ref else "").replace(":sha256:", "@sha256:")
         found[f"context:{name}"] = f"local:{name}" if offer.local else image or offer.url
     given = {
         "target": order.target,

@@ -118,7 +118,7 @@ async def deliver(
             product.tree, _ = await build.solve(target)
         attestations = wanted.order.attestations
         name = wanted.names[0].familiar if wanted.names else ""
-        product.attested = await build.attest(product.report, attestations, product.tree, name)
+        product.attested = await build.attest(product.report, attestations, name)
 
     await together(make(product) for product in products)
     return await _Delivery(builds, build, wanted, products, client).run(before)

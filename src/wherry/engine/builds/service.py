@@ -32,6 +32,7 @@ from wherry.engine.builds.dressing import Dressing, Part, Style
 from wherry.engine.builds.exports import export, results_of
 from wherry.engine.builds.file_outputs import Folder
 from wherry.engine.builds.imports import CacheImports, offered_by
+from wherry.engine.builds.layout_images import take as take_image
 from wherry.engine.builds.layouts import Layout
 from wherry.engine.builds.making import Making
 from wherry.engine.builds.operations import Operations, Outcome
@@ -291,7 +292,7 @@ class Build:
         self._settings = settings
         self._progress = Progress(listener)
         self._bases = BaseImages(images, builds.puller, settings, self._progress)
-        self.close = self._bases.close
+        self._taken: list[Image] = []  # images of directories, which nobody needs after the build
         sources = BuildSources(self._bases.find, shop.contents, builds.root, settings.known_hosts)
         self._sources = sources
         self._imports = CacheImports(builds.puller, shop.snapshots.chains, self._progress, images.host)
@@ -307,6 +308,24 @@ class Build:
             makings,
             self._imports,
         )
+
+    async def close(self) -> None:
+        """Give up what is under way, and what was only taken for the build."""
+        await self._bases.close()
+        for image in self._taken:
+            await self._builds.forget(image)
+
+    def offer(self, reference: str, shelf: Layout, ref: str) -> None:
+        """Let a base image of that name be what is under `ref` in a directory of the client's."""
+
+        async def take(platform: Platform) -> Image:
+            before = set(self._images.records.images)
+            image = await take_image(shelf, ref, platform, self._builds.puller, self._images.admission, self._progress)
+            if image.id not in before:
+                self._taken.append(image)
+            return image
+
+        self._bases.offer(reference, take)
 
     def image_of(self, vertex: Vertex) -> Image | None:
         """The image that a source vertex stands for, if it has been looked up."""
@@ -352,9 +371,14 @@ class Build:
         """Images with manifests of their own, and an index, which the names mean then: see `Dressing`."""
         return await self._builds.dressing.dress(parts, meant, names, style)
 
-    async def attest(self, report: Report, wanted: Attestations, tree: Tree, name: str) -> list[Attested]:
+    async def attest(self, report: Report, wanted: Attestations, name: str) -> list[Attested]:
         """What is said of what was built."""
-        return await attest(self._shop, report, wanted, tree, name)
+        return await attest(self._shop, self, report, wanted, name)
+
+    async def tree_of(self, vertex: Vertex) -> Tree:
+        """What a vertex comes to. Raises WherryError."""
+        tree, _ = await self._solve.solve(vertex)
+        return tree
 
     def materials(self, vertices: Iterable[Vertex]) -> list[Material]:
         """What came from elsewhere into a build that has been carried out."""

@@ -105,7 +105,8 @@ class BuildSources:
                         progress.tell(Moved(vertex.digest, name, writing.size, total))
                     return await asyncio.to_thread(_fetched, writing, operation, name, answer.headers)
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise Unavailable(f"{operation.url}: {error}") from error
+            connections = importlib.import_module("wherry.registry.connections")
+            raise connections.request_failure("GET", operation.url, error) from error
 
     async def _clone(self, operation: graph.GitSource, client: Client) -> tuple[FileList, str]:
         """The files, and the commit."""

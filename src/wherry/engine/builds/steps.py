@@ -23,7 +23,8 @@ from wherry.engine.builds import processes
 from wherry.engine.builds.shop import Job, Shop, uninterrupted
 from wherry.engine.builds.trees import Files, ProcessFailed, Tree
 from wherry.engine.containers.layout import Layout
-from wherry.engine.containers.starting import clear_bundle, make_bundle, own_users
+from wherry.engine.containers.readying import clear_bundle, make_bundle
+from wherry.engine.containers.starting import own_users
 from wherry.engine.images.admission import KeptLayer
 from wherry.errors import InvalidParameter, NotFound, SystemFailure
 from wherry.linux import cgroups, mounts, safepath

@@ -21,6 +21,7 @@ from wherry.engine.containers.recovery import Recovery
 from wherry.engine.containers.removing import Remover
 from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.containers.service import Containers
+from wherry.engine.containers.standby import Standby
 from wherry.engine.containers.starting import Starter
 from wherry.engine.containers.supervisor import Supervisor
 from wherry.engine.containers.tops import Tops
@@ -88,9 +89,11 @@ async def open_containers(
         ulimits=ulimits,
     )
     views = Views(host, index, lives, snapshots)
+    standby = Standby(host, runtimes)
     starter = Starter(
         host,
         runtimes,
+        standby,
         snapshots,
         networks.attachments,
         volumes,
@@ -106,11 +109,21 @@ async def open_containers(
     supervisor = Supervisor(
         host, index, lives, starter, runtimes, networks.attachments, volumes, announce, health, trimmer
     )
-    remover = Remover(host, index, lives, supervisor, neighbours.images, snapshots, volumes, announce)
+    remover = Remover(host, index, lives, supervisor, standby, neighbours.images, snapshots, volumes, announce)
     supervisor.auto_remove = remover.remove_ended
     views.settled = supervisor.settled
     creator = Creator(
-        host, index, neighbours.images, snapshots, neighbours.volumes, runtimes, networks, remover, announce, defaults
+        host,
+        index,
+        neighbours.images,
+        snapshots,
+        neighbours.volumes,
+        runtimes,
+        networks,
+        standby,
+        remover,
+        announce,
+        defaults,
     )
     connector = Connector(host, index, lives, networks)
     supervisor.started = connector.tell_linked
@@ -145,4 +158,5 @@ async def open_containers(
         await health.close()
         await execs.close()
         await supervisor.close()
+        await standby.close()
         cgroups.remove_if_empty(host.cgroups, host.roots.cgroup_parent)

@@ -13,9 +13,10 @@ from wherry.engine.containers.announce import Announcer
 from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.needs import ImageSource, NetworkPlane, SnapshotStore, VolumeStore
+from wherry.engine.containers.readying import clear_bundle
 from wherry.engine.containers.removing import Remover
 from wherry.engine.containers.runtimes import Runtimes
-from wherry.engine.containers.starting import clear_bundle
+from wherry.engine.containers.standby import Standby
 from wherry.engine.volumes import Volume
 from wherry.engine.working_dir import make_working_dir
 from wherry.errors import InvalidParameter, NotFound, SystemFailure
@@ -55,6 +56,7 @@ class Creator:
         volumes: VolumeStore,
         runtimes: Runtimes,
         networks: NetworkPlane,
+        standby: Standby,
         remover: Remover,
         announce: Announcer,
         defaults: Callable[[], ContainerDefaults],
@@ -66,6 +68,7 @@ class Creator:
         self._snapshots = snapshots
         self._volumes = volumes
         self._runtimes = runtimes
+        self._standby = standby
         self._remover = remover
         self._announce = announce
         self._defaults = defaults
@@ -87,6 +90,7 @@ class Creator:
                 await self._remover.undo_creation(container)
                 raise
         failpoint("create.shown")
+        self._standby.begin(container)
         self._announce(container, "create")
         return Created(container.id, warnings)
 

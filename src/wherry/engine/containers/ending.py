@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from wherry.engine.containers.layout import Layout
-from wherry.engine.containers.starting import clear_bundle
+from wherry.engine.containers.readying import clear_bundle
 from wherry.linux import cgroups, processes
 from wherry.model.container import Container
 from wherry.model.host import Host

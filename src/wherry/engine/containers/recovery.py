@@ -23,9 +23,9 @@ from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.live import Lives
 from wherry.engine.containers.needs import NetworkPlane, VolumeStore
+from wherry.engine.containers.readying import clear_bundle, monitor_identity
 from wherry.engine.containers.removing import Remover
 from wherry.engine.containers.runtimes import Runtimes
-from wherry.engine.containers.starting import clear_bundle, monitor_identity
 from wherry.engine.containers.supervisor import Supervisor
 from wherry.errors import WherryError
 from wherry.linux import cgroups, processes

@@ -10,7 +10,8 @@ from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.live import Lives, WaitResult
 from wherry.engine.containers.needs import ImageSource, SnapshotStore, VolumeStore
-from wherry.engine.containers.starting import clear_bundle
+from wherry.engine.containers.readying import clear_bundle
+from wherry.engine.containers.standby import Standby
 from wherry.engine.containers.supervisor import Supervisor
 from wherry.errors import Conflict, NotFound, SystemFailure
 from wherry.model.container import Container
@@ -33,6 +34,7 @@ class Remover:
         index: Index,
         lives: Lives,
         supervisor: Supervisor,
+        standby: Standby,
         images: ImageSource,
         snapshots: SnapshotStore,
         volumes: VolumeStore,
@@ -42,6 +44,7 @@ class Remover:
         self._index = index
         self._lives = lives
         self._supervisor = supervisor
+        self._standby = standby
         self._images = images
         self._snapshots = snapshots
         self._volumes = volumes
@@ -76,6 +79,7 @@ class Remover:
     async def finish(self, container: Container) -> None:
         """Free everything a container in REMOVING occupies; can be repeated from any point."""
         await self._supervisor.settled(container)
+        await self._standby.dismiss(container.id)
         try:
             await self._delete_or_bury(container)
         except SystemFailure as error:

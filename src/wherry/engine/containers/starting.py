@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
-import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,12 +18,14 @@ from wherry.engine.bundles import encode
 from wherry.engine.containers.cgroup_entry import CgroupEntry
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.needs import Attachments, SnapshotStore, VolumeStore
+from wherry.engine.containers.readying import Ready, monitor_identity
 from wherry.engine.containers.runtimes import Runtimes
+from wherry.engine.containers.standby import Standby
 from wherry.errors import InvalidParameter, NotFound, StartFailed, SystemFailure
 from wherry.linux import cgroups, mounts, processes, safepath, user_namespaces
 from wherry.linux.views import View
 from wherry.model.config import Ulimit
-from wherry.model.container import Container, MountPoint, ProcessIdentity
+from wherry.model.container import Container, MountPoint
 from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
 from wherry.model.idmaps import IdMap
@@ -52,6 +52,7 @@ class Starter:
         self,
         host: Host,
         runtimes: Runtimes,
+        standby: Standby,
         snapshots: SnapshotStore,
         attachments: Attachments,
         volumes: VolumeStore,
@@ -63,6 +64,7 @@ class Starter:
     ) -> None:
         self._host = host
         self._runtimes = runtimes
+        self._standby = standby
         self._snapshots = snapshots
         self._attachments = attachments
         self._volumes = volumes
@@ -77,55 +79,45 @@ class Starter:
 
         Raises StartFailed with the exit code to record, or another WherryError; nothing is left behind then.
         """
-        binary = self._host.binaries.conmon
-        if binary is None:
-            raise SystemFailure("conmon is not installed: apt-get install conmon")
-        layout, runtime = Layout.of(self._host.roots, container), self._runtimes.of(container)
-        _check_log(container, layout)
+        runtime = self._runtimes.of(container)
+        _check_log(container, Layout.of(self._host.roots, container))
         _check_mounts(container)
-        launch, entry = layout.launch(container), CgroupEntry(self._host, layout, runtime)
-        async with contextlib.AsyncExitStack() as undo, contextlib.AsyncExitStack() as until_joined:
-            cgroup = self._begin_cgroup(entry, runtime, until_joined)
-            undo.push_async_callback(asyncio.to_thread, clear_bundle, layout)
-            if layout.bundle.exists():  # a former run could not be cleared up
-                await asyncio.to_thread(clear_bundle, layout)
-            make_bundle(layout, container.ids)
+        ready = await self._standby.take(container)
+        async with contextlib.AsyncExitStack() as undo:
+            undo.push_async_callback(ready.clear)
             undo.push_async_callback(asyncio.to_thread, self._volumes.release, container.id)
-            undo.push_async_callback(asyncio.to_thread, entry.undo)
-            undo.push_async_callback(abort, launch, runtime, self._host.boot_id)
-            feed = until_joined.enter_context(SpecFeed(layout.bundle, early=runtime.familiar))
-            async with Monitor(launch, binary, entry.runtime) as monitor:  # loads itself while the rest is made
-                failpoint("start.monitor-spawned")
-                shared = self._shared_users(container)
-                needs_network = not container.sandbox.mode.startswith("container:")
-                user, network = await own_users(container.ids, until_joined, shared=shared, network=needs_network)
-                await cgroup
-                if feed.early:
-                    monitor.go()
-                netns = await self._surroundings(container, layout, network, undo, until_joined)
-                self._save(container)  # addresses and ports, before a process can use them
-                await asyncio.to_thread(self._feed, container, layout, netns, user, entry, feed)
-                failpoint("start.spec-written")
-                if not feed.early:
-                    monitor.go()
-                entry.check(await self._created(container, monitor))
-                if entry.limits:
-                    await asyncio.to_thread(entry.limit)
-            await self._release(container, launch, runtime, hub)
+            undo.push_async_callback(ready.abort)
+            async with ready.held as until_joined:
+                if not runtime.hierarchies:  # it joins its cgroup some ms from now: be the kernel's lock warm by then
+                    warm_up = asyncio.create_task(asyncio.to_thread(cgroups.warm_up, self._host.cgroups))
+                    until_joined.push_async_callback(asyncio.wait, {warm_up})
+                await self._create(container, ready, undo, until_joined)
+                await self._release(container, ready.launch, runtime, hub)
             undo.pop_all()
 
-    def _begin_cgroup(
-        self, entry: CgroupEntry, runtime: Runtime, until_joined: contextlib.AsyncExitStack
-    ) -> Awaitable[object]:
-        """What the cgroup takes longest with, begun; to be awaited before the runtime is let go."""
-        if runtime.hierarchies:
-            making = asyncio.create_task(asyncio.to_thread(entry.prepare))
-            until_joined.push_async_callback(asyncio.wait, {making})
-            return making
-        # its first process joins its cgroup some ms from now: let the kernel's lock be warm by then
-        warm_up = asyncio.create_task(asyncio.to_thread(cgroups.warm_up, self._host.cgroups))
-        until_joined.push_async_callback(asyncio.wait, {warm_up})
-        return asyncio.sleep(0)
+    async def _create(
+        self,
+        container: Container,
+        ready: Ready,
+        undo: contextlib.AsyncExitStack,
+        until_joined: contextlib.AsyncExitStack,
+    ) -> None:
+        """Bring the container's first process into being, where it waits."""
+        layout, entry = Layout.of(self._host.roots, container), ready.entry
+        needs_network = not container.sandbox.mode.startswith("container:")
+        user, network = await own_users(
+            container.ids, until_joined, shared=self._shared_users(container), network=needs_network
+        )
+        network = network if container.ids else ready.network
+        netns = await self._surroundings(container, layout, network, undo, until_joined)
+        self._save(container)  # addresses and ports, before a process can use them
+        await asyncio.to_thread(self._feed, container, layout, netns, user, entry, ready.feed)
+        failpoint("start.spec-written")
+        if not ready.feed.early:
+            ready.monitor.go()
+        entry.check(await self._created(container, ready.monitor))
+        if entry.limits:
+            await asyncio.to_thread(entry.limit)
 
     def _feed(
         self,
@@ -312,23 +304,6 @@ async def _all(*steps: Awaitable[object]) -> None:
             raise outcome
 
 
-def monitor_identity(pid_file: Path, boot: str) -> ProcessIdentity | None:
-    """The monitor that a pid file names, if it is alive."""
-    try:
-        return processes.identify(int(pid_file.read_text()), boot)
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-async def abort(launch: Launch, runtime: Runtime, boot: str) -> None:
-    """End the container and then its monitor, wherever the start has got to, and wait until both are gone."""
-    await runtime.delete(launch.container_id)
-    monitor = monitor_identity(launch.monitor_pid_file, boot)
-    if not await processes.wait_gone(monitor, boot, seconds=0.5):
-        processes.send_signal(monitor, signal.SIGKILL, boot)
-        await processes.wait_gone(monitor, boot, seconds=5)
-
-
 async def own_users(
     ids: IdMap | None, until_joined: contextlib.AsyncExitStack, *, shared: str = "", network: bool = True
 ) -> tuple[str, int]:
@@ -347,29 +322,3 @@ async def own_users(
     if made >= 0:
         until_joined.callback(os.close, made)
     return shared, made
-
-
-def make_bundle(layout: Layout, ids: IdMap | None = None) -> None:
-    """The directories of a new run. With `ids` its root user may pass through those above its root."""
-    layout.rootfs.mkdir(parents=True, mode=0o700)
-    if ids is not None:
-        for directory in (layout.rootfs, layout.bundle, layout.bundle.parent, layout.roots.run):
-            directory.chmod(0o711)
-    layout.exit_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    layout.exit_file.unlink(missing_ok=True)
-
-
-def clear_bundle(layout: Layout) -> None:
-    """Remove what one run leaves in the exec root; what is not there, or not any more, is fine."""
-    if not layout.bundle.exists():
-        return
-    for directory in (layout.rootfs, layout.shm):
-        mounts.unmount(directory)
-        with contextlib.suppress(FileNotFoundError):
-            directory.rmdir()  # never recursively: a mount that stayed would be emptied
-    if layout.parts.exists():
-        for part in layout.parts.iterdir():
-            mounts.unmount(part)
-            part.rmdir() if part.is_dir() else part.unlink()
-        layout.parts.rmdir()
-    shutil.rmtree(layout.bundle, ignore_errors=True)

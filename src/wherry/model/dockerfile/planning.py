@@ -11,7 +11,7 @@ make it reach more; then each stage is carried out in its order. Only the base i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
 from msgspec import Struct, field
@@ -19,7 +19,7 @@ from msgspec import Struct, field
 from wherry.errors import InvalidParameter, WherryError
 from wherry.model import platforms, reference
 from wherry.model.build_graph import SCRATCH, ImageSource, Scratch, Step, Target, Vertex
-from wherry.model.dockerfile import checks, copying, image_config, running, settings
+from wherry.model.dockerfile import checks, copying, image_config, running, scans, settings
 from wherry.model.dockerfile.checks import Checks, Finding, read_settings
 from wherry.model.dockerfile.expansion import Expansion, Lexer
 from wherry.model.dockerfile.instructions import (
@@ -43,6 +43,7 @@ from wherry.model.dockerfile.options import (
     VertexContext,
     source_of,
 )
+from wherry.model.dockerfile.scans import asked
 from wherry.model.dockerfile.source import DockerfileError, Lines, nearest, suggesting
 from wherry.model.dockerfile.stages import Stage, arrange
 from wherry.model.dockerfile.state import Scope, Source, State, counted_steps
@@ -77,12 +78,15 @@ class Needs(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """`places` are the lines that asked for a vertex, by its digest."""
+    """`places` are the lines that asked for a vertex, by its digest; `scanned` what an SBOM is to tell of beside the
+    target: stages by their names, and "context".
+    """
 
     target: Target
     needs: Needs
     findings: tuple[Finding, ...] = ()
     places: Mapping[str, Lines] = {}
+    scanned: Mapping[str, Vertex] = {}
 
 
 class Elsewhere(Protocol):
@@ -185,7 +189,17 @@ class _Planner:
         states, paths = self._carry_out(target, paths)
         self.checks.demand()
         needs = Needs({name: frozenset(found) for name, found in paths.items()})
-        return Plan(self._target(target, states), needs, tuple(self.checks.sorted()), self._places)
+        scanned = dict(self._scanned(target, states, needs))
+        return Plan(self._target(target, states), needs, tuple(self.checks.sorted()), self._places, scanned)
+
+    def _scanned(self, target: _Node, states: Mapping[_Node, State], needs: Needs) -> Iterator[tuple[str, Vertex]]:
+        main = self._options.main
+        for node, state in states.items():
+            own = [instruction for instruction, _ in node.instructions]
+            if node.registered and node is not target and asked(scans.STAGE, state, own, self._global_args):
+                yield node.name, state.vertex
+            if node.registered and asked(scans.CONTEXT, state, own, self._global_args):
+                yield "context", source_of(main, needs.include(main.name) if isinstance(main, LocalContext) else ())
 
     # arguments before the first FROM
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from wherry.errors import InvalidParameter
 from wherry.model.build_graph import File, MakeDir, Owner, Vertex
-from wherry.model.dockerfile import checks
+from wherry.model.dockerfile import checks, scans
 from wherry.model.dockerfile.instructions import (
     Arg,
     ArgDefinition,
@@ -38,7 +38,7 @@ from wherry.model.ports import parse_range
 from wherry.model.signals import parse as parse_signal
 
 _PORTS = re.compile(r"[0-9]+(-[0-9]+)?")
-NOT_IN_ENVIRONMENT = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"})
+NOT_IN_ENVIRONMENT = frozenset({scans.CONTEXT, scans.STAGE})
 """Arguments that are for the builder alone."""
 
 
