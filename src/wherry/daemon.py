@@ -49,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         config = _configure(options)
+        _check_against_host(config)
         if options.validate:
-            _check_against_host(config)
             print("configuration OK")
             return 0
         _set_up_logging(config)
@@ -121,6 +121,8 @@ def _parser() -> argparse.ArgumentParser:
         help="a mirror of docker.io, tried first; may be repeated")  # fmt: skip
     add("--insecure-registry", dest="insecure_registries", action="append", metavar="HOST[:PORT]|NETWORK",
         help="registry that may speak HTTP or have an unknown certificate; may be repeated")  # fmt: skip
+    add("--allow-nondistributable-artifacts", dest="nondistributable", action="append", metavar="HOST[:PORT]|NETWORK",
+        help="registry to which pushes send layers whose distribution is restricted; may be repeated")  # fmt: skip
     add("--max-concurrent-downloads", type=int, metavar="NUMBER",
         help=f"layers that pulls fetch at once (default {defaults.max_concurrent_downloads})")  # fmt: skip
     add("--max-concurrent-uploads", type=int, metavar="NUMBER",
@@ -216,6 +218,7 @@ async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
         runtimes=config.runtimes,
         cdi_directories=config.cdi_spec_dirs,
         userns_remap=config.userns_remap,
+        builder=config.builder,
     )
     settings = Settings()
     _apply(config, settings)

@@ -365,3 +365,29 @@ def test_the_cache_is_pruned_by_label(engine: Engine) -> None:
     assert answer.status == 200, answer.body
     assert answer.json() == {"CachesDeleted": None, "SpaceReclaimed": 0}
     assert "Using cache" in log(build(engine, text))
+
+
+@pytest.mark.parametrize(
+    ("filters", "message"),
+    [
+        ({"colour": ["x"]}, "invalid filter 'colour'"),
+        ({"id": ["nosuch", "none"]}, "filters expect only one value"),
+        ({"until": ["1h", "2h"], "id": ["nosuch"]}, "filters expect only one value"),
+        ({"until": ["1h"], "unused-for": ["2h"], "id": ["nosuch"]}, 'conflicting filters: "until" and "unused-for"'),
+        (
+            {"until": ["soon"], "id": ["nosuch"]},
+            "\"until\" filter expects a duration (e.g., '24h') or a timestamp: "
+            'failed to parse value as time or duration: "soon"',
+        ),
+    ],
+)
+def test_filters_of_a_prune_that_mean_nothing(engine: Engine, filters: dict[str, list[str]], message: str) -> None:
+    answer = engine.http.post("/build/prune", filters=json.dumps(filters))
+    assert (answer.status, answer.message) == (400, f"failed to prune build cache: {message}")
+
+
+@pytest.mark.parametrize("name", ["type", "description", "inuse", "shared", "private", "until", "label"])
+def test_filters_of_a_prune_hold_together(engine: Engine, name: str) -> None:
+    value = {"until": "1s", "type": "regular", "description": "x", "label": "x"}.get(name, "true")
+    answer = engine.http.post("/build/prune", filters=json.dumps({name: [value], "id": ["nosuch"]}))
+    assert answer.json() == {"CachesDeleted": None, "SpaceReclaimed": 0}

@@ -566,6 +566,22 @@ async def test_a_layer_that_may_not_be_pushed_is_not(registry: FakeRegistry, sto
     assert registry.manifests["other/app"]["1"].data == document.data
 
 
+async def test_a_layer_that_may_not_be_pushed_is_where_the_administrator_lets_it(
+    registry: FakeRegistry, store: Store
+) -> None:
+    blob = packed(BASE)
+    kind = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+    described = [{"mediaType": kind, "digest": digest(blob), "size": len(blob), "urls": ["https://a.test/base"]}]
+    document = registry.put_image("team/app", "1", [BASE], descriptors=described)
+    pulls, _ = store.transfers(registry)
+    await told(pulls.pull(parse(f"{REPOSITORY}:1")))
+    elsewhere = FakeRegistry(takes_restricted=True)
+    said = await told(store.transfers(elsewhere)[1].push(parse(f"{REPOSITORY}:1")))
+    assert f"{short(BASE)} Pushed" in said
+    assert elsewhere.blobs["team/app"][digest(blob)] == blob
+    assert elsewhere.manifests["team/app"]["1"] == document
+
+
 async def test_indexes_in_indexes_end(registry: FakeRegistry, store: Store) -> None:
     document = registry.put_image("team/app", "", [BASE])
     for depth in range(6):

@@ -41,6 +41,7 @@ class FakeRegistry:
     lies: dict[str, bytes] = field(default_factory=dict)  # a blob is served as this
     lying_mirror: bool = False  # ... by a mirror, and whoever does not believe it asks the registry itself
     refused: set[str] = field(default_factory=set)  # whose blobs break off in the middle
+    takes_restricted: bool = False
     kill_after: int = -1  # so many bytes of blobs, and this process is killed
     at_once: int = 0
     most_at_once: int = 0
@@ -182,6 +183,9 @@ class FakeRepository:
                 os.kill(os.getpid(), signal.SIGKILL)
         assert (digest(data), len(data)) == (descriptor.digest, descriptor.size)
         self._registry.put_blob(self._path, data)
+
+    async def takes_restricted(self) -> bool:
+        return self._registry.takes_restricted
 
     async def put_manifest(self, ref: str, media_type: str, data: bytes) -> str:
         document = json.loads(data)

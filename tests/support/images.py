@@ -139,9 +139,17 @@ def docker_archive(layers: list[bytes], tags: list[str], config: bytes | None = 
 OCI = "application/vnd.oci.image"
 
 
-def oci_archive(layers: list[bytes], name: str, *, compress: bool = True, spoil: bytes = b"", **settings: Any) -> bytes:
+def oci_archive(
+    layers: list[bytes],
+    name: str,
+    *,
+    compress: bool = True,
+    spoil: bytes = b"",
+    config: bytes | None = None,
+    **settings: Any,
+) -> bytes:
     """An OCI image layout (image-layout.md) as a tar, layers gzipped. `spoil` is appended to the stored layers."""
-    config = config_json(layers, **settings)
+    config = config or config_json(layers, **settings)
     blobs = {digest(config): config}
     descriptors: list[dict[str, Any]] = []
     for layer in layers:

@@ -75,6 +75,11 @@ def test_flags_and_file_complete_each_other() -> None:
         ({"registry-mirrors": ["ftp://m"]}, {}, '--registry-mirror: invalid mirror: unsupported scheme "ftp"'),
         ({}, {"registry-mirrors": ["https://u:p@m/"]}, 'username/password not allowed in URI "https://m"'),
         ({"insecure-registries": ["a/b"]}, {}, "--insecure-registry: insecure registry a/b is not valid"),
+        (
+            {"allow-nondistributable-artifacts": ["a/b"]},
+            {},
+            "allow-nondistributable-artifacts registry a/b is not valid",
+        ),
         ({"insecure-registries": ["a:99999"]}, {}, "insecure registry a:99999 is not valid"),
         ({"max-concurrent-downloads": 0}, {}, "--max-concurrent-downloads: must be a number greater than 0, not 0"),
         ({}, {"max-download-attempts": True}, "must be a number greater than 0, not True"),
@@ -94,11 +99,19 @@ def test_every_option_is_an_attribute() -> None:
 def test_what_is_said_of_registries() -> None:
     config = merge(
         {"registry-mirrors": ["https://m.example/x", "https://m.example/x/"], "max-concurrent-uploads": 1},
-        {"insecure-registries": ["http://r.example:5000", "10.1.2.3/8", "[::1]:5000"]},
+        {
+            "insecure-registries": ["http://r.example:5000", "10.1.2.3/8", "[::1]:5000"],
+            "allow-nondistributable-artifacts": ["r.example:5000", "10.0.0.0/8"],
+        },
         "f",
     )
     assert config.registries == RegistryOptions(
-        ("https://m.example/x/",), ("r.example:5000", "10.0.0.0/8", "[::1]:5000"), 3, 1, 5
+        ("https://m.example/x/",),
+        ("r.example:5000", "10.0.0.0/8", "[::1]:5000"),
+        3,
+        1,
+        5,
+        ("r.example:5000", "10.0.0.0/8"),
     )
 
 

@@ -27,8 +27,10 @@ from wherry.model.registry_hosts import (
 )
 from wherry.model.search import Found, check_limit, split_term, wanted
 from wherry.registry.errors import RegistryError, Untrusted, redacted
+from wherry.registry.hosts import is_named
 from wherry.registry.logins import domain_of
 from wherry.registry.retrying import Retries, retry_after
+from wherry.registry.threads import Threads
 
 PRINTED = st.characters(exclude_categories=("Cc", "Cs"))  # what a header may hold
 
@@ -410,3 +412,19 @@ def test_search_limit() -> None:
     for limit in (-1, 101):
         with pytest.raises(InvalidParameter, match=rf"limit {limit} is outside the range of \[1, 100\]"):
             check_limit(limit)
+
+
+@pytest.mark.parametrize(
+    ("domain", "entries", "named"),
+    [
+        ("r.example:5000", ("r.example:5000",), True),
+        ("r.example:5000", ("r.example",), False),
+        ("127.0.0.1:5000", ("127.0.0.0/8",), True),
+        ("127.0.0.1:5000", ("10.0.0.0/8", "fd00::/8"), False),
+        ("nowhere.invalid", ("10.0.0.0/8",), False),
+    ],
+)
+async def test_registries_named_by_host_or_network(domain: str, entries: tuple[str, ...], named: bool) -> None:
+    threads = Threads()
+    assert await is_named(domain, entries, threads) is named
+    threads.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
 
 from wherry.api import decode
 from wherry.api.app import Call, Route
+from wherry.api.jsontext import encode
 from wherry.api.server import Answer
 from wherry.engine.registries import Registries
 from wherry.errors import InvalidParameter, SystemFailure
@@ -80,7 +82,7 @@ def routes(registries: Registries) -> list[Route]:
                 shown["Manifests"] = [
                     {"Descriptor": descriptor, "Manifest": data} for descriptor, data in found.members
                 ]
-        return call.json(shown)
+        return call.encoded(await asyncio.to_thread(encode, shown))  # the documents may have megabytes
 
     return [
         Route("POST", "/auth", auth),

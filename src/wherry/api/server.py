@@ -332,7 +332,8 @@ class Connection(asyncio.Protocol):
             self._close_gently()
             return
         if head is None:
-            if self.half_closed:
+            if self.half_closed:  # in the middle of it
+                self._transport.write(Malformed().answer)
                 self._transport.close()
             return
         body = Body(self, head)

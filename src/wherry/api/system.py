@@ -194,9 +194,10 @@ def encode_registries(options: RegistryOptions) -> dict[str, Any]:
     networks = dict.fromkeys(entry for entry in (*options.insecure, LOOPBACK) if entry not in hosts)
     indexes = {"docker.io": {"Name": "docker.io", "Mirrors": mirrors, "Secure": True, "Official": True}}
     indexes |= {host: {"Name": host, "Mirrors": [], "Secure": False, "Official": False} for host in hosts}
+    restricted = options.nondistributable
     return {
-        "AllowNondistributableArtifactsCIDRs": None,
-        "AllowNondistributableArtifactsHostnames": None,
+        "AllowNondistributableArtifactsCIDRs": [entry for entry in restricted if network(entry) is not None] or None,
+        "AllowNondistributableArtifactsHostnames": [entry for entry in restricted if network(entry) is None] or None,
         "InsecureRegistryCIDRs": list(networks),
         "IndexConfigs": indexes,
         "Mirrors": mirrors or None,

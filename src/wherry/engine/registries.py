@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -90,12 +91,11 @@ class Registries:
 async def _platforms(repository: Repository, media_type: str, data: bytes) -> list[dict[str, Any]] | None:
     """None where the registry does not tell: an artifact, or a configuration that is none."""
     try:
-        document = parse(media_type, data)
+        document = await asyncio.to_thread(parse, media_type, data)
         if isinstance(document, Index):
-            return [dict(entry["platform"]) for entry in _entries(data) if isinstance(entry.get("platform"), dict)]
-        value = msgspec.json.decode(await read_small(repository, document.config, CONFIG_MAX))
-        if not isinstance(value, dict):
-            return None
+            return await asyncio.to_thread(_told_platforms, data)
+        config = await read_small(repository, document.config, CONFIG_MAX)
+        value = await asyncio.to_thread(msgspec.json.decode, config, type=dict[str, Any])
     except (WherryError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         log.debug("no platform of %s: %s", repository.reference.name, error)
         return None
@@ -103,16 +103,21 @@ async def _platforms(repository: Repository, media_type: str, data: bytes) -> li
     return [{name: value[name] for name in names if value.get(name)}]
 
 
-def _entries(data: bytes) -> list[dict[str, Any]]:
-    """An index's descriptors as they are written: platforms have more fields than an engine needs."""
-    return [entry for entry in msgspec.json.decode(data).get("manifests") or [] if isinstance(entry, dict)]
+def _told_platforms(index: bytes) -> list[dict[str, Any]]:
+    """As they are written: they have more fields than an engine needs. Blocking."""
+    entries = msgspec.json.decode(index).get("manifests") or []
+    return [
+        dict(entry["platform"])
+        for entry in entries
+        if isinstance(entry, dict) and isinstance(entry.get("platform"), dict)
+    ]
 
 
 async def _members(repository: Repository, media_type: str, data: bytes) -> list[tuple[Descriptor, bytes]] | None:
     """The manifests of an index, None for a manifest. Raises InvalidParameter where they are too much."""
     if media_type not in INDEXES:
         return None
-    index = parse(media_type, data)
+    index = await asyncio.to_thread(parse, media_type, data)
     found: list[tuple[Descriptor, bytes]] = []
     for descriptor in (index.manifests or []) if isinstance(index, Index) else []:
         found.append((descriptor, (await repository.manifest(descriptor.digest)).data))
@@ -127,7 +132,7 @@ async def read_small(repository: Repository, descriptor: Descriptor, most: int) 
         raise InvalidParameter(f"invalid manifest: {descriptor.digest} of {descriptor.size} bytes cannot be read")
     while True:
         data = b"".join([piece async for piece in repository.blob(descriptor)])
-        if digest_like(descriptor.digest, data) == descriptor.digest:
+        if await asyncio.to_thread(digest_like, descriptor.digest, data) == descriptor.digest:
             return data
         if not repository.distrust(descriptor.digest):
             raise SystemFailure(f"filesystem layer verification failed for digest {descriptor.digest}")

@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from wherry.errors import InvalidParameter
-from wherry.model import idmaps, logging_options, registry_options, ulimits
+from wherry.model import cache_rules, idmaps, logging_options, registry_options, ulimits
+from wherry.model.cache_rules import CacheRules
 from wherry.model.config import LogConfig, Ulimit
 from wherry.model.container_defaults import SHM_SIZE, ContainerDefaults
 from wherry.model.host import Host
@@ -47,6 +48,7 @@ class DaemonConfig:
     runtimes: Mapping[str, Path] = field(default_factory=dict)
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
+    nondistributable: tuple[str, ...] = ()
     userns_remap: str = ""
     cdi_spec_dirs: tuple[Path, ...] = Host.cdi_directories
     max_concurrent_downloads: int = RegistryOptions.max_concurrent_downloads
@@ -64,6 +66,7 @@ class DaemonConfig:
     log_driver: str = "json-file"
     log_options: Mapping[str, str] = field(default_factory=dict)
     live_restore: bool = True
+    builder: CacheRules = field(default_factory=CacheRules)
 
     @property
     def encrypted(self) -> bool:
@@ -82,6 +85,7 @@ class DaemonConfig:
             self.max_concurrent_downloads,
             self.max_concurrent_uploads,
             self.max_download_attempts,
+            self.nondistributable,
         )
 
     @property
@@ -306,6 +310,13 @@ OPTIONS = (
         "insecure-registry",
         live=True,
     ),
+    Option("builder", "builder", cache_rules.read),
+    Option(
+        "allow-nondistributable-artifacts",
+        "nondistributable",
+        _each(registry_options.nondistributable_registry),
+        live=True,
+    ),
     Option("userns-remap", "userns_remap", _remap),
     Option("cdi-spec-dirs", "cdi_spec_dirs", _paths, "cdi-spec-dir"),
     Option("max-concurrent-downloads", "max_concurrent_downloads", _at_least_one, live=True),
@@ -385,6 +396,7 @@ def live_parts(running: DaemonConfig, given: DaemonConfig) -> DaemonConfig:
 def shown(config: DaemonConfig) -> dict[str, str]:
     """What a reload may change, as the attributes of Docker's event of it."""
     return {
+        "allow-nondistributable-artifacts": json.dumps(list(config.nondistributable)),
         "debug": str(config.debug).lower(),
         "default-shm-size": str(config.default_shm_size),
         "insecure-registries": json.dumps(list(config.insecure_registries)),

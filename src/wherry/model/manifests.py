@@ -45,6 +45,7 @@ _CONFIGS = frozenset(
 """Configurations of images; the last ones are what old registries made of them, and Docker takes them too."""
 _KINDS = {"application/vnd.docker.plugin.v1+json": "plugin"}
 _ATTESTATION = "vnd.docker.reference.type"
+_ATTESTED = "vnd.docker.reference.digest"
 _FOREIGN = "application/vnd.docker.image.rootfs.foreign."
 _EMPTY = "application/vnd.oci.empty.v1+json"
 
@@ -191,6 +192,27 @@ def _decode(data: bytes, kind: type[T]) -> T:
 def is_attestation(descriptor: Descriptor) -> bool:
     """It says something about another manifest (provenance, contents) and is no image."""
     return _ATTESTATION in (descriptor.annotations or {})
+
+
+def attesting(index: Index, digest: str) -> list[Descriptor]:
+    """The manifests of an index that say something about the one with this digest."""
+    return [
+        descriptor
+        for descriptor in index.manifests or []
+        if is_attestation(descriptor) and (descriptor.annotations or {}).get(_ATTESTED) == digest
+    ]
+
+
+def parse_attestation(data: bytes) -> Manifest:
+    """A manifest that attests something: no image, whatever its configuration looks like. Raises InvalidParameter."""
+    kind = _decode(data, _Kind)
+    if kind.schema_version != 2 or not kind.has("config") or not kind.has("layers") or kind.has("manifests"):
+        raise InvalidParameter("invalid manifest: it has no config or no layers, or is an index")
+    manifest = _decode(data, Manifest)
+    if len(manifest.layers) > LAYERS_MAX:
+        raise InvalidParameter(f"invalid manifest: {len(manifest.layers)} statements, at most {LAYERS_MAX} are kept")
+    _check([manifest.config, *manifest.layers])
+    return manifest
 
 
 def elsewhere(descriptor: Descriptor) -> list[str]:

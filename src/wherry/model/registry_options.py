@@ -21,6 +21,7 @@ class RegistryOptions:
     max_concurrent_downloads: int = 3  # layers at once, of all pulls together
     max_concurrent_uploads: int = 5  # layers at once, of all pushes together
     max_download_attempts: int = 5  # for each layer
+    nondistributable: tuple[str, ...] = ()  # as `insecure`: who is sent layers whose distribution is restricted
 
 
 ReadOptions = Callable[[], RegistryOptions]
@@ -41,15 +42,24 @@ def mirror(written: str) -> str:
 
 def insecure_registry(written: str) -> str:
     """`host[:port]` or a network in CIDR form. Raises InvalidParameter."""
+    return _registry("insecure", written)
+
+
+def nondistributable_registry(written: str) -> str:
+    """The same, for who may have layers that are not to be distributed."""
+    return _registry("allow-nondistributable-artifacts", written)
+
+
+def _registry(kind: str, written: str) -> str:
     rest = written.removeprefix("http://").removeprefix("https://")
     if "://" in rest:
-        raise InvalidParameter(f"insecure registry {written} should not contain '://'")
+        raise InvalidParameter(f"{kind} registry {written} should not contain '://'")
     if network(rest) is not None:
         return str(network(rest))
     host, colon, port = rest.rpartition(":")
     if not rest or rest.startswith("-") or "/" in rest or (colon and (not host or not _is_port(port))):
         raise InvalidParameter(
-            f"insecure registry {written} is not valid: use HOST, HOST:PORT or a network as 10.0.0.0/8"
+            f"{kind} registry {written} is not valid: use HOST, HOST:PORT or a network as 10.0.0.0/8"
         )
     return rest
 

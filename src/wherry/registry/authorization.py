@@ -8,12 +8,13 @@ Source: distribution's "Token Authentication Specification" and "OAuth2 Token Au
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+
+import msgspec
 
 from wherry.model.challenges import Challenge, merge_scopes, parse
 from wherry.model.credentials import Credentials, join_auth
@@ -184,8 +185,8 @@ async def _read_token(answer: Answer) -> Token:
         raise await failure(answer)
     data = await answer.read(TOKEN_BYTES, "token")
     try:
-        value: Any = json.loads(data)
-    except (ValueError, RecursionError):
+        value: Any = await asyncio.to_thread(msgspec.json.decode, data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _no_token(answer, "unable to decode token response: it is not JSON") from None
     found = value if isinstance(value, dict) else {}
     token = found.get("token") or found.get("access_token") or ""

@@ -35,7 +35,7 @@ from wherry.registry import manifests
 from wherry.registry.authorization import Authorizer
 from wherry.registry.blobs import Address, Host, has_blob, read_blob
 from wherry.registry.errors import RegistryError, pull_failure
-from wherry.registry.hosts import CERTIFICATE_FOLDERS, find_endpoints
+from wherry.registry.hosts import CERTIFICATE_FOLDERS, find_endpoints, is_named
 from wherry.registry.manifests import Fetched
 from wherry.registry.retrying import Retries
 from wherry.registry.sessions import Greetings, Session
@@ -91,6 +91,10 @@ class RegistryClient:
     def download_retries(self) -> Retries:
         """How often a blob is asked for, as the administrator says now."""
         return replace(self.settings.retries, most=self._options().max_download_attempts)
+
+    async def takes_restricted(self, domain: str) -> bool:
+        """See Repository.takes_restricted."""
+        return await is_named(domain, self._options().nondistributable, self.transport.threads)
 
     async def sessions(self, domain: str, credentials: Credentials, *, insecure: bool = False) -> list[Session]:
         """Sessions with a registry's endpoints, in the order in which they are to be asked. Raises InvalidParameter."""
@@ -201,6 +205,10 @@ class Repository:
         return await self._client.settings.retries.run(
             lambda: manifests.put(session, self.reference.path, ref, media_type, data, self._push)
         )
+
+    async def takes_restricted(self) -> bool:
+        """Whether the administrator lets layers whose distribution is restricted be pushed there."""
+        return await self._client.takes_restricted(self.reference.domain)
 
     async def _sessions(self, capability: str) -> list[Session]:
         """Those that may be asked for it; at least one. Raises InvalidParameter."""

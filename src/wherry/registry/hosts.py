@@ -6,6 +6,7 @@ import asyncio
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -102,10 +103,23 @@ async def _may_be_insecure(domain: str, insecure: Sequence[str], threads: Thread
         return True
     if not any(network(entry) for entry in insecure):
         return False
+    return is_insecure(domain, await _addresses(host, threads), insecure)
+
+
+async def is_named(domain: str, entries: Sequence[str], threads: Threads) -> bool:
+    """Whether a registry is in a list of hosts and networks: by its name, or by any address of it, as in Docker."""
+    networks = [found for entry in entries if (found := network(entry)) is not None]
+    if domain in entries or not networks:
+        return domain in entries
+    found_at = [ip_address(address.partition("%")[0]) for address in await _addresses(default_host(domain), threads)]
+    return any(address in within for address in found_at for within in networks)
+
+
+async def _addresses(host: str, threads: Threads) -> list[str]:
+    """None for a name that cannot be looked up."""
     name, _ = split_port(host)
     try:
         async with asyncio.timeout(LOOKUP_SECONDS):
-            addresses = await threads.addresses(name)
+            return await threads.addresses(name)
     except (OSError, UnicodeError, TimeoutError):
-        return False
-    return is_insecure(domain, addresses, insecure)
+        return []

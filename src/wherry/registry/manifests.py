@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -113,11 +112,10 @@ async def listing(
         async with session.request("GET", where, scopes, query=query) as answer:
             data = await answer.read(TAGS_BYTES, "list")
             try:
-                value: Any = json.loads(data)
-                entries = value[key] or []
-                found.update((entry, None) for entry in entries if isinstance(entry, str))
-            except (ValueError, TypeError, KeyError, RecursionError):
+                entries = await asyncio.to_thread(_strings, data, key)
+            except (msgspec.DecodeError, ValueError, TypeError, KeyError, RecursionError):
                 raise answer.untrusted(f"the answer is not a list of {key}") from None
+            found.update(entries)
             link = _NEXT.search(answer.header("Link"))
             if link is None or not entries:
                 break
@@ -126,6 +124,12 @@ async def listing(
                 raise answer.untrusted("the list goes on at another registry, or in a circle")
             seen.add(where)
     return list(found)[:most]
+
+
+def _strings(page: bytes, key: str) -> dict[str, None]:
+    """Blocking, for a page may have megabytes."""
+    value: Any = msgspec.json.decode(page)
+    return {entry: None for entry in value[key] or [] if isinstance(entry, str)}
 
 
 def digest_like(digest: str, data: bytes) -> str:

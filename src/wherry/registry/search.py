@@ -5,10 +5,12 @@ Source: Docker Registry API v1, "Search"; OCI distribution-spec's predecessor, "
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
+
+import msgspec
 
 from wherry.errors import InvalidParameter
 from wherry.model.credentials import Credentials, join_auth
@@ -90,10 +92,8 @@ async def _ask(registries: RegistryClient, url: str, target: Target, credentials
             )
         data = await answer.read(RESULT_BYTES, "list of what was found")
     try:
-        value: Any = json.loads(data)
-        results = value["results"]
-        return [_found(entry) for entry in results or [] if isinstance(entry, dict)]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        return await asyncio.to_thread(_results, data)
+    except (msgspec.DecodeError, ValueError, TypeError, KeyError, RecursionError):
         raise RegistryError("error decoding registry search results: it is not JSON of that kind") from None
 
 
@@ -106,6 +106,12 @@ async def _catalogue(session: Session, retries: Retries, term: str, limit: int) 
             raise RegistryError("Unexpected status code 404", request=error.request, status=404) from error
         raise
     return [Found(name=name) for name in names if term.lower() in name.lower()][:limit]
+
+
+def _results(data: bytes) -> list[Found]:
+    """Blocking."""
+    value: Any = msgspec.json.decode(data)
+    return [_found(entry) for entry in value["results"] or [] if isinstance(entry, dict)]
 
 
 def _found(entry: Mapping[str, Any]) -> Found:

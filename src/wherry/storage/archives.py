@@ -9,28 +9,26 @@ from __future__ import annotations
 import posixpath
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeVar
 
 import msgspec
 
 from wherry.errors import InvalidParameter
 from wherry.model.image import ArchiveItem, Image, digest_of
 from wherry.model.manifests import (
-    INDEXES,
     MEDIA_CONFIG,
     MEDIA_LAYER,
     MEDIA_MANIFEST,
-    NESTING_MAX,
     Descriptor,
     Index,
     Manifest,
-    platform_of,
 )
 from wherry.model.platforms import Platform
 from wherry.model.reference import Reference, parse
 from wherry.storage import tar
+from wherry.storage.archived_manifests import ArchivedManifest, decode, manifests
 from wherry.storage.blobs import Blobs, Ingest
 from wherry.storage.streams import Decompressed, compression_of
 from wherry.storage.tar import BadArchive, Source, TarReader
@@ -46,17 +44,20 @@ _DIRECTORY = (
     " skopeo, Podman and Buildah; convert it first: skopeo copy dir:FOLDER docker-archive:FILE.tar:NAME:TAG"
 )
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class ArchivedImage:
-    """One image of an archive. `layers` are uncommitted blobs, bottom first; `names` may be empty."""
+    """One image of an archive. `layers` are uncommitted blobs, bottom first; `names` may be empty.
+
+    `documents` are those of the manifest that the archive has for it, if any.
+    """
 
     document: bytes
     layers: list[Ingest]
     names: list[Reference]
     parent: str = ""
+    manifest: ArchivedManifest | None = None
+    documents: list[Ingest] = field(default_factory=list)
 
 
 def _ignore(name: str, ingest: Ingest) -> None:
@@ -149,51 +150,65 @@ class Received:
             document = self.document("manifest.json")
             if document.lstrip().startswith(b"{"):
                 raise InvalidParameter(_DIRECTORY)
-            items = _decode(document, list[ArchiveItem], "manifest.json")
-            return _bounded(self._docker_image(item) for item in items)
+            items = decode(document, list[ArchiveItem], "manifest.json")
+            known = list(self._manifests_beside(host))
+            return _bounded(self._docker_image(item, known) for item in items)
         if self.file("index.json") is not None:
-            index = _decode(self.document("index.json"), Index, "index.json")
-            return _bounded(self._index_images(index, host))
+            index = decode(self.document("index.json"), Index, "index.json")
+            return _bounded(self._layout_image(found) for found in manifests(self, index, host))
         raise InvalidParameter("not an image archive: it has neither manifest.json nor index.json")
 
-    def _docker_image(self, item: ArchiveItem) -> ArchivedImage:
+    def _docker_image(self, item: ArchiveItem, known: Iterable[ArchivedManifest]) -> ArchivedImage:
         names = [parse(name) for name in item.repo_tags or []]
         if any(not name.tag for name in names):
             raise InvalidParameter(f"invalid tag {(item.repo_tags or [''])[0]!r}")
         layers = [self.required(name) for name in item.layers or []]
-        return ArchivedImage(self.document(item.config), layers, names, item.parent)
+        document = self.document(item.config)
+        called = {name.canonical for name in names} or {""}
+        own = next(
+            (
+                found
+                for found in known
+                if found.name in called and found.is_image(digest_of(document), [layer.digest for layer in layers])
+            ),
+            None,
+        )
+        return ArchivedImage(document, layers, names, item.parent, own, self._beside(own))
 
-    def _index_images(self, index: Index, host: Platform, name: str = "", depth: int = 0) -> Iterator[ArchivedImage]:
-        if depth > NESTING_MAX:
-            raise InvalidParameter(f"invalid archive: indexes nested more than {NESTING_MAX} deep")
-        for descriptor in _for_host(index.images, host):
-            annotations = descriptor.annotations or {}
-            own = _image_name(annotations) or name
-            document = self._blob(descriptor)
-            if descriptor.media_type in INDEXES:
-                yield from self._index_images(_decode(document, Index, descriptor.digest), host, own, depth + 1)
-                continue
-            manifest = _decode(document, Manifest, descriptor.digest)
-            layers = [self._verified(layer) for layer in manifest.layers]
-            yield ArchivedImage(self._blob(manifest.config), layers, [parse(own).with_default_tag()] if own else [])
+    def _manifests_beside(self, host: Platform) -> Iterator[ArchivedManifest]:
+        """Those that a docker archive has too; they are nothing to rely on."""
+        if self.file("index.json") is not None:
+            with suppress(InvalidParameter):
+                index = decode(self.document("index.json"), Index, "index.json")
+                yield from islice(manifests(self, index, host), _IMAGES_MAX)
+
+    def _layout_image(self, found: ArchivedManifest) -> ArchivedImage:
+        layers = [self._verified(layer) for layer in found.manifest.layers]
+        names = [parse(found.name).with_default_tag()] if found.name else []
+        return ArchivedImage(self.blob(found.manifest.config), layers, names, "", found, self._beside(found))
+
+    def _beside(self, found: ArchivedManifest | None) -> list[Ingest]:
+        return [self.required(_blob_name(digest)) for digest in found.documents()] if found is not None else []
 
     def _verified(self, descriptor: Descriptor) -> Ingest:
-        ingest = self.required(f"blobs/{descriptor.digest.replace(':', '/', 1)}")
+        ingest = self.required(_blob_name(descriptor.digest))
         if ingest.digest != descriptor.digest:
             raise InvalidParameter(f"blob digest mismatch: expected {descriptor.digest}, got {ingest.digest}")
         return ingest
 
-    def _blob(self, descriptor: Descriptor) -> bytes:
+    def blob(self, descriptor: Descriptor) -> bytes:
+        """A document of the layout, verified. Raises InvalidParameter."""
         self._verified(descriptor)
-        return self.document(f"blobs/{descriptor.digest.replace(':', '/', 1)}")
+        return self.document(_blob_name(descriptor.digest))
+
+    def has(self, digest: str) -> bool:
+        """Whether the layout has a blob that is what its name says."""
+        found = self.file(_blob_name(digest))
+        return found is not None and found.digest == digest
 
 
-def _for_host(descriptors: Iterable[Descriptor], host: Platform) -> Iterator[Descriptor]:
-    """Those of the platform that the host runs best, of those there are, and those that do not say."""
-    described = [(descriptor, platform_of(descriptor)) for descriptor in descriptors]
-    there = {platform for _, platform in described}
-    best = next((platform for platform in host.runs() if platform in there), None)
-    return (descriptor for descriptor, platform in described if platform is None or platform == best)
+def _blob_name(digest: str) -> str:
+    return f"blobs/{digest.replace(':', '/', 1)}"
 
 
 def _bounded(images: Iterable[ArchivedImage]) -> list[ArchivedImage]:
@@ -204,26 +219,12 @@ def _bounded(images: Iterable[ArchivedImage]) -> list[ArchivedImage]:
     return found
 
 
-def _image_name(annotations: dict[str, str]) -> str:
-    """containerd writes the full name; others a reference, or just a tag, which names nothing."""
-    name = annotations.get("io.containerd.image.name", "")
-    reference = annotations.get("org.opencontainers.image.ref.name", "")
-    return name or (reference if ":" in reference or "/" in reference else "")
-
-
 def _normal(name: bytes) -> str:
     return posixpath.normpath("/" + _text(name)).lstrip("/")
 
 
 def _text(name: bytes) -> str:
     return name.decode(errors="surrogateescape")
-
-
-def _decode(document: bytes, kind: type[T], name: str) -> T:
-    try:
-        return msgspec.json.decode(document, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidParameter(f"invalid archive: {name}: {error}") from None
 
 
 # --- writing ---
@@ -290,7 +291,7 @@ class _Plan:
     repositories: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def blob(self, digest: str, size: int, mtime: int, data: bytes = b"", layer: str = "", blob: str = "") -> str:
-        name = f"blobs/{digest.replace(':', '/', 1)}"
+        name = _blob_name(digest)
         self.blobs.setdefault(name, Member(name, size, mtime, data, layer, blob))
         return name
 

@@ -32,7 +32,7 @@ class KnownManifest(Struct, frozen=True):
     layers: tuple[str, ...] = ()  # digests of the blobs, parallel to the image's diff IDs
     indexes: tuple[str, ...] = ()  # digests of the indexes it is known to be part of, which are kept too
     attached: dict[str, tuple[str, ...]] = {}  # by index, what is attested there: a manifest, then that one's blobs
-    dressed: bool = False  # made here with annotations or attestations: it is saved as it is, not as its layers
+    dressed: bool = False  # with annotations or attestations of its own: it is saved as it is, not as its layers
 
     def files(self) -> set[str]:
         """The blobs that it needs, but for the configuration."""
@@ -190,11 +190,13 @@ class ImageRecords:
             self._manifests[known.image_id].pop(digest, None)
 
     def dressed(self, digest: str) -> bool:
-        """Whether a manifest or index was made here, with annotations or attestations, and is to stay as it is."""
+        """Whether a manifest or index is saved as it is: made here so, or something is attested in it."""
         known = self.manifests.get(digest)
         if known is not None:
             return known.dressed
-        return any(known.dressed for known in self.manifests.values() if digest in known.indexes)
+        return any(
+            digest in known.indexes and (known.dressed or digest in known.attached) for known in self.manifests.values()
+        )
 
     def companions(self) -> dict[str, set[str]]:
         """Images without a name that an index made here names beside one that has it: by ID, those indexes.

@@ -22,7 +22,7 @@ from wherry.model.progress import progress_bar
 from wherry.model.reference import Reference, short_id
 from wherry.storage.archives import ArchivedImage, Received
 from wherry.storage.blobs import Blobs, Ingest
-from wherry.storage.image_records import LayerBlob
+from wherry.storage.image_records import KnownManifest, LayerBlob
 from wherry.storage.snapshots import Counted, Snapshots, Staged
 from wherry.storage.streams import Decompressed, consume, in_thread
 from wherry.storage.tar import Source
@@ -33,6 +33,23 @@ class _Loaded:
     image: Image
     names: list[Reference]
     blobs: dict[str, LayerBlob]  # by diff ID
+    manifest: KnownManifest | None  # that it came with
+
+    @property
+    def top(self) -> str:
+        """The digest of what its names mean in a registry."""
+        return (*self.manifest.indexes, self.manifest.digest)[0] if self.manifest is not None else ""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer to take. `as_it_came`: its blob is kept, even where another one has the same content."""
+
+    ingest: Ingest
+    parent: str
+    chain_id: str
+    diff_id: str
+    as_it_came: bool
 
 
 class Loading:
@@ -87,18 +104,19 @@ class Loading:
             raise InvalidParameter(
                 f"invalid manifest, layers length mismatch: expected {len(image.diff_ids)}, got {len(archived.layers)}"
             )
+        manifest = _manifest(archived, image)
+        documents = archived.documents if manifest is not None else []
         await lease.shield(
             chains=chain_ids(image.diff_ids),
-            blobs=[image.id, *(ingest.digest for ingest in archived.layers)],
+            blobs=[image.id, *(ingest.digest for ingest in (*archived.layers, *documents))],
             diff_ids=image.diff_ids,
         )
         blobs: dict[str, LayerBlob] = {}
         parent = ""
         for diff_id, chain_id, ingest in zip(image.diff_ids, chain_ids(image.diff_ids), archived.layers, strict=True):
             progress = _Progress(short_id(diff_id), ingest.size, partial(staging.position, ingest))
-            work = asyncio.create_task(
-                asyncio.to_thread(self._take_layer, ingest, staging, parent, chain_id, diff_id, progress)
-            )
+            layer = _Layer(ingest, parent, chain_id, diff_id, as_it_came=manifest is not None)
+            work = asyncio.create_task(asyncio.to_thread(self._take_layer, layer, staging, progress))
             try:
                 while not work.done():
                     await asyncio.wait((work,), timeout=0.1)
@@ -110,32 +128,37 @@ class Loading:
             if blob is not None:
                 blobs[diff_id] = blob
             parent = chain_id
+        for ingest in documents:
+            if not ingest.committed:
+                await asyncio.to_thread(ingest.commit)
         image = await self._admission.prepare(archived.document)
         failpoint("images.load.stored")
-        yield _Loaded(image, archived.names, blobs)
+        yield _Loaded(image, archived.names, blobs, manifest)
 
-    def _take_layer(
-        self, ingest: Ingest, staging: Staging, parent: str, chain_id: str, diff_id: str, progress: _Progress
-    ) -> LayerBlob | None:
+    def _take_layer(self, layer: _Layer, staging: Staging, progress: _Progress) -> LayerBlob | None:
         """Unpack one layer unless it is there, and keep its blob unless one is kept. Blocking.
 
         Returns the blob to record, None where one is recorded. Raises InvalidParameter if it is not the named content.
         """
-        there = chain_id in self._snapshots.chains()
+        ingest, diff_id = layer.ingest, layer.diff_id
+        there = layer.chain_id in self._snapshots.chains()
         kept = self._records.blobs.get(diff_id)
-        if there and kept is not None:
+        wanted = layer.as_it_came and not (
+            self._records.contents.get(ingest.digest) == diff_id and self._blobs.has(ingest.digest)
+        )
+        if there and kept is not None and not wanted:
             return None
         taken = None if there else staging.take(ingest)
         if taken is not None:
-            compression = self._place(*taken, ingest, parent, diff_id)
+            compression = self._place(*taken, ingest, layer.parent, diff_id)
         else:
-            compression = self._read_layer(ingest, parent, there, diff_id, progress)
-        if kept is not None:
+            compression = self._read_layer(ingest, layer.parent, there, diff_id, progress)
+        if kept is not None and not wanted:
             return None
         failpoint("images.load.layer-unpacked")
         if not ingest.committed:
             ingest.commit()
-        return LayerBlob(ingest.digest, compression)
+        return LayerBlob(ingest.digest, compression) if kept is None else None
 
     def _place(self, staged: Staged, compression: str, ingest: Ingest, parent: str, diff_id: str) -> str:
         with staged:
@@ -160,6 +183,8 @@ class Loading:
         lines = []
         with self._records.transaction() as connection:
             image = self._admission.record(connection, loaded.image, loaded.blobs, parent)
+            if loaded.manifest is not None:
+                self._records.put_manifest(connection, loaded.manifest)
             for name in loaded.names:
                 previous = self._records.names.get(name.canonical)
                 if previous is not None and previous != image.id:
@@ -167,13 +192,30 @@ class Loading:
                         f"The image {name.familiar} already exists, renaming the old one with ID {previous}"
                         " to empty string\n"
                     )
-                self._catalog.name(connection, image, name)
+                self._catalog.name(connection, image, name, loaded.top)
                 lines.append(f"Loaded image: {name.familiar}\n")
             if not loaded.names:
                 lines.append(f"Loaded image ID: {image.id}\n")
             self._catalog.event("load", image, image.id)
             failpoint("images.load.recorded")
         return lines
+
+
+def _manifest(archived: ArchivedImage, image: Image) -> KnownManifest | None:
+    """The manifest that the image is to keep. One of plain layers that says nothing else, whoever saved it made up."""
+    found = archived.manifest
+    if found is None or (found.is_plain(image.diff_ids) and not found.dressed):
+        return None
+    return KnownManifest(
+        digest=found.descriptor.digest,
+        media_type=found.descriptor.media_type,
+        size=found.descriptor.size,
+        image_id=image.id,
+        layers=tuple(layer.digest for layer in found.manifest.layers),
+        indexes=found.indexes,
+        attached=dict(found.attached),
+        dressed=found.dressed,
+    )
 
 
 class _Progress:

@@ -109,7 +109,7 @@ class Saving:
             for image_id in image_ids:
                 if image_id in self._records.images:
                     await lease.add(self._keeper.belongings(image_id))
-            await lease.shield(blobs=[blob.digest for blob in blobs.values()])
+            await lease.shield(blobs={*(blob.digest for blob in blobs.values()), *(member.blob for member in members)})
             small = bytearray()
             for member in members:
                 small += member.header()

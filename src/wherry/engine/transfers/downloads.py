@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from wherry.engine.transfers.needs import Source as Registry
@@ -32,6 +33,14 @@ class Phase(enum.IntEnum):
     COMPLETE = 3
 
 
+@dataclass(frozen=True)
+class Patience:
+    """Who brings fewer than `least` bytes in `seconds` gives way, where another registry has not been asked yet."""
+
+    seconds: float = 10.0
+    least: int = 512 << 10
+
+
 class Downloads:
     """`fetched` is told of each blob before it gets its name, so that it is not taken for one that nobody needs."""
 
@@ -42,11 +51,12 @@ class Downloads:
         self.partials = partials
         self.limit = Limit(limit)
         self.fetched = fetched
+        self.patience = Patience()
         self._shared: Shared[Download] = Shared()
 
     @asynccontextmanager
     async def want(self, descriptor: Descriptor, repository: Registry) -> AsyncIterator[Running[Download]]:
-        """Inside the block the blob arrives; this repository is asked for it when those named earlier fail.
+        """Inside the block the blob arrives; this repository is asked for it when those named earlier fail or are slow.
 
         Whose manifest tells another size is not joined: one lie would fail them all.
         """
@@ -69,6 +79,8 @@ class Download:
         self._downloads = downloads
         self._descriptor = descriptor
         self.sources: list[Registry] = []
+        self._asked = 0  # so many of them
+        self._slow: list[Registry] = []  # of these, who gave way and did not fail
         self._partial: Partial | None = None
         self._readable = asyncio.Event()
         self.phase = Phase.WAITING
@@ -91,18 +103,25 @@ class Download:
 
     async def _fetch(self) -> None:
         failures: list[WherryError] = []
-        for source in self.sources:  # those who join meanwhile bring theirs
+        while (source := self._next()) is not None:  # those who join meanwhile bring theirs
             try:
-                while not await self._fetch_from(source):
-                    pass
+                while (anew := await self._fetch_from(source)) is not None:
+                    source = anew
                 return
             except WherryError as error:
                 log.info("blob %s: %s", self._descriptor.digest, error)
                 failures.append(error)
         raise failures[0]
 
-    async def _fetch_from(self, source: Registry) -> bool:
-        """False where other bytes came and it is worth asking again."""
+    def _next(self) -> Registry | None:
+        """Who is asked now: those who have not been, then those who were slow."""
+        if self._asked < len(self.sources):
+            self._asked += 1
+            return self.sources[self._asked - 1]
+        return self._slow.pop(0) if self._slow else None
+
+    async def _fetch_from(self, source: Registry) -> Registry | None:
+        """Whom to ask for all of it again, where other bytes came than were promised."""
         descriptor = self._descriptor
         self._partial = None
         self._readable.clear()
@@ -112,17 +131,40 @@ class Download:
             self._partial = partial
             self._readable.set()
             self.phase = Phase.DOWNLOADING
-            if partial.size < descriptor.size:
-                await consume(source.blob(descriptor, partial.size), lambda pieces: _receive(pieces, partial))
+            mixed = False
+            while partial.size < descriptor.size and not await self._receive(source, partial):
+                self._slow.append(source)
+                source = self._next() or source
+                mixed = True
             self.phase = Phase.VERIFYING
             try:
                 await finished(partial.verify)
             except WrongContent:
-                if partial.resumed or source.distrust(descriptor.digest):  # an earlier attempt's bytes are anybody's
-                    return False
+                if partial.resumed or mixed or source.distrust(descriptor.digest):  # another's bytes are anybody's
+                    return source
                 raise
             self._downloads.fetched(FetchedBlob(descriptor.digest, descriptor.size, time.time_ns()))
             await finished(partial.commit)
+        return None
+
+    async def _receive(self, source: Registry, partial: Partial) -> bool:
+        """The rest of the blob; False where it comes slowly and another source can be asked for what is missing."""
+        patience = self._downloads.patience
+        pieces = source.blob(self._descriptor, partial.size)
+        work = asyncio.create_task(consume(pieces, lambda arriving: _write(arriving, partial)))
+        try:
+            while not work.done():
+                before = partial.size
+                await asyncio.wait((work,), timeout=patience.seconds)
+                if not work.done() and self._asked < len(self.sources) and partial.size - before < patience.least:
+                    log.info("blob %s: comes slowly, another registry is asked for the rest", self._descriptor.digest)
+                    return False
+            work.result()
+        finally:
+            work.cancel()
+            await asyncio.wait((work,))
+            if not work.cancelled():
+                work.exception()  # seen
         return True
 
     async def source(self) -> Follower | Kept:
@@ -172,6 +214,6 @@ def is_kept(blobs: Blobs, descriptor: Descriptor) -> bool:
     return True
 
 
-def _receive(source: Source, partial: Partial) -> None:
+def _write(source: Source, partial: Partial) -> None:
     while piece := source.read(_CHUNK):
         partial.write(piece)

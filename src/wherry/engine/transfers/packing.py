@@ -65,7 +65,7 @@ class Packing:
     async def known(self, manifest: KnownManifest) -> Packed:
         """A manifest of the store."""
         data = await asyncio.to_thread(self._blobs.read, manifest.digest)
-        parsed = msgspec.json.decode(data, type=Manifest)
+        parsed = await asyncio.to_thread(msgspec.json.decode, data, type=Manifest)
         return Packed(manifest.digest, manifest.media_type, data, parsed, self._records.images[manifest.image_id])
 
     def compress(self, diff_id: str, form: LayerFormat = USUAL) -> AbstractAsyncContextManager[Running[Compression]]:

@@ -9,35 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from sqlite3 import Connection
 
+import msgspec
+
 from wherry.engine.images.admission import KeptLayer
 from wherry.engine.images.leases import Lease
 from wherry.engine.images.service import Images
-from wherry.engine.transfers.downloads import Download, Downloads, is_kept
-from wherry.engine.transfers.lines import Message, PullLine, follow, said, step
+from wherry.engine.transfers.attestations import Attestations
+from wherry.engine.transfers.downloads import Downloads
+from wherry.engine.transfers.lines import Message, follow, said
 from wherry.engine.transfers.needs import Document, Registries, Repository, Source
-from wherry.engine.transfers.shared import Running
+from wherry.engine.transfers.taking import Store, Taking
 from wherry.engine.transfers.unfinished import Unfinished
-from wherry.engine.transfers.unpacking import Layer, Unpacking
+from wherry.engine.transfers.unpacking import Unpacking
 from wherry.errors import InvalidParameter, NotFound
 from wherry.model import platforms
 from wherry.model.credentials import Credentials
 from wherry.model.events import Event
 from wherry.model.failpoints import failpoint
-from wherry.model.image import Image, chain_ids, next_chain_id, parse_image
-from wherry.model.manifests import INDEXES, NESTING_MAX, Descriptor, Index, Manifest, choose, parse
+from wherry.model.image import Image
+from wherry.model.manifests import INDEXES, NESTING_MAX, Descriptor, Index, Manifest, attesting, choose, parse
 from wherry.model.platforms import Platform
-from wherry.model.reference import Reference, short_id
+from wherry.model.reference import Reference
 from wherry.model.registry_options import ReadOptions
 from wherry.storage.blobs import Blobs
-from wherry.storage.image_records import ImageRecords, KnownManifest, LayerBlob
+from wherry.storage.image_records import KnownManifest
 from wherry.storage.partials import Partials
 from wherry.storage.snapshots import Snapshots
-from wherry.storage.streams import compression_of
 
 _LONG = 1 << 16  # bytes of JSON that are not parsed on the loop
 
@@ -51,6 +53,8 @@ class _Found:
     manifest: Manifest = field(default_factory=Manifest)
     document: Document | None = None  # the manifest as it was served
     indexes: list[Document] = field(default_factory=list)
+    attesting: dict[str, list[Descriptor]] = field(default_factory=dict)  # by index, what it says of the manifest
+    attached: dict[str, tuple[str, ...]] = field(default_factory=dict)  # what has been brought of that
 
     def blobs(self) -> list[str]:
         """What is to be kept of it, by digest."""
@@ -85,10 +89,10 @@ class Pulls:
         self._emit = emit
         self._host = images.host
         self._unfinished = Unfinished(images.records, images.keeper, partials, lambda: self._downloads.busy())
-        self._downloads = Downloads(
-            blobs, partials, lambda: options().max_concurrent_downloads, self._unfinished.fetched
-        )
-        self._store = _Store(images.records, blobs, snapshots, self._downloads, Unpacking(snapshots))
+        at_once = lambda: options().max_concurrent_downloads  # noqa: E731
+        self._downloads = Downloads(blobs, partials, at_once, self._unfinished.fetched)
+        self._attestations = Attestations(self._downloads)
+        self._store = Store(images.records, blobs, snapshots, self._downloads, Unpacking(snapshots, at_once))
 
     async def recover(self) -> None:
         """At start, after the images: forget what is too old of earlier attempts."""
@@ -146,13 +150,15 @@ class Pulls:
             await lease.shield(blobs=found.blobs())
             await self._keep(found.indexes)
             if found.document is not None:  # by its manifest: the same image may have come with other blobs
+                if found.document.digest in self._records.manifests:
+                    found.attached = await self._attestations.bring(repository, found.attesting, lease)
                 found.known = self._records.manifests.get(found.document.digest)
             if found.known is not None:  # nothing is awaited from here on: it is not removed before it has its names
                 image = self._records.images[found.known.image_id]
                 outcome.changed |= self._record_names(target, found, image)
             else:
                 async with AsyncExitStack() as stack:
-                    taking = _Taking(self._store, repository, found.manifest, stack)
+                    taking = Taking(self._store, repository, found.manifest, stack)
                     work = asyncio.create_task(taking.run(lease))
                     try:
                         async for message in follow(taking.lines, work):
@@ -161,6 +167,7 @@ class Pulls:
                         work.cancel()
                         await asyncio.wait((work,))
                     document, layers = work.result()
+                    found.attached = await self._attestations.bring(repository, found.attesting, lease)
                     await self._admit(target, found, document, layers)
                     outcome.changed = True
             failpoint("pulls.pull.recorded")
@@ -184,7 +191,7 @@ class Pulls:
             raise NotFound(f"layer {missing[0]} is not here")
         manifest = Manifest(layers=[blobs.get(diff_id, Descriptor()) for diff_id in diff_ids])
         async with AsyncExitStack() as stack:
-            taking = _Taking(self._store, source, manifest, stack)
+            taking = Taking(self._store, source, manifest, stack)
             work = asyncio.create_task(taking.layers(diff_ids, kept))
             try:
                 async for message in follow(taking.lines, work):
@@ -233,6 +240,7 @@ class Pulls:
                 return found
             found.indexes.append(document)
             chosen = choose(parsed, platform)
+            found.attesting[document.digest] = attesting(parsed, chosen.digest)
             _check_kept([chosen.digest])
             document = await repository.manifest(chosen.digest)
             if len(document.data) != chosen.size:
@@ -252,11 +260,10 @@ class Pulls:
         with self._records.transaction() as connection:
             self._name(connection, target, found, image)
             if found.known is not None and found.digest != found.known.digest:
-                known = found.known
                 indexes = (*(index.digest for index in found.indexes), found.digest)
-                self._records.put_manifest(connection, KnownManifest(
-                    known.digest, known.media_type, known.size, known.image_id, known.layers, indexes
-                ))  # fmt: skip
+                known = msgspec.structs.replace(found.known, indexes=indexes, attached=found.attached)
+                self._records.put_manifest(connection, known)
+                self._records.drop_fetched(connection, known.files())
             self._pulled(target, image)
         return before != image.id
 
@@ -271,12 +278,13 @@ class Pulls:
             image_id=found.manifest.config.digest,
             layers=tuple(layer.digest for layer in found.manifest.layers),
             indexes=tuple(index.digest for index in found.indexes),
+            attached=found.attached,
         )
         failpoint("pulls.pull.stored")
 
         def also(connection: Connection, image: Image) -> None:
             self._records.put_manifest(connection, known)
-            self._records.drop_fetched(connection, (known.image_id, *known.layers))
+            self._records.drop_fetched(connection, {known.image_id, *known.files()})
             self._name(connection, target, found, image)
             self._pulled(target, image)
 
@@ -299,148 +307,6 @@ class Pulls:
         self._emit(
             Event(time_ns=time.time_ns(), type="image", action="pull", id=target.familiar, attributes=attributes)
         )
-
-
-@dataclass(frozen=True)
-class _Store:
-    """Where pulled images go."""
-
-    records: ImageRecords
-    blobs: Blobs
-    snapshots: Snapshots
-    downloads: Downloads
-    unpacking: Unpacking
-
-    def placed(self, diff_ids: Sequence[str]) -> list[KeptLayer | None]:
-        """The layers of a chain that are there with the bytes they came from, None for the others. Blocking."""
-        chains = self.snapshots.chains()
-        return [
-            KeptLayer(chain, diff_id, self.snapshots.layer(chain).size, blob)
-            if chain in chains and (blob := self.records.blobs.get(diff_id)) is not None
-            else None
-            for diff_id, chain in zip(diff_ids, chain_ids(diff_ids), strict=True)
-        ]
-
-
-class _Taking:
-    """One image's configuration and layers on their way into the store."""
-
-    def __init__(self, store: _Store, repository: Source, manifest: Manifest, stack: AsyncExitStack) -> None:
-        self._records = store.records
-        self._blobs = store.blobs
-        self._snapshots = store.snapshots
-        self._downloads = store.downloads
-        self._unpacking = store.unpacking
-        self._repository = repository
-        self._manifest = manifest
-        self._stack = stack
-        self.lines: list[PullLine | _Words] = []
-
-    async def run(self, lease: Lease) -> tuple[bytes, list[KeptLayer]]:
-        """The configuration and the layers, all verified and in their places. The lease shields the blobs."""
-        document, image = await self._configuration()
-        await lease.shield(chains=chain_ids(image.diff_ids), diff_ids=image.diff_ids)
-        return document, await self.layers(image.diff_ids, await self._there(image))
-
-    async def layers(self, diff_ids: Sequence[str], kept: list[KeptLayer | None]) -> list[KeptLayer]:
-        """All layers in their places; those that are not `kept` are fetched."""
-        downloads = []
-        for descriptor, layer in zip(self._manifest.layers, kept, strict=True):
-            id = short_id(descriptor.digest)
-            if layer is not None:
-                self.lines.append(_Words([step("Already exists", id)]))
-            else:
-                self.lines.append(_Words([step("Pulling fs layer", id)]))
-        for descriptor, layer in zip(self._manifest.layers, kept, strict=True):
-            if layer is None:
-                running = await self._stack.enter_async_context(self._downloads.want(descriptor, self._repository))
-                line = PullLine(short_id(descriptor.digest), running.job)
-                self.lines.append(line)
-                downloads.append((running, line))
-        taken = await self._unpack(diff_ids, kept, downloads)
-        try:
-            async with asyncio.TaskGroup() as group:  # what fails first ends it all
-                for running, _ in downloads:
-                    group.create_task(running.done())
-                for each in taken:
-                    if isinstance(each, Running):
-                        group.create_task(each.done())
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return [each if isinstance(each, KeptLayer) else each.job.result() for each in taken]
-
-    async def _unpack(
-        self, diff_ids: Sequence[str], kept: list[KeptLayer | None], downloads: list[tuple[Running[Download], PullLine]]
-    ) -> list[KeptLayer | Running[Layer]]:
-        """Set all layers going that are not there."""
-        waiting = iter(downloads)
-        layers: list[KeptLayer | Running[Layer]] = []
-        parent = ""
-        below: Running[Layer] | None = None
-        for descriptor, diff_id, there in zip(self._manifest.layers, diff_ids, kept, strict=True):
-            if there is not None:
-                layers.append(there)
-                below = None
-            else:
-                download, line = next(waiting)
-                known = self._records.contents.get(descriptor.digest) == diff_id
-                below = await self._stack.enter_async_context(
-                    self._unpacking.want(download, descriptor.digest, below, parent, diff_id, known)
-                )
-                line.layer = below.job
-                layers.append(below)
-            parent = next_chain_id(parent, diff_id)
-        return layers
-
-    async def _configuration(self) -> tuple[bytes, Image]:
-        config = self._manifest.config
-        async with self._downloads.want(config, self._repository) as running:
-            await running.done()
-        document = await asyncio.to_thread(self._blobs.read, config.digest)
-        image = await asyncio.to_thread(parse_image, document)
-        if image.os != "linux":
-            raise InvalidParameter(f'image operating system "{image.os}" cannot be used on this platform')
-        if len(image.diff_ids) != len(self._manifest.layers):
-            raise InvalidParameter(
-                f"layers from manifest don't match image configuration: {len(self._manifest.layers)} layers and"
-                f" {len(image.diff_ids)} diff IDs"
-            )
-        return document, image
-
-    async def _there(self, image: Image) -> list[KeptLayer | None]:
-        """The layers of which both the place and the blob are there, None for the others."""
-        contents = self._records.contents
-        pairs = zip(self._manifest.layers, image.diff_ids, strict=True)
-        known = [contents.get(descriptor.digest) == diff_id for descriptor, diff_id in pairs]
-        return await asyncio.to_thread(self._look_at, image.diff_ids, known)
-
-    def _look_at(self, diff_ids: Iterable[str], known: list[bool]) -> list[KeptLayer | None]:
-        chains = self._snapshots.chains()
-        found: list[KeptLayer | None] = []
-        parent = ""
-        for descriptor, diff_id, is_known in zip(self._manifest.layers, diff_ids, known, strict=True):
-            parent = next_chain_id(parent, diff_id)
-            if is_known and parent in chains and is_kept(self._blobs, descriptor):
-                blob = LayerBlob(descriptor.digest, self._compression(descriptor))
-                found.append(KeptLayer(parent, diff_id, self._snapshots.layer(parent).size, blob))
-            else:
-                found.append(None)
-        return found
-
-    def _compression(self, descriptor: Descriptor) -> str:
-        with self._blobs.open(descriptor.digest) as file:
-            return compression_of(file.read(6))
-
-
-class _Words:
-    """A line that says what it has to say once."""
-
-    def __init__(self, messages: list[Message]) -> None:
-        self._messages = messages
-
-    def changes(self) -> Iterator[Message]:
-        messages, self._messages = self._messages, []
-        return iter(messages)
 
 
 def _check_kept(digests: Iterable[str]) -> None:

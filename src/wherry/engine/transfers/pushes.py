@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -34,6 +34,7 @@ from wherry.registry.authorization import NOT_BASIC
 from wherry.registry.errors import RegistryError
 from wherry.storage.blobs import Blobs
 
+T = TypeVar("T")
 _CHUNK = 1 << 20
 _SOURCES = 3  # repositories from which a blob is tried to be mounted
 
@@ -191,7 +192,7 @@ class Pushes:
         whole = _Parcel(_Document("", digest, b""), [])
         if await self._gather(digest, whole, lease):
             return replace(whole, top=whole.indexes.pop())
-        index = msgspec.json.decode(await asyncio.to_thread(self._blobs.read, digest), type=Index)
+        _, index = await asyncio.to_thread(self._decoded, digest, Index)
         own = next(
             manifest for manifest in reversed(self._records.manifests_of(image.id)) if digest in manifest.indexes
         )
@@ -206,8 +207,7 @@ class Pushes:
 
     async def _gather(self, digest: str, parcel: _Parcel, lease: Lease) -> bool:
         """Put an index, and all that it names, into the parcel, itself last; False if not all of it is here."""
-        data = await asyncio.to_thread(self._blobs.read, digest)
-        index = msgspec.json.decode(data, type=Index)
+        data, index = await asyncio.to_thread(self._decoded, digest, Index)
         records = self._records
         for descriptor in index.manifests or []:
             if (known := records.manifests.get(descriptor.digest)) is not None:
@@ -224,9 +224,13 @@ class Pushes:
         parcel.indexes.append(_Document(index.media_type, digest, data))
         return True
 
+    def _decoded(self, digest: str, kind: type[T]) -> tuple[bytes, T]:
+        """A document of the store, byte for byte and as what it is. Blocking."""
+        data = self._blobs.read(digest)
+        return data, msgspec.json.decode(data, type=kind)
+
     async def _attached(self, descriptor: Descriptor) -> _Attached:
-        data = await asyncio.to_thread(self._blobs.read, descriptor.digest)
-        manifest = msgspec.json.decode(data, type=Manifest)
+        data, manifest = await asyncio.to_thread(self._decoded, descriptor.digest, Manifest)
         document = _Document(descriptor.media_type, descriptor.digest, data)
         return _Attached(document, [manifest.config, *manifest.layers])
 
@@ -255,8 +259,11 @@ class Pushes:
         async with AsyncExitStack() as stack:
             running = []
             lines: list[Line] = []
+            takes_restricted = (
+                any(elsewhere(layer) for layer, _ in wanted.values()) and await repository.takes_restricted()
+            )
             for descriptor, diff_id in wanted.values():
-                if elsewhere(descriptor):
+                if elsewhere(descriptor) and not takes_restricted:
                     yield step("Skipped foreign layer", short_id(diff_id))
                     continue
                 each = await stack.enter_async_context(self._want(repository, name, descriptor))

@@ -1,11 +1,13 @@
 """Layers into their places while their blobs arrive, each once however many pulls want it.
 
-Files are made for two layers at a time, whatever their order; a layer gets its place when the one below has its own.
+Files are made for a few layers at a time, whatever their order, and never for fewer than are downloaded: one that waits
+for a slow registry leaves room for the others. A layer gets its place when the one below has its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from wherry.engine.images.admission import KeptLayer, verify
@@ -20,14 +22,14 @@ from wherry.storage.snapshots import Snapshots, Staged
 from wherry.storage.streams import Decompressed, in_thread
 from wherry.storage.tar import Source
 
-_AT_ONCE = 2  # as `load`: creating files is the kernel's work, and goes on in parallel between layers
+_AT_ONCE = 2  # at least, as `load`: creating files is the kernel's work, and goes on in parallel between layers
 _CHUNK = 1 << 20
 
 
 class Unpacking:
-    def __init__(self, snapshots: Snapshots) -> None:
+    def __init__(self, snapshots: Snapshots, downloads: Callable[[], int]) -> None:
         self.snapshots = snapshots
-        self.limit = Limit(lambda: _AT_ONCE)
+        self.limit = Limit(lambda: max(_AT_ONCE, downloads()))
         self._shared: Shared[Layer] = Shared()
 
     def want(
