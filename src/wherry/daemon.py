@@ -49,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         config = _configure(options)
+        _check_against_host(config)
         if options.validate:
-            _check_against_host(config)
             print("configuration OK")
             return 0
         _set_up_logging(config)
@@ -218,6 +218,7 @@ async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
         runtimes=config.runtimes,
         cdi_directories=config.cdi_spec_dirs,
         userns_remap=config.userns_remap,
+        builder=config.builder,
     )
     settings = Settings()
     _apply(config, settings)

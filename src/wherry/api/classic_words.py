@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -87,7 +87,7 @@ def copy_failed(error: NotFound, target: Target, vertex: str) -> NotFound:
     return NotFound(f"{keyword} failed: {where}stat {match[1]}: file does not exist")
 
 
-def unused_arguments(dockerfile: bytes, given: Mapping[str, str]) -> list[str]:
+def unused_arguments(dockerfile: bytes, given: Iterable[str]) -> list[str]:
     """Build arguments that no ARG takes, sorted."""
     stages = arrange(parse_syntax(dockerfile), Checks(Settings()))
     instructions = [*stages.global_args, *(item for stage in stages.stages for item in stage.instructions)]
@@ -103,8 +103,8 @@ def with_classic_history(target: Target, files: FileList, labels: Mapping[str, s
     if not _own_steps(target) and not labels and target.base is not None:
         return msgspec.structs.replace(target, history=(), config={})  # the image itself
     history = tuple(_entries(target, files, labels))
-    if labels:  # a step of its own, the last one
-        target = msgspec.structs.replace(target, steps=(*target.steps, Step(_label_step(labels), stage=_last(target))))
+    own = tuple(Step(text, stage=_last(target)) for text in _label_steps(labels))  # a step each, the last ones
+    target = msgspec.structs.replace(target, steps=(*target.steps, *own))
     config = {key: value for key, value in target.config.get("config", {}).items() if key != "ArgsEscaped"}
     return msgspec.structs.replace(target, history=history, config={**target.config, "config": config})
 
@@ -129,12 +129,12 @@ def _entries(target: Target, files: FileList, labels: Mapping[str, str]) -> Iter
         if keyword == "SHELL":
             shell = " ".join(_words(entry.created_by))
         yield HistoryStep(f"{shell} {_NO_OPERATION}{blank}{text}", entry.vertex)
-    if labels:
-        yield HistoryStep(f"{shell} {_NO_OPERATION} {_label_step(labels)}")
+    for text in _label_steps(labels):
+        yield HistoryStep(f"{shell} {_NO_OPERATION} {text}")
 
 
-def _label_step(labels: Mapping[str, str]) -> str:
-    return " ".join(["LABEL", *(f"{name}={value}" for name, value in sorted(labels.items()))])
+def _label_steps(labels: Mapping[str, str]) -> list[str]:
+    return [f"LABEL {name}={value}" for name, value in sorted(labels.items())]
 
 
 def _last(target: Target) -> int:
@@ -177,7 +177,7 @@ def _copied(created_by: str, rest: str, files: FileList, entry: HistoryStep) -> 
         found = files.by_path.get(path)
         kind = "dir" if not path or (found is not None and stat.S_ISDIR(found.mode)) else "file"
     name = entry.vertex.digest.removeprefix("sha256:") if entry.vertex is not None else ""
-    return " ".join([keyword, *flags, f"{kind}:{name}", "in", destination])
+    return " ".join([keyword, *flags, f"{kind}:{name}", "in", destination, ""])
 
 
 def _argument(created_by: str, rest: str, files: FileList, entry: HistoryStep) -> str:

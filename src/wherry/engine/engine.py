@@ -46,6 +46,7 @@ from wherry.linux import cgroups, mounts, user_namespaces
 from wherry.linux import host as hosts
 from wherry.linux.inotify import Watcher
 from wherry.linux.sealed import sealed_copy
+from wherry.model.cache_rules import CacheRules
 from wherry.model.container import Container
 from wherry.model.daemon_config import check_default_runtime
 from wherry.model.host import DEFAULT_DATA, DEFAULT_RUN, CgroupLayout, Host, Roots
@@ -76,7 +77,7 @@ class EngineConfig:
     runtimes: Mapping[str, Path] = field(default_factory=dict)
     cdi_directories: tuple[Path, ...] = Host.cdi_directories
     userns_remap: str = ""
-    build_cache_limit: int = 0  # bytes; 0 is a tenth of the disk
+    builder: CacheRules = field(default_factory=CacheRules)
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
             blobs,
             networks,
             defaults=lambda: settings.defaults,
-            limit=config.build_cache_limit,
+            cache_rules=config.builder,
         )
         await builds.recover()
         commits = Commits(containers, images, announcer(events))

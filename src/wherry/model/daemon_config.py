@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from wherry.errors import InvalidParameter
-from wherry.model import idmaps, logging_options, registry_options, ulimits
+from wherry.model import cache_rules, idmaps, logging_options, registry_options, ulimits
+from wherry.model.cache_rules import CacheRules
 from wherry.model.config import LogConfig, Ulimit
 from wherry.model.container_defaults import SHM_SIZE, ContainerDefaults
 from wherry.model.host import Host
@@ -65,6 +66,7 @@ class DaemonConfig:
     log_driver: str = "json-file"
     log_options: Mapping[str, str] = field(default_factory=dict)
     live_restore: bool = True
+    builder: CacheRules = field(default_factory=CacheRules)
 
     @property
     def encrypted(self) -> bool:
@@ -308,6 +310,7 @@ OPTIONS = (
         "insecure-registry",
         live=True,
     ),
+    Option("builder", "builder", cache_rules.read),
     Option(
         "allow-nondistributable-artifacts",
         "nondistributable",

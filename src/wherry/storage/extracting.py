@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 
 from wherry.errors import SystemFailure
 from wherry.linux.safepath import make_dirs_in_root, open_in_root
@@ -15,6 +16,8 @@ from wherry.model.idmaps import IdMap
 from wherry.storage import tar
 from wherry.storage.tar import BadArchive, Entry, Source, TarReader
 from wherry.storage.writing import DIRECTORY, MAKERS, MAX_ID, OPEN_DIRS, TreeWriter, inside, set_xattr, show
+
+_LARGE = 32 << 20  # bytes of a file whose blocks are not freed in passing
 
 
 def extract(
@@ -43,6 +46,7 @@ def extract(
         raise SystemFailure(str(error)) from error
     finally:
         extraction.close()
+        extraction.freed()
 
 
 class _Extraction(TreeWriter):
@@ -55,6 +59,7 @@ class _Extraction(TreeWriter):
         self.keep_kinds = keep_kinds
         self.owner = owner
         self.ids = ids
+        self.freeing: threading.Thread | None = None
         self.times: dict[bytes, tuple[int, int]] = {}  # of directories, by path: descriptor's inode, time in ns
 
     def apply(self, entry: Entry, reader: TarReader) -> None:
@@ -85,12 +90,30 @@ class _Extraction(TreeWriter):
         make = MAKERS.get(entry.kind)
         if there is not None:
             self._check(there, entry, b"/".join(parts))
-            if make is not None or not stat.S_ISDIR(there.st_mode):
+            if stat.S_ISREG(there.st_mode) and there.st_size >= _LARGE:
+                self._unlink_large(parent, name)
+            elif make is not None or not stat.S_ISDIR(there.st_mode):
                 self._remove(parent, name)
         if make is not None:
             make(self, parent, name, entry, reader)
         else:
             self._directory(parent, name, entry, b"/".join(parts))
+
+    def _unlink_large(self, parent: int, name: bytes) -> None:
+        """Its blocks are freed while what replaces it comes: a disk that hears of them (ext4(5), discard) is slow."""
+        self.freed()
+        last = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            os.unlink(name, dir_fd=parent)
+        finally:
+            self.freeing = threading.Thread(target=os.close, args=(last,), name="free blocks")
+            self.freeing.start()
+
+    def freed(self) -> None:
+        """Wait until nothing that was replaced is held any more."""
+        if self.freeing is not None:
+            self.freeing.join()
+            self.freeing = None
 
     def _check(self, there: os.stat_result, entry: Entry, path: bytes) -> None:
         old, new = stat.S_ISDIR(there.st_mode), entry.kind == tar.DIRECTORY

@@ -17,6 +17,7 @@ from wherry.engine.containers.runtimes import Runtimes
 from wherry.engine.images.service import Images
 from wherry.engine.transfers.packing import Packing
 from wherry.linux.seccomp import Profiles
+from wherry.model.cache_rules import CacheRules
 from wherry.model.container_defaults import ContainerDefaults
 from wherry.model.host import Host
 from wherry.storage.blobs import Blobs
@@ -39,7 +40,7 @@ def make_builds(
     networks: NetworkPlane,
     *,
     defaults: Callable[[], ContainerDefaults],
-    limit: int,
+    cache_rules: CacheRules,
 ) -> Builds:
     """The service over the engine's others. `cache` has been announced to the keeper of files before it recovered."""
     root = host.roots.data / "builds"
@@ -62,10 +63,10 @@ def make_builds(
         admission=images.admission,
         records=images.records,
         blobs=blobs,
-        contents=Contents(root / "contents"),
+        contents=Contents(root / "contents", snapshots.contents),
         cache_mounts=CacheMounts(root / "mounts", cache, database),
         scratch=scratch,
         defaults=defaults,
     )
     dressing = Dressing(images, blobs, packing)
-    return Builds(shop, images, dressing, puller, pusher, database, cache, root, limit=limit)
+    return Builds(shop, images, dressing, puller, pusher, database, cache, root, cache_rules)

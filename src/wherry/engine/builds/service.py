@@ -16,7 +16,7 @@ import logging
 import os
 import platform as machine
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,7 @@ from wherry.model.attestations import Attested, purl
 from wherry.model.build_caches import Result
 from wherry.model.build_graph import ImageSource, Target, Vertex, ordered
 from wherry.model.build_session import CachePlace
+from wherry.model.cache_rules import SENT, CacheRules, Rule, Space
 from wherry.model.dockerfile.options import BaseImage
 from wherry.model.image import Image, chain_ids
 from wherry.model.manifests import Descriptor
@@ -60,8 +61,6 @@ from wherry.model.reference import Reference, parse, parse_any
 from wherry.storage.database import Database
 
 log = logging.getLogger(__name__)
-
-_LEAST_LIMIT = 2 * 10**9  # bytes
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,21 @@ class CacheUse:
     in_use: bool
     shared: bool  # an image or container needs its layer too
 
+    @property
+    def id(self) -> str:
+        return self.cached.id
+
+    @property
+    def kind(self) -> str:
+        return self.cached.kind
+
+    @property
+    def description(self) -> str:
+        return self.cached.description
+
 
 class Builds:
-    """See the module. `limit` is how many bytes the cache may keep; 0 is a tenth of the disk, at least 2 GB."""
+    """See the module."""
 
     def __init__(
         self,
@@ -92,8 +103,7 @@ class Builds:
         database: Database,
         cache: Cache,
         root: Path,
-        *,
-        limit: int,
+        cache_rules: CacheRules,
     ) -> None:
         self._shop = shop
         self._images = images
@@ -106,7 +116,8 @@ class Builds:
         self.contents = shop.contents
         self.contexts = Contexts(shop.contents, cache, root)
         self.root = root
-        self._limit = limit or _default_limit(root)
+        self._cache_rules = cache_rules
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._makings: Shared[Making] = Shared()
         self._running = 0
@@ -125,19 +136,20 @@ class Builds:
 
     @contextlib.asynccontextmanager
     async def using(self) -> AsyncIterator[None]:
-        """Contents that have been sent are not collected inside; around everything that a build is."""
+        """Around everything that a build is: what has been sent is not collected inside, nor layers that it is in."""
         self._running += 1
         try:
-            yield
+            async with self._images.admission.holding():
+                yield
         finally:
             self._running -= 1
             self.cache.save_uses()
-            await self._keep_to_limit()
+            await self._collect()
 
     @contextlib.asynccontextmanager
     async def open(self, client: Client, settings: Settings, listener: Listener) -> AsyncIterator[Build]:
         """One build. Nothing that it uses is collected meanwhile."""
-        async with self.using(), self._images.admission.holding():
+        async with self.using():
             build = Build(
                 self, self._shop, self._operations, self._images, self._slots, self._makings, client, settings, listener
             )
@@ -203,36 +215,36 @@ class Builds:
             if cached.kind != STATES
         ]
 
-    async def prune(
-        self,
-        *,
-        until_ns: int = 0,
-        keep_bytes: int = 0,
-        all: bool = False,
-        wanted: Callable[[CacheUse], bool] = lambda use: True,
-    ) -> PrunedCache:
-        """Remove what nobody uses, longest unused first, until `keep_bytes` are left.
+    async def prune(self, rule: Rule | None = None) -> PrunedCache:
+        """Remove what nobody uses and the rule is about, longest unused first, until no more is used than may stay.
 
-        `until_ns`: only what was last used before. Without `all`, what images need too stays. What has been sent to
-        builds goes too, unless one runs or only a part is asked for.
+        Without bounds all of it goes, and what has been sent to builds as well, unless one runs or only a part is asked
+        for.
         """
+        rule = rule or Rule()
+        pruned = await self._prune(rule)
+        if rule.space == Space():
+            if rule.all:
+                self.cache.forget(lambda cached: cached.kind != STATES)
+            if not self._running and not rule.wanted.until:
+                await self._drop_contents([context for context, _, _ in self.cache.lists()])
+        return pruned
+
+    async def _prune(self, rule: Rule) -> PrunedCache:
         found = sorted(self.uses(), key=lambda use: use.cached.used_ns)
-        total = sum(use.cached.size for use in found if not use.shared)
+        before_ns = rule.wanted.before_ns
+        used = sum(use.cached.size for use in found if not use.shared)
+        kept = rule.space.kept(used, self._disk()[1])
         victims: list[CacheUse] = []
         for use in found:
-            if use.in_use or (until_ns and use.cached.used_ns >= until_ns) or (use.shared and not all):
-                continue
-            if not wanted(use):
-                continue
-            if keep_bytes and total <= keep_bytes:
+            if kept and used <= kept:
                 break
+            late = before_ns and use.cached.used_ns >= before_ns
+            if use.in_use or late or (use.shared and not rule.all) or not rule.wanted.matches(use):
+                continue
             victims.append(use)
-            total -= 0 if use.shared else use.cached.size
+            used -= 0 if use.shared else use.cached.size
         await self._remove([use.cached for use in victims])
-        if all:
-            self.cache.forget(lambda cached: cached.kind != STATES)
-        if not self._running and not keep_bytes and not until_ns:
-            await self._drop_contents([context for context, _, _ in self.cache.lists()])
         return PrunedCache(
             [use.cached.id for use in victims], sum(use.cached.size for use in victims if not use.shared)
         )
@@ -250,22 +262,29 @@ class Builds:
         self.cache.drop_lists(contexts)
         await asyncio.to_thread(self.contents.collect, self.cache.listed())
 
-    async def _keep_to_limit(self) -> None:
-        """Called after each build: what is longest unused goes once the cache is larger than it may be."""
+    async def _collect(self) -> None:
+        """Called after each build: what is longest unused goes where more is used than the rules let stay."""
         if self._running:
             return
-        total = sum(use.cached.size for use in self.uses() if not use.shared)
-        if total > self._limit:
-            await self.prune(keep_bytes=self._limit)
-        await self._forget_old_lists()
+        for rule in self._cache_rules.completed(self._disk()[0]):
+            await self._prune(rule)
+            if not rule.wanted.kinds or SENT in rule.wanted.kinds:
+                await self._forget_old_lists(rule)
 
-    async def _forget_old_lists(self) -> None:
+    async def _forget_old_lists(self, rule: Rule) -> None:
+        """What clients have sent: the latest directory stays."""
+        before_ns = rule.wanted.before_ns
+        lists = [context for context, used_ns, _ in self.cache.lists() if not before_ns or used_ns < before_ns]
         occupied = await asyncio.to_thread(self.contents.occupied)
-        lists = self.cache.lists()
-        while occupied > self._limit and len(lists) > 1:
-            context, _, _ = lists.pop(0)
-            await self._drop_contents([context])
+        kept = rule.space.kept(occupied, self._disk()[1])
+        while occupied > kept and len(lists) > 1:
+            await self._drop_contents([lists.pop(0)])
             occupied = await asyncio.to_thread(self.contents.occupied)
+
+    def _disk(self) -> tuple[int, int]:
+        """Bytes it has, and those that are free."""
+        found = os.statvfs(self.root)
+        return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
 
 
 class Build:
@@ -464,9 +483,3 @@ def _image_of(vertex: Vertex) -> tuple[str, Platform | None, str]:
 
 def _lineage(image: Image) -> list[str]:
     return chain_ids(image.diff_ids)
-
-
-def _default_limit(root: Path) -> int:
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = os.statvfs(root)
-    return max(_LEAST_LIMIT, found.f_blocks * found.f_frsize // 10)

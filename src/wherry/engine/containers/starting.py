@@ -41,7 +41,7 @@ MakeSpec = Callable[[Container, Layout, str | None, Mapping[str, str], str], Jso
 """The OCI spec, and the generated /etc files made, given the path of the network namespace to join, the sources of
 mounts that are not where the record says, by destination, and the path of the user namespace to join (blocking)."""
 
-HeldView = Callable[[str], contextlib.AbstractContextManager[View | None]]
+HeldView = Callable[[str], contextlib.AbstractAsyncContextManager[View | None]]
 """The view of a container's files that somebody has open, which its root filesystem is then mounted for already."""
 
 
@@ -143,12 +143,13 @@ class Starter:
         until_joined: contextlib.AsyncExitStack,
     ) -> str | None:
         """Root filesystem and network, side by side."""
+
+        async def mounted() -> None:
+            async with self._held_view(container.id) as view:
+                await asyncio.to_thread(self._mount_root, container, layout, view)
+
         connected = asyncio.create_task(self._connect(container, network, undo, until_joined))
-        with self._held_view(container.id) as view:
-            await _all(
-                asyncio.to_thread(self._mount_root, container, layout, view),
-                connected,
-            )
+        await _all(mounted(), connected)
         return connected.result()
 
     def _mount_root(self, container: Container, layout: Layout, view: View | None) -> None:

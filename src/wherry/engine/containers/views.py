@@ -1,14 +1,16 @@
 """Views of containers' files, one a container, shared by everybody who looks at the same time.
 
 A running container's view shows the root filesystem that runs; one that does not run has it mounted for the view alone.
-Should it start meanwhile, it is given that very mount: two overlays of the same directories would not agree.
+Should it start meanwhile, it is given that very mount: two overlays of the same directories would not agree. With the
+last mount of an overlay the kernel writes all that its disk still owes, which may take seconds: a view is closed by a
+thread, nobody waits for that but who wants the same directories next.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from wherry.linux.views import View, open_view
 from wherry.model.container import Container
 from wherry.model.host import Host
 from wherry.model.mount_plans import BindPlan, ViewPlan
+from wherry.storage.streams import in_thread
 
 
 @dataclass
@@ -42,25 +45,28 @@ class Views:
         self._scratch = host.roots.run / "view"  # where views are put together, each in its own namespace
         self._scratch.mkdir(mode=0o700, exist_ok=True)
         self._open: dict[str, _Shared] = {}
+        self._closing: dict[str, asyncio.Future[None]] = {}
         self.settled: Callable[[Container], Awaitable[None]] = _at_once
 
     @contextlib.asynccontextmanager
     async def of(self, container: Container) -> AsyncIterator[View]:
         """The container's view for a while. Raises NotFound (removed meanwhile), SystemFailure."""
         async with self._lives.of(container).lock:  # nobody starts or ends it while the view is made
+            await self._closed(container.id)
             if container.id not in self._open:
                 if self._index.get(container.id) is None:
                     raise NotFound(f"No such container: {container.id}")
                 if not container.state.status.alive:
                     await self.settled(container)
                 self._open[container.id] = _Shared(await asyncio.to_thread(self._make, container))
-        with self.held(container.id) as view:
+        async with self.held(container.id) as view:
             assert view is not None
             yield view
 
-    @contextlib.contextmanager
-    def held(self, container_id: str) -> Iterator[View | None]:
-        """The view that is open, if one is; it stays open meanwhile."""
+    @contextlib.asynccontextmanager
+    async def held(self, container_id: str) -> AsyncIterator[View | None]:
+        """The view that is open, if one is; it stays open meanwhile. None: nothing of one is mounted any more."""
+        await self._closed(container_id)
         shared = self._open.get(container_id)
         if shared is None:
             yield None
@@ -72,7 +78,12 @@ class Views:
             shared.users -= 1
             if not shared.users:
                 del self._open[container_id]
-                shared.view.close()
+                self._closing[container_id] = closing = in_thread(shared.view.close)
+                closing.add_done_callback(lambda _: self._closing.pop(container_id))
+
+    async def _closed(self, container_id: str) -> None:
+        if container_id in self._closing:
+            await asyncio.wait((self._closing[container_id],))
 
     def _make(self, container: Container) -> View:
         layout = Layout(self._host.roots, container.id)
