@@ -83,7 +83,7 @@ def test_the_log(engine: Engine) -> None:
         "Step 2/4 : LABEL wt=log",
         "Step 3/4 : RUN echo said; echo cried >&2",
     ]
-    assert {"said", "\x1b[91mcried"} <= set(lines)
+    assert {"said", "\x1b[91mcried"} <= {line.removeprefix("\x1b[0m") for line in lines}  # which is first is not said
     assert lines[-1] == "Successfully tagged wt-log:latest"
 
 
@@ -186,6 +186,12 @@ def test_a_program_that_is_not_there(engine: Engine) -> None:
         ),
         ("FROM wt-base\n", {"target": "nope"}, 400, 'target stage "nope" could not be found'),
         ("FROM wt-base\n", {"squash": 1}, 400, "squash is only supported with experimental mode"),
+        (
+            "FROM wt-base\n",
+            {"securityopt": '["seccomp=unconfined"]'},
+            400,
+            "security options are not supported on linux",
+        ),
         ("FROM wt-base\n", {"version": 3}, 400, 'invalid version "3"'),
         ("FROM wt-base\n", {"dockerfile": "other"}, 500, "Cannot locate specified Dockerfile: other"),
         ("FROM wt-base\n", {"isolation": "hyperv"}, 400, 'unsupported isolation: "hyperv"'),
@@ -249,8 +255,27 @@ def test_arguments_and_labels(engine: Engine) -> None:
 
 
 def test_an_argument_that_nothing_takes_is_told(engine: Engine) -> None:
-    answer = build(engine, "FROM wt-base\nLABEL wt=unused\n", buildargs=json.dumps({"ZZ": "1"}))
-    assert "[Warning] One or more build-args [ZZ] were not consumed\n" in log(answer)
+    answer = build(engine, "FROM wt-base\nLABEL wt=unused\n", buildargs=json.dumps({"ZZ": "1", "UNSET": None}))
+    assert "[Warning] One or more build-args [UNSET ZZ] were not consumed\n" in log(answer)
+
+
+def test_each_label_that_is_given_is_a_step(engine: Engine) -> None:
+    labels = json.dumps({"wt-test": "1", "b": "x y", "a": ""})
+    text = log(build(engine, "FROM wt-base\nCOPY f /f\n", Entry("f", b"1"), labels=labels, nocache=1, t="wt-labels"))
+    assert [line for line in text.splitlines() if "LABEL" in line] == [
+        "Step 3/5 : LABEL a=",
+        "Step 4/5 : LABEL b=x y",
+        "Step 5/5 : LABEL wt-test=1",
+    ]
+    history = [entry["CreatedBy"] for entry in engine.http.get("/images/wt-labels/history").json()]
+    assert history[:3] == [f"/bin/sh -c #(nop)  LABEL {label}" for label in ("wt-test=1", "b=x y", "a=")]
+    assert history[3].startswith("/bin/sh -c #(nop) COPY file:") and history[3].endswith(" in /f ")
+
+
+@pytest.mark.parametrize(("query", "removed"), [({"forcerm": 1}, 1), ({"rm": 1}, 0)])
+def test_the_container_of_a_step_that_fails(engine: Engine, query: dict[str, int], removed: int) -> None:
+    text = log(build(engine, "FROM wt-base\nRUN exit 3\n", nocache=1, **query))
+    assert text.count("Removed intermediate container") == removed
 
 
 def test_a_compressed_context(engine: Engine) -> None:

@@ -39,9 +39,10 @@ def step_ids(target: Target) -> list[str]:
 class ClassicLog:
     """See the module. `write` sends one JSON message."""
 
-    def __init__(self, write: Callable[[Json], None], *, remove: bool) -> None:
+    def __init__(self, write: Callable[[Json], None], *, remove: bool, force_remove: bool = False) -> None:
         self._write = write
         self._remove = remove
+        self._force_remove = force_remove  # also of a step that failed
         self._steps: Sequence[Step] = ()
         self._names: list[str] = []
         self._known: Callable[[str], bool] = lambda name: False
@@ -95,6 +96,8 @@ class ClassicLog:
             step = self._steps[self._place]
             self._head(step)
             if step.vertex is not None and step.vertex.digest == vertex:
+                if self._force_remove and isinstance(step.vertex.operation, Exec):
+                    self._removed()
                 return
             self._place, self._headed = self._place + 1, False
 
@@ -138,7 +141,7 @@ class ClassicLog:
                 if not executed:
                     self._running()
                 if self._remove:
-                    self._arrow(f"Removed intermediate container {self._container()}")
+                    self._removed()
         self._arrow(name[:12])
 
     def _base(self, step: Step) -> str:
@@ -154,6 +157,9 @@ class ClassicLog:
 
     def _running(self) -> None:
         self._arrow(f"Running in {self._container()}")
+
+    def _removed(self) -> None:
+        self._arrow(f"Removed intermediate container {self._container()}")
 
     def _container(self) -> str:
         """What runs has no name that could be used; the log's readers expect one."""

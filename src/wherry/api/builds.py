@@ -105,7 +105,7 @@ class _Answering:
         self._news = asyncio.Event()
         self._taken = asyncio.Event()
         self._kept: list[Json] = []  # of a quiet build, told if it fails
-        self._log = ClassicLog(self._say, remove=options.remove)
+        self._log = ClassicLog(self._say, remove=options.remove, force_remove=options.force_remove)
         self._failed = ""
 
     # the build
@@ -158,7 +158,7 @@ class _Answering:
                 raise
             self._log.finish()
             builds.cache.remember(step_ids(target))
-            self._finish(image, classic_words.unused_arguments(dockerfile, options.build_args))
+            self._finish(image, classic_words.unused_arguments(dockerfile, (*options.build_args, *options.unset_args)))
 
     async def _from_images(
         self, build: Build, target: Target, files: FileList, builds: Builds

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -89,7 +89,7 @@ def copy_failed(error: NotFound, target: Target, vertex: str) -> NotFound:
     return NotFound(f"{keyword} failed: {where}stat {match[1]}: file does not exist")
 
 
-def unused_arguments(dockerfile: bytes, given: Mapping[str, str]) -> list[str]:
+def unused_arguments(dockerfile: bytes, given: Iterable[str]) -> list[str]:
     """Build arguments that no ARG takes, sorted."""
     stages = arrange(parse_syntax(dockerfile), Checks(Settings()))
     instructions = [*stages.global_args, *(item for stage in stages.stages for item in stage.instructions)]
@@ -105,8 +105,8 @@ def with_classic_history(target: Target, files: FileList, labels: Mapping[str, s
     if not _own_steps(target) and not labels and target.base is not None:
         return msgspec.structs.replace(target, history=(), config={})  # the image itself
     history = tuple(_entries(target, files, labels))
-    if labels:  # a step of its own, the last one
-        target = msgspec.structs.replace(target, steps=(*target.steps, Step(_label_step(labels), stage=_last(target))))
+    own = tuple(Step(text, stage=_last(target)) for text in _label_steps(labels))  # a step each, the last ones
+    target = msgspec.structs.replace(target, steps=(*target.steps, *own))
     config = {key: value for key, value in target.config.get("config", {}).items() if key != "ArgsEscaped"}
     return msgspec.structs.replace(target, history=history, config={**target.config, "config": config})
 
@@ -131,8 +131,8 @@ def _entries(target: Target, files: FileList, labels: Mapping[str, str]) -> Iter
         if keyword == "SHELL":
             shell = " ".join(_words(entry.created_by))
         yield HistoryStep(f"{shell} {_NO_OPERATION}{blank}{text}", entry.vertex)
-    if labels:
-        yield HistoryStep(f"{shell} {_NO_OPERATION} {_label_step(labels)}")
+    for text in _label_steps(labels):
+        yield HistoryStep(f"{shell} {_NO_OPERATION} {text}")
 
 
 def states_of(target: Target, names: Sequence[str], steps: int) -> set[str]:
@@ -141,8 +141,8 @@ def states_of(target: Target, names: Sequence[str], steps: int) -> set[str]:
     return {name for step, name in zip(target.steps, names, strict=True) if id(step) in own}
 
 
-def _label_step(labels: Mapping[str, str]) -> str:
-    return " ".join(["LABEL", *(f"{name}={value}" for name, value in sorted(labels.items()))])
+def _label_steps(labels: Mapping[str, str]) -> list[str]:
+    return [f"LABEL {name}={value}" for name, value in sorted(labels.items())]
 
 
 def _last(target: Target) -> int:
