@@ -136,10 +136,11 @@ class Builds:
 
     @contextlib.asynccontextmanager
     async def using(self) -> AsyncIterator[None]:
-        """Contents that have been sent are not collected inside; around everything that a build is."""
+        """Around everything that a build is: what has been sent is not collected inside, nor layers that it is in."""
         self._running += 1
         try:
-            yield
+            async with self._images.admission.holding():
+                yield
         finally:
             self._running -= 1
             self.cache.save_uses()
@@ -148,7 +149,7 @@ class Builds:
     @contextlib.asynccontextmanager
     async def open(self, client: Client, settings: Settings, listener: Listener) -> AsyncIterator[Build]:
         """One build. Nothing that it uses is collected meanwhile."""
-        async with self.using(), self._images.admission.holding():
+        async with self.using():
             build = Build(
                 self, self._shop, self._operations, self._images, self._slots, self._makings, client, settings, listener
             )
