@@ -31,6 +31,7 @@ from wherry.engine.builds.documents import document
 from wherry.engine.builds.dressing import Dressing, Part, Style
 from wherry.engine.builds.exports import export, results_of
 from wherry.engine.builds.file_outputs import Folder
+from wherry.engine.builds.histories import Same, match
 from wherry.engine.builds.imports import CacheImports, offered_by
 from wherry.engine.builds.layout_images import take as take_image
 from wherry.engine.builds.layouts import Layout
@@ -369,8 +370,7 @@ class Build:
         if target.base is not None:
             base = await self._bases.find(*_image_of(target.base))
         if base is not None and not target.history and await self._says_the_same(target, base):
-            for name in names:
-                await self._images.tag(base.id, name.name, name.tag)
+            await self.name(base, names)
             return base
         cache = ""
         if inline_cache:
@@ -444,6 +444,26 @@ class Build:
             return False
         self._imports.add_offer(reference.familiar, self._repository(reference), offer)
         return True
+
+    async def take_by_history(self, reference: Reference, target: Target, same: Same) -> tuple[int, Image | None]:
+        """Let steps be found in an image that is here by what its history says: how many there are, and the image if
+        it is just what is to be built. None where there is no such image.
+        """
+        try:
+            image = self._images.resolve(reference.familiar)
+        except WherryError as error:
+            self._progress.tell(Warned(f"the cache {reference.familiar} is not used: {error}"))
+            return 0, None
+        base = await self._bases.find(*_image_of(target.base)) if target.base is not None else None
+        matched = await asyncio.to_thread(match, target.history, base, image, same)
+        if matched.results:
+            self._imports.add_matched(reference.familiar, self._repository(reference), matched.results)
+        return matched.steps, image if matched.whole else None
+
+    async def name(self, image: Image, names: Iterable[Reference]) -> None:
+        """Give an image more names."""
+        for name in names:
+            await self._images.tag(image.id, name.name, name.tag)
 
     async def give_to(self, place: CachePlace, shelf: Layout, targets: Iterable[Target]) -> None:
         """Keep what the build came to for builds elsewhere. Raises WherryError."""
