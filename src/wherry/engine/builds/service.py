@@ -77,6 +77,7 @@ class CacheUse:
     cached: Cached
     in_use: bool
     shared: bool  # an image or container needs its layer too
+    parents: tuple[str, ...] = ()  # the one that it stands on, where that is kept
 
     @property
     def id(self) -> str:
@@ -206,14 +207,20 @@ class Builds:
 
     # the cache's end
 
-    def uses(self) -> list[CacheUse]:
-        """Everything in the cache."""
+    def uses(self, *, parents: bool = True) -> list[CacheUse]:
+        """Everything in the cache; what each stands on only if asked for."""
         needed = {chain for image in self._images.all() for chain in _lineage(image)}
         users = self._shop.cache_mounts.users
+        found = [cached for cached in self.cache.results.values() if cached.kind != STATES]
+        chains = {tuple(cached.diff_ids): cached.id for cached in found if cached.diff_ids}
         return [
-            CacheUse(cached, bool(users[cached.id]), bool(cached.chain_id) and cached.chain_id in needed)
-            for cached in self.cache.results.values()
-            if cached.kind != STATES
+            CacheUse(
+                cached,
+                bool(users[cached.id]),
+                bool(cached.chain_id) and cached.chain_id in needed,
+                _parents(cached, chains) if parents else (),
+            )
+            for cached in found
         ]
 
     async def prune(self, rule: Rule | None = None) -> PrunedCache:
@@ -232,7 +239,7 @@ class Builds:
         return pruned
 
     async def _prune(self, rule: Rule) -> PrunedCache:
-        found = sorted(self.uses(), key=lambda use: use.cached.used_ns)
+        found = sorted(self.uses(parents=bool(rule.wanted.parent)), key=lambda use: use.cached.used_ns)
         before_ns = rule.wanted.before_ns
         used = sum(use.cached.size for use in found if not use.shared)
         kept = rule.space.kept(used, self._disk()[1])
@@ -499,6 +506,14 @@ def _image_of(vertex: Vertex) -> tuple[str, Platform | None, str]:
     if not isinstance(operation, ImageSource):
         raise NotFound(f"{vertex.name} is no image")
     return operation.reference, operation.platform, operation.pull
+
+
+def _parents(cached: Cached, chains: Mapping[tuple[str, ...], str]) -> tuple[str, ...]:
+    """The result with most of its layers, but for itself."""
+    for length in range(len(cached.diff_ids) - 1, 0, -1):
+        if found := chains.get(tuple(cached.diff_ids[:length])):
+            return (found,)
+    return ()
 
 
 def _lineage(image: Image) -> list[str]:
