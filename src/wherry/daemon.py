@@ -49,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         config = _configure(options)
+        _check_against_host(config)
         if options.validate:
-            _check_against_host(config)
             print("configuration OK")
             return 0
         _set_up_logging(config)

@@ -252,6 +252,29 @@ def test_connect_a_stopped_container(networks: Engine) -> None:
     assert (answer.status, answer.message) == (500, f"container {container} is not connected to the network wt-a")
 
 
+def test_connect_a_stopped_container_to_what_is_not_there_yet(networks: Engine) -> None:
+    """As with `create`: it matters when the container starts."""
+    http, container = networks.http, networks.create(["true"])
+    assert http.post("/networks/wt-later/connect", {"Container": container}).status == 200
+    assert endpoint(networks, container, "wt-later")["NetworkID"] == ""
+    start = http.post(f"/containers/{container}/start")
+    assert (start.status, start.message) == (404, "network wt-later not found")
+    make(networks, "wt-later")
+    networks.start(container)
+    networks.wait(container)
+    networks.remove(container)
+
+    container = networks.create(["true"])
+    assert http.post("/networks/wt-nope/connect", {"Container": container}).status == 200
+    assert http.post("/networks/wt-nope/disconnect", {"Container": container}).status == 200
+    answer = http.post("/networks/wt-nope/disconnect", {"Container": container})
+    assert (answer.status, answer.message) == (
+        500,
+        f"container {container} is not connected to the network wt-nope",
+    )
+    networks.start(container)
+
+
 @pytest.mark.parametrize("verb", ["connect", "disconnect"])
 def test_what_is_not_there(networks: Engine, verb: str) -> None:
     make(networks, "wt-a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -11,6 +12,7 @@ import tarfile
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.build.client import SOURCE, Client, dockerfile
@@ -21,9 +23,12 @@ from wherry.model.file_list import DIGEST_SIZE
 
 
 def contents(daemon: Wherryd) -> set[bytes]:
-    """Digests of what clients have sent."""
+    """Digests of what clients have sent, be it in the store or in the first layer that needed it."""
     root = daemon.data / "builds" / "contents"
-    return {bytes.fromhex(path.parent.name + path.name) for path in root.glob("??/*")}
+    moved = [msgspec.msgpack.decode(path.read_bytes()) for path in daemon.data.glob("snapshots/layers/*/contents")]
+    return {bytes.fromhex(path.parent.name + path.name) for path in root.glob("??/*")}.union(
+        *(known.values() for known in moved)
+    )
 
 
 def test_an_image(client: Client, folder: Path) -> None:
@@ -50,6 +55,46 @@ def test_only_what_is_needed_and_not_there_is_sent(client: Client, folder: Path)
     client.build(folder, "-t", "wt-changed")
     assert len(contents(client.daemon) - before - first) == 1
     assert client.run("wt-changed", "cat", "/used/3") == f"changed {folder}"
+
+
+def test_what_is_in_a_layer_is_not_sent_again_until_that_is_gone(client: Client, folder: Path) -> None:
+    dockerfile(folder, "FROM wt-base\nCOPY used /used\n")
+    (folder / "used").mkdir(mode=0o755)
+    (folder / "used" / "file").write_text(f"moved {folder}")
+    (folder / "used" / "same").write_text(f"moved {folder}")  # moved once, copied once
+    (folder / "used" / "same").chmod(0o700)
+    client.build(folder, "-t", "wt-moved")
+    look = ["wt-moved", "sh", "-c", "cat /used/*; stat -c '%a %u %g %h' /used/*"]
+    looked = client.run(*look)
+    assert looked == f"moved {folder}" * 2 + "644 0 0 1\n700 0 0 1\n"
+    dockerfile(folder, "FROM wt-base\nCOPY used /elsewhere\nRUN cat /elsewhere/file > /copy\n")
+    client.build(folder, "-t", "wt-elsewhere")
+    assert client.run("wt-elsewhere", "cat", "/copy", "/elsewhere/same") == f"moved {folder}" * 2
+    client("rmi", "--force", "wt-moved", "wt-elsewhere")
+    client("builder", "prune", "--all", "--force")
+    dockerfile(folder, "FROM wt-base\nCOPY used /used\n")
+    client.build(folder, "-t", "wt-moved")
+    assert client.run(*look) == looked
+
+
+def test_stages_that_need_the_same_content_at_once_all_get_it(client: Client, folder: Path) -> None:
+    stages = [f"FROM wt-base AS s{number}\nCOPY big /big{number}\n" for number in range(4)]
+    copies = [f"COPY --from=s{number} /big{number} /\n" for number in range(4)]
+    dockerfile(folder, "".join([*stages, "FROM wt-base\n", *copies, "RUN cat /big? | sha256sum > /sum\n"]))
+    data = os.urandom(3 << 20)
+    (folder / "big").write_bytes(data)
+    client.build(folder, "-t", "wt-shared")
+    assert client.run("wt-shared", "cat", "/sum").split()[0] == hashlib.sha256(data * 4).hexdigest()
+
+
+def test_a_step_that_fails_leaves_the_contents_to_others(client: Client, folder: Path) -> None:
+    dockerfile(folder, "FROM wt-base\nCOPY file other /etc/passwd/\n")
+    for name in ("file", "other"):
+        (folder / name).write_text(f"{name} {folder}")
+    client.build(folder, code=1)
+    dockerfile(folder, "FROM wt-base\nCOPY file other /there/\n")
+    client.build(folder, "-t", "wt-left")
+    assert client.run("wt-left", "cat", "/there/file") == f"file {folder}"
 
 
 def test_a_symlink_that_is_copied_brings_what_it_leads_to(client: Client, folder: Path) -> None:
@@ -269,3 +314,9 @@ def _running(command: bytes) -> int:
         except OSError:
             continue
     return 0
+
+
+def test_a_mount_below_a_file_is_refused_with_the_file(client: Client, folder: Path) -> None:
+    for kind in ("tmpfs", "cache", "bind"):
+        dockerfile(folder, f"FROM wt-base\nRUN --mount=type={kind},target=/etc/passwd/x true\n")
+        assert "/etc/passwd/x: /etc/passwd is not a directory" in client.build(folder, code=1).stderr

@@ -32,6 +32,8 @@ PLACES = [
     "builds.mounts.made",
     "builds.file.prepared",
     "builds.file.done",
+    "contents.move.moved",
+    "builds.file.filled",
     "builds.cache.recorded",
     "images.admit.recorded",
 ]

@@ -86,11 +86,13 @@ def test_bad_files(daemon: Wherryd, content: str, words: str) -> None:
         (["-H", "tcp://0.0.0.0:1"], "tcp://0.0.0.0:1"),
         (["--config-file", "/wt-nope.json"], "/wt-nope.json"),
         (["--default-runtime", "nope"], "nope"),
+        (["--group", "wt-nope"], "wt-nope"),
         (["--data-root", "relative"], "relative"),
     ],
 )
 def test_bad_flags(daemon: Wherryd, arguments: list[str], words: str) -> None:
     assert words in refused(daemon, *arguments)
+    assert (daemon.data.exists(), list(daemon.run.iterdir())) == (False, [])
 
 
 def test_a_flag_and_a_key_for_one_thing(daemon: Wherryd) -> None:

@@ -574,6 +574,24 @@ async def test_a_flushed_ruleset_is_laid_again(world: World, networks: Networks)
     firewall.close()
 
 
+@pytest.mark.parametrize("deed", ["flush table ip {}", "flush chain ip {} publish", "delete table ip {}"])
+async def test_rules_that_somebody_took_are_laid_again(world: World, networks: Networks, deed: str) -> None:
+    firewall = Nftables()
+    await world.start(networks, "web", tcp80=PortBinding(host_port="8080"))
+    table = next(entry["table"]["name"] for entry in firewall.objects("list tables ip") if "table" in entry)
+
+    def rules() -> int:
+        return sum("rule" in entry for entry in firewall.objects(f"list table ip {table}"))
+
+    before = rules()
+    firewall.run(deed.format(table))
+    assert rules() < before
+    await eventually(lambda: rules() == before)
+    with tcp_server(world.namespaces["web"], 80) as server:
+        await ask(world.beyond, (HOST, 8080), server)
+    firewall.close()
+
+
 async def test_turning_forwarding_on_makes_no_router(world: World, networks: Networks) -> None:
     """A second neighbour, to which the host has a route, stays out of the first one's reach."""
     with await asyncio.to_thread(namespaces.AnotherNeighbour, world.here) as second, tcp_server(second, 80) as server:

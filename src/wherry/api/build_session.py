@@ -7,40 +7,29 @@ to an SSH agent. The end of the connection is the end of the build.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from wherry.api.app import Call, Route
+from wherry.api.build_contents import take_contents
+from wherry.api.build_wire import Inward, Wire
 from wherry.api.errors import message_of
-from wherry.api.rawstream import ClientGone, RawStream
+from wherry.api.rawstream import ClientGone
 from wherry.api.server import Answer
 from wherry.engine.builds.layouts import Directory
 from wherry.engine.builds.orders import Delivery, carry_out
-from wherry.engine.builds.progress import Message
 from wherry.engine.builds.service import Builds
 from wherry.engine.builds.trees import Connect, ProcessFailed
-from wherry.errors import InvalidParameter, NotFound, WherryError
+from wherry.errors import InvalidParameter, WherryError
 from wherry.model import file_list
-from wherry.model.build_session import LARGEST, UPGRADE, BuildOrder, Frames, Malformed, frame
+from wherry.model.build_session import LARGEST, UPGRADE, BuildOrder
 from wherry.model.file_list import FileList
-from wherry.storage.content import IN_MEMORY, Contents
-from wherry.storage.streams import consume
-from wherry.storage.tar import Source
 
 Json = dict[str, Any]
-T = TypeVar("T")
-_HELD = 8 << 20  # bytes of one stream that wait to be read; then the client waits
-_MESSAGES = 512  # of progress that wait to be sent; then processes wait
 _LIST_MAX = 1 << 30
-_HANDS = 2  # threads that keep contents
-_KEEPING = 16  # contents, of 1 MB at most, that wait for them
 _HEAD = f"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: {UPGRADE}\r\n\r\n"
 
 
@@ -51,7 +40,7 @@ def routes(builds: Builds) -> list[Route]:
         if (call.headers.get("upgrade") or "").lower() != UPGRADE:
             raise InvalidParameter(f"a build session needs the header Upgrade: {UPGRADE}")
         raw = await call.take_over(_HEAD.encode())
-        wire = _Wire(raw)
+        wire = Wire(raw)
         serving = asyncio.create_task(_serve(builds, wire))
         reading = asyncio.create_task(wire.read())
         try:
@@ -75,7 +64,7 @@ async def _until_either(serving: asyncio.Task[None], reading: asyncio.Task[None]
     await asyncio.wait({serving, reading}, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _serve(builds: Builds, wire: _Wire) -> None:
+async def _serve(builds: Builds, wire: Wire) -> None:
     telling = asyncio.create_task(wire.tell_on())
     last: Json
     try:
@@ -105,146 +94,38 @@ def _order(message: Json) -> BuildOrder:
         raise InvalidParameter(f"invalid build: {error}") from None
 
 
-class _Wire:
-    """The connection: streams apart, progress on its way out. Also the listener of the build."""
-
-    def __init__(self, raw: RawStream) -> None:
-        self._raw = raw
-        self._controls: asyncio.Queue[Json] = asyncio.Queue()
-        self._streams: dict[int, _Inward] = {}
-        self._numbers = 0
-        self._messages: deque[Message] = deque()
-        self._news = asyncio.Event()
-        self._sent = asyncio.Event()
-        self._sent.set()
-
-    async def read(self) -> None:
-        """Until the client goes away. Raises Malformed."""
-        frames = Frames()
-        while data := await self._raw.read():
-            for number, payload in frames.feed(data):
-                if number == 0:
-                    self._controls.put_nowait(_decoded(payload))
-                elif (inward := self._streams.get(number)) is not None:
-                    await inward.put(payload)
-
-    async def control(self) -> Json:
-        """The next object from the client."""
-        return await self._controls.get()
-
-    async def say(self, message: Json) -> None:
-        data = msgspec.json.encode(message)
-        if len(data) > LARGEST:
-            raise Malformed("an object of more than a frame")
-        await self._raw.write(frame(0, data))
-
-    async def send(self, number: int, data: bytes) -> None:
-        """Bytes of a stream, b"" for its end."""
-        if not data:
-            await self._raw.write(frame(number, b""))
-        for place in range(0, len(data), LARGEST):
-            await self._raw.write(frame(number, data[place : place + LARGEST]))
-
-    def open(self) -> _Inward:
-        self._numbers += 1
-        inward = self._streams[self._numbers] = _Inward(self._numbers)
-        return inward
-
-    def close(self, inward: _Inward) -> None:
-        self._streams.pop(inward.number, None)
-
-    # progress
-
-    def tell(self, message: Message, /) -> None:
-        self._messages.append(message)
-        self._news.set()
-
-    async def room(self) -> None:
-        while len(self._messages) > _MESSAGES:
-            self._sent.clear()
-            await self._sent.wait()
-
-    async def tell_on(self) -> None:
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            await self._flush()
-
-    async def told(self) -> None:
-        """All that was told is sent."""
-        with contextlib.suppress(ClientGone):
-            await self._flush()
-
-    async def _flush(self) -> None:
-        while self._messages:
-            batch = [self._messages.popleft() for _ in range(min(len(self._messages), 16))]
-            await self.say({"progress": batch})
-            self._sent.set()
-
-
-class _Inward:
-    """What the client sends on one stream. One reader; bounded."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self._waiting: deque[bytes] = deque()
-        self._size = 0
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
-
-    async def put(self, data: bytes) -> None:
-        self._waiting.append(data)
-        self._size += len(data)
-        self._news.set()
-        while self._size > _HELD:
-            self._room.clear()
-            await self._room.wait()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while True:
-            while not self._waiting:
-                self._news.clear()
-                await self._news.wait()
-            data = self._waiting.popleft()
-            self._size -= len(data)
-            self._room.set()
-            if not data:
-                return
-            yield data
-
-
 class _SessionClient(Delivery):
     """The client at the other end, as a build sees it."""
 
-    def __init__(self, builds: Builds, wire: _Wire, order: BuildOrder) -> None:
+    def __init__(self, builds: Builds, wire: Wire, order: BuildOrder) -> None:
         self._builds = builds
         self._wire = wire
         self._order = order
 
     async def files(self, name: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> FileList:
-        listed = await self._asked(
+        listed = await self._wire.asked(
             {"list": {"context": name, "include": list(include), "exclude": list(exclude)}}, _collected
         )
         files = await asyncio.to_thread(file_list.decode, listed)
         sizes = files.contents()
         contents = self._builds.contents
-        missing = sorted(await asyncio.to_thread(contents.missing, sizes))
-        for batch in _batches(missing):
-            await self._asked(
+        lacking = await asyncio.to_thread(contents.missing, sizes)
+        for batch in _batches([digest for digest in sizes if digest in lacking]):
+            await self._wire.asked_directly(
                 {"send": {"context": name, "contents": [digest.hex() for digest in batch]}},
-                partial(_received, batch, contents),
+                partial(take_contents, digests=batch, contents=contents),
             )
         self._builds.contexts.remember(files, f"{self._order.identity} {name}")
         return files
 
     async def archive(self) -> FileList:
         """The tar that the client has for the main context."""
-        return await self._asked({"archive": {}}, self._builds.contexts.uploaded)
+        return await self._wire.asked({"archive": {}}, self._builds.contexts.uploaded)
 
     async def secret(self, id: str) -> bytes | None:
         if id not in self._order.secrets:
             return None
-        return await self._asked({"secret": {"id": id}}, _collected)
+        return await self._wire.asked({"secret": {"id": id}}, _collected)
 
     async def agent(self, id: str) -> Connect | None:
         if id not in self._order.agents:
@@ -286,7 +167,7 @@ class _SessionClient(Delivery):
         return _Files(self, number)
 
     async def cache_has(self, number: int, path: str) -> bool:
-        return bool(await self._asked({"cache_has": {"directory": number, "path": path}}, _collected))
+        return bool(await self._wire.asked({"cache_has": {"directory": number, "path": path}}, _collected))
 
     async def cache_read(self, number: int, path: str) -> AsyncGenerator[bytes, None]:
         inward = self._wire.open()
@@ -304,16 +185,6 @@ class _SessionClient(Delivery):
             async for piece in pieces:
                 await self._wire.send(inward.number, piece)
             await self._wire.send(inward.number, b"")
-        finally:
-            self._wire.close(inward)
-
-    async def _asked(self, question: Json, read: Callable[[_Inward], Awaitable[T]]) -> T:
-        inward = self._wire.open()
-        try:
-            ((_, details),) = question.items()
-            details["stream"] = inward.number
-            await self._wire.say(question)
-            return await read(inward)
         finally:
             self._wire.close(inward)
 
@@ -335,11 +206,7 @@ class _Files:
         await self._client.cache_write(self._number, path, pieces)
 
 
-async def _received(digests: list[bytes], contents: Contents, inward: _Inward) -> None:
-    await consume(inward, lambda source: _take_contents(source, digests, contents))
-
-
-async def _collected(inward: _Inward) -> bytes:
+async def _collected(inward: Inward) -> bytes:
     whole = bytearray()
     async for data in inward:
         whole += data
@@ -352,61 +219,3 @@ def _batches(digests: list[bytes]) -> list[list[bytes]]:
     """So many that a question fits into a frame."""
     most = LARGEST // 80
     return [digests[place : place + most] for place in range(0, len(digests), most)]
-
-
-def _take_contents(source: Source, digests: list[bytes], contents: Contents) -> None:
-    """Each content behind its size, a 64-bit number, big-endian. Blocking. Raises InvalidParameter, NotFound.
-
-    Small ones are hashed and written by other threads, a bounded number at once.
-    """
-    stream = io.BufferedReader(_Raw(source), 1 << 18)
-    keeping: deque[Future[bytes]] = deque()
-    with ThreadPoolExecutor(_HANDS, "contents") as pool:
-        for digest in digests:
-            head = stream.read(8)
-            if len(head) < 8:
-                raise NotFound("a file is not there any more: build again")
-            size = int.from_bytes(head, "big")
-            if size <= IN_MEMORY:
-                data = stream.read(size)
-                if len(data) < size:
-                    raise NotFound("a file became shorter while it was sent: build again")
-                keeping.append(pool.submit(contents.put, data, digest))
-                if len(keeping) > _KEEPING:
-                    keeping.popleft().result()
-                continue
-            with contents.begin() as writing:
-                while size:
-                    data = stream.read(min(size, 1 << 20))
-                    if not data:
-                        raise NotFound("a file became shorter while it was sent: build again")
-                    writing.write(data)
-                    size -= len(data)
-                writing.commit_as(digest)
-        for kept in keeping:
-            kept.result()
-    while stream.read(1 << 16):
-        pass
-
-
-class _Raw(io.RawIOBase):
-    def __init__(self, source: Source) -> None:
-        self._source = source
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        piece = self._source.read(len(buffer))
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-
-def _decoded(payload: bytes) -> Json:
-    try:
-        value = msgspec.json.decode(payload)
-    except msgspec.DecodeError as error:
-        raise Malformed(str(error)) from None
-    if not isinstance(value, dict):
-        raise Malformed("no object")
-    return value

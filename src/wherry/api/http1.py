@@ -25,7 +25,8 @@ _SPACED_NAME = re.compile(rb"\r\n%b[ \t]+:" % _TOKEN)
 _ESCAPED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 _HOST = re.compile(r"[!$%&'()*+,.:;=@\[\]_~0-9A-Za-z-]*")
 _ABSOLUTE = re.compile(r"https?://[^/?]+(?=[/?]|$)", re.IGNORECASE)
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_TOO_LARGE = re.compile(rb"[0-9A-Fa-f]{17}")
 
 REASONS = {status.value: status.phrase for status in http.HTTPStatus}
 
@@ -255,7 +256,7 @@ class Chunked:
             raise Malformed("header line too long")
         size = _SIZE.fullmatch(line)
         if size is None:
-            raise Malformed("invalid byte in chunk length")
+            raise Malformed(_size_problem(line))
         self.left = int(size[1], 16)
         if self.left == 0:
             self._trailer = 0
@@ -296,6 +297,14 @@ def _date() -> bytes:
         date = f"{day}, {moment.tm_mday:02} {months[moment.tm_mon - 1]} {moment.tm_year} {clock} GMT"
         _dates = now, f"Date: {date}\r\n\r\n".encode()
     return _dates[1]
+
+
+def _size_problem(line: bytes) -> str:
+    """What is wrong with a chunk's size, in Go's words."""
+    word = line.partition(b";")[0].rstrip(b" \t")
+    if not word:
+        return "empty hex number for chunk length"
+    return "http chunk length too large" if _TOO_LARGE.match(word) else "invalid byte in chunk length"
 
 
 def chunk(data: bytes) -> bytes:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import select
-from collections.abc import Callable
-from contextlib import suppress
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 HELD = 64 << 10  # bytes read ahead of whoever takes them
+PATIENCE = 1_000_000.0  # seconds a thread waits for more; without a bound a socket cannot be shared
 
 
 class ClientGone(ConnectionError):
@@ -34,11 +37,13 @@ class RawStream(asyncio.Protocol):
     ) -> None:
         self._loop = loop
         self._transport = transport
-        self._buffer = bytearray(ahead)
+        self._held = [ahead] if ahead else []
+        self._size = len(ahead)
         self._ended = ended
         self._lost = lost
         self._closed = transport.is_closing()
         self._paused_reading = False
+        self._lent = False  # somebody else reads what comes
         self._room = asyncio.Event()
         self._room.set()
         self._news = asyncio.Event()
@@ -57,8 +62,9 @@ class RawStream(asyncio.Protocol):
             self._hang_up = HangUp(self._transport, self._loop, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if len(self._buffer) >= HELD and not self._paused_reading:
+        self._held.append(data)
+        self._size += len(data)
+        if self._size >= HELD and not self._paused_reading:
             self._paused_reading = True
             self._transport.pause_reading()
         self._news.set()
@@ -88,19 +94,52 @@ class RawStream(asyncio.Protocol):
 
     async def read(self) -> bytes:
         """What the client sent, at least one byte; b"" after its half-close. Raises ClientGone."""
-        while not self._buffer:
+        while await self.arrived():
+            if data := self.taken():
+                return data
+        return b""
+
+    async def arrived(self) -> bool:
+        """Waits for something to take; False after the client's half-close. Raises ClientGone."""
+        while not self._held:
             if self._closed:
                 raise ClientGone
             if self._ended:
-                return b""
+                return False
             self._news.clear()
             await self._news.wait()
-        data = bytes(self._buffer)
-        self._buffer.clear()
-        if self._paused_reading and not self._closed:
+        return True
+
+    def taken(self) -> bytes:
+        """What has come and was not read, b"" if nothing."""
+        data = self._held[0] if len(self._held) == 1 else b"".join(self._held)
+        self._held.clear()
+        self._size = 0
+        self._read_on()
+        return data
+
+    def _read_on(self) -> None:
+        if self._paused_reading and not self._closed and not self._lent:
             self._paused_reading = False
             self._transport.resume_reading()
-        return data
+
+    @contextmanager
+    def lent(self) -> Iterator[socket.socket | None]:
+        """The socket, for a thread to read what comes after what was `taken`; None where that cannot be."""
+        encrypted = self._transport.get_extra_info("ssl_object") is not None
+        if encrypted or self._closed or self._ended or self._transport.is_closing():
+            yield None
+            return
+        self._lent = True
+        if not self._paused_reading:
+            self._paused_reading = True
+            self._transport.pause_reading()
+        with duplicate(self._transport) as connection:
+            try:
+                yield connection
+            finally:
+                self._lent = False
+                self._read_on()
 
     async def write(self, data: bytes) -> None:
         """Send; returns once the buffer has room again. Raises ClientGone."""
@@ -156,6 +195,14 @@ class HangUp:
             self._loop.remove_reader(self._epoll.fileno())
             self._epoll.close()
             self._epoll = None
+
+
+def duplicate(transport: asyncio.BaseTransport) -> socket.socket:
+    """Another descriptor of the connection's socket, for a thread to wait on and to close."""
+    shared: socket.socket = transport.get_extra_info("socket")
+    other = socket.socket(fileno=os.dup(shared.fileno()))
+    other.settimeout(PATIENCE)
+    return other
 
 
 def hung_up(transport: asyncio.BaseTransport) -> bool:

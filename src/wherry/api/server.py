@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import ssl
 from collections import deque
@@ -29,7 +28,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from wherry.api import http1
 from wherry.api.http1 import Chunked, Head, Malformed, Measured
 from wherry.api.lending import LentBody
-from wherry.api.rawstream import HELD, ClientGone, HangUp, RawStream, hung_up
+from wherry.api.rawstream import HELD, ClientGone, HangUp, RawStream, duplicate, hung_up
 from wherry.api.sockets import BACKLOG
 from wherry.api.tls import Tls
 from wherry.errors import InvalidParameter
@@ -39,7 +38,6 @@ log = logging.getLogger(__name__)
 
 BODY_AHEAD = 512 << 10  # bytes of a body that are read ahead of the handler
 UNREAD_BODY = 256 << 10  # bytes of a body nobody asked for that are skipped to keep the connection, as in Go
-PATIENCE = 1_000_000.0  # seconds a thread waits for more of a body; without a bound a socket cannot be shared
 HEAD_SECONDS = 300.0  # for a head that has begun to come, as in Docker
 
 
@@ -201,10 +199,10 @@ class Body:
             self._ask = False
             await connection.send(http1.CONTINUE)
         connection.reading_lent(True)
-        with connection.duplicate() as duplicate:
+        with connection.duplicate() as shared:
             ahead, self.held = list(self._pieces), 0
             self._pieces.clear()
-            lent = LentBody(duplicate, self._frames, ahead)
+            lent = LentBody(shared, self._frames, ahead)
             try:
                 yield lent
             finally:
@@ -334,7 +332,8 @@ class Connection(asyncio.Protocol):
             self._close_gently()
             return
         if head is None:
-            if self.half_closed:
+            if self.half_closed:  # in the middle of it
+                self._transport.write(Malformed().answer)
                 self._transport.close()
             return
         body = Body(self, head)
@@ -477,11 +476,7 @@ class Connection(asyncio.Protocol):
         return not (encrypted or self._lost or self.half_closed or self._buffer or self._transport.is_closing())
 
     def duplicate(self) -> socket.socket:
-        """Another descriptor of the connection's socket, for a thread to wait on and to close."""
-        shared: socket.socket = self._transport.get_extra_info("socket")
-        duplicate = socket.socket(fileno=os.dup(shared.fileno()))
-        duplicate.settimeout(PATIENCE)
-        return duplicate
+        return duplicate(self._transport)
 
     def reading_lent(self, lent: bool) -> None:
         self._lent = lent

@@ -17,7 +17,7 @@ from wherry.client.cache_directory import CacheDirectory
 from wherry.client.connection import Connection, ProtocolError
 from wherry.client.engine import Engine, EngineError
 from wherry.model import file_list, jsontext
-from wherry.model.build_session import LARGEST, UPGRADE, BuildOrder, Frames, Malformed, frame
+from wherry.model.build_session import LARGEST, UPGRADE, BuildOrder, Frames, Malformed, frame, frame_head
 
 Json = dict[str, Any]
 
@@ -106,7 +106,9 @@ class Session:
             case "send":
                 directory = self._directories[details["context"]]
                 digests = map(bytes.fromhex, details["contents"])
-                self._stream(details["stream"], (piece for digest in digests for piece in directory.content(digest)))
+                for piece in directory.contents(digests):
+                    self._send_piece(details["stream"], piece)
+                self._send_piece(details["stream"], b"")
             case "archive":
                 self._stream(details["stream"], self._archive)
             case "secret":
@@ -156,6 +158,12 @@ class Session:
     def _send(self, data: bytes) -> None:
         with self._sending:
             self._raw.sendall(data)
+
+    def _send_piece(self, number: int, piece: bytes | memoryview) -> None:
+        """One frame, its bytes not put together with its head first."""
+        with self._sending:
+            self._raw.sendall(frame_head(number, len(piece)))
+            self._raw.sendall(piece)
 
     def _stream(self, number: int, pieces: Iterable[bytes]) -> None:
         """Small pieces go together."""

@@ -25,27 +25,40 @@ def frame(stream: int, data: bytes) -> bytes:
     return _HEAD.pack(len(data), stream) + data
 
 
+def frame_head(stream: int, length: int) -> bytes:
+    """What comes before the bytes of one."""
+    return _HEAD.pack(length, stream)
+
+
 class Frames:
     """Puts frames together from pieces as they come."""
 
     def __init__(self) -> None:
-        self._waiting = bytearray()
+        self._waiting: list[bytes] = []  # what the next frame begins with
+        self._size = 0  # of that
+        self._wanted = _HEAD.size  # so much of it tells more
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """The frames that are complete now. Raises Malformed."""
-        self._waiting += data
+        self._waiting.append(data)
+        self._size += len(data)
+        if self._size < self._wanted:
+            return []
+        whole = memoryview(data if len(self._waiting) == 1 else b"".join(self._waiting))
         found: list[tuple[int, bytes]] = []
-        place = 0
-        while len(self._waiting) - place >= _HEAD.size:
-            length, stream = _HEAD.unpack_from(self._waiting, place)
-            if length > LARGEST:
-                raise Malformed(f"a frame of {length} bytes")
-            end = place + _HEAD.size + length
-            if len(self._waiting) < end:
+        while True:
+            self._wanted = _HEAD.size
+            if len(whole) >= _HEAD.size:
+                length, stream = _HEAD.unpack_from(whole)
+                if length > LARGEST:
+                    raise Malformed(f"a frame of {length} bytes")
+                self._wanted += length
+            if len(whole) < self._wanted:
                 break
-            found.append((stream, bytes(self._waiting[place + _HEAD.size : end])))
-            place = end
-        del self._waiting[:place]
+            found.append((stream, bytes(whole[_HEAD.size : self._wanted])))
+            whole = whole[self._wanted :]
+        self._waiting = [bytes(whole)] if whole else []
+        self._size = len(whole)
         return found
 
 

@@ -14,15 +14,17 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from wherry.errors import InvalidParameter, NotFound, SystemFailure
 from wherry.linux.safepath import make_dirs_in_root, open_in_root
 from wherry.model.build_graph import Copy, MakeDir, MakeFile, Remove, Symlink
 from wherry.model.wildcards import has_wildcard, name_pattern
 from wherry.storage.extracting import extract
+from wherry.storage.moving import Moving
 from wherry.storage.source_trees import Node, RootTree, SourceTree, resolve
 from wherry.storage.streams import Decompressed
 from wherry.storage.tar import BadArchive, TarReader
@@ -33,6 +35,16 @@ Keep = Callable[[str], bool]
 """Whether a path, relative to what is copied, comes along."""
 
 IDs = tuple[int, int]
+
+
+class Later(NamedTuple):
+    """An empty file that was made in the place of one with a content, and what it shall be."""
+
+    digest: bytes
+    node: Node
+    made: Made
+
+
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINKS = 256  # descriptors of files with several names that are kept to link to
@@ -224,6 +236,7 @@ class Made:
     owner: IDs | None
     mode: str
     time_ns: int | None
+    later: dict[bytes, Later] | None = None  # by path: files to which contents are moved afterwards
     links: dict[tuple[int, int], int] = field(default_factory=dict)  # by inode of the source: what was made of it
 
     def close(self) -> None:
@@ -232,19 +245,34 @@ class Made:
         self.links.clear()
 
 
-def copy(root: int, action: Copy, tree: SourceTree, owner: IDs | None, keep: Keep = everything) -> None:
+def copy(
+    root: int,
+    action: Copy,
+    tree: SourceTree,
+    owner: IDs | None,
+    keep: Keep = everything,
+    later: dict[bytes, Later] | None = None,
+) -> None:
     """Do a copy in the root filesystem that a descriptor names. Blocking.
 
-    `owner` is the action's, looked up. Raises NotFound, InvalidParameter, SystemFailure.
+    `owner` is the action's, looked up. With `later` a file whose content is in a store is made empty and put there, for
+    `fill`. Raises NotFound, InvalidParameter, SystemFailure.
     """
     items = choose(tree, action)
-    made = Made(owner, action.mode, action.time_ns)
+    made = Made(owner, action.mode, action.time_ns, later)
     try:
         for item in items:
             with _explained(action.destination):
                 _copy_item(root, action, tree, item, made, keep)
     finally:
         made.close()
+
+
+def fill(later: Mapping[bytes, Later], moving: Moving) -> None:
+    """Move contents to where copies have made empty files for them. Blocking. Raises NotFound, SystemFailure."""
+    for path, (digest, node, made) in later.items():
+        with _explained(f"/{os.fsdecode(path)}"):
+            _finish_named(*moving.put(digest, node.size, path), node, made)
 
 
 def _copy_item(root: int, action: Copy, tree: SourceTree, item: Item, made: Made, keep: Keep) -> None:
@@ -271,7 +299,8 @@ def _copy_item(root: int, action: Copy, tree: SourceTree, item: Item, made: Made
         folder, _, name = target.rstrip("/").rpartition("/")
         parent = _folder(root, folder, action.create_destination, made)
         try:
-            _place(parent, os.fsencode(name), tree, item.path, item.node, made, action.replace)
+            at = _real_path(root, folder, made)
+            _place(parent, at, os.fsencode(name), tree, item.path, item.node, made, action.replace)
         finally:
             os.close(parent)
 
@@ -283,6 +312,11 @@ def _destination(root: int, written: str) -> str:
     except NotFound:
         real = "/" + written.strip("/")  # through what is no directory: said when it is opened
     return real.rstrip("/") + "/" if written.endswith(("/", "/.")) else real
+
+
+def _real_path(root: int, folder: str, made: Made) -> bytes:
+    """Where in the root an existing folder is; needed only for what is done later."""
+    return b"" if made.later is None else resolve(RootTree(root), os.fsencode(folder), follow=True)
 
 
 def _parents_like(
@@ -321,14 +355,16 @@ def _copy_directory(root: int, action: Copy, tree: SourceTree, item: Item, targe
     except NotADirectoryError:
         raise SystemFailure(f"cannot copy to non-directory: {target}") from None
     opened = [_Filling(b"", top, item.path, item.node)]
+    real = _real_path(root, target, made)
 
-    def place(parent: int, entries: Sequence[tuple[bytes, bytes, Node]]) -> None:
+    def place(folder: _Filling, entries: Sequence[tuple[bytes, bytes, Node]]) -> None:
+        at = b"/".join(part for part in (real, folder.inner) if part)
         for name, path, node in entries:
-            _place(parent, name, tree, path, node, made, action.replace)
+            _place(folder.fd, at, name, tree, path, node, made, action.replace)
 
     def leave() -> None:
         folder = opened[-1]
-        place(folder.fd, folder.waiting)
+        place(folder, folder.waiting)
         for placed in folder.placing:
             placed.result()
         if folder.inner or created:
@@ -347,11 +383,11 @@ def _copy_directory(root: int, action: Copy, tree: SourceTree, item: Item, targe
             if node.directory:
                 opened.append(_Filling(inner, _make_directory(folder.fd, base, action.replace), path, node))
             elif node.inode is not None:  # one after the other: the first is what the others are links to
-                place(folder.fd, [(base, path, node)])
+                place(folder, [(base, path, node)])
             else:
                 folder.waiting.append((base, path, node))
                 if len(folder.waiting) == _HANDFUL:
-                    folder.placing.append(pool.submit(place, folder.fd, folder.waiting))
+                    folder.placing.append(pool.submit(place, folder, folder.waiting))
                     folder.waiting = []
         while opened:
             leave()
@@ -394,10 +430,19 @@ def _make_directory(parent: int, name: bytes, replace: bool) -> int:
     return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
 
 
-def _place(parent: int, name: bytes, tree: SourceTree, path: bytes, node: Node, made: Made, replace: bool) -> None:
-    """Anything but a directory, instead of what is there."""
+def _place(
+    parent: int, at: bytes, name: bytes, tree: SourceTree, path: bytes, node: Node, made: Made, replace: bool
+) -> None:
+    """Anything but a directory, instead of what is there. `at` is where the parent is in the root."""
+    make = _make
+    if made.later is not None:
+        inner = at + b"/" + name if at else name
+        made.later.pop(inner, None)
+        if node.digest and node.size:
+            made.later[inner] = Later(node.digest, node, made)
+            make = _make_empty
     try:
-        _make(parent, name, tree, path, node, made)
+        make(parent, name, tree, path, node, made)
     except FileExistsError:
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if not stat.S_ISDIR(found.st_mode):
@@ -406,7 +451,11 @@ def _place(parent: int, name: bytes, tree: SourceTree, path: bytes, node: Node, 
             shutil.rmtree(os.fsdecode(name), dir_fd=parent)
         else:
             raise SystemFailure(f"cannot replace to directory {os.fsdecode(name)} with file") from None
-        _make(parent, name, tree, path, node, made)
+        make(parent, name, tree, path, node, made)
+
+
+def _make_empty(parent: int, name: bytes, tree: SourceTree, path: bytes, node: Node, made: Made) -> None:
+    os.mknod(name, stat.S_IFREG | 0o600, dir_fd=parent)
 
 
 def _make(parent: int, name: bytes, tree: SourceTree, path: bytes, node: Node, made: Made) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -74,10 +74,10 @@ class Retelling(io.RawIOBase):
     def read(self, size: int = -1, /) -> bytes:
         """Between 1 and `size` bytes, b"" at the end."""
         while not self._rest:
-            piece = next(self._pieces, None)
-            if piece is None:
+            made = next(self._pieces, None)
+            if made is None:
                 return b""
-            self._rest = memoryview(piece)
+            self._rest = memoryview(made)
         piece, self._rest = (self._rest, self._rest[:0]) if size < 0 else (self._rest[:size], self._rest[size:])
         self._position += len(piece)
         return bytes(piece)
@@ -90,7 +90,7 @@ class Retelling(io.RawIOBase):
         super().close()
 
 
-def _pieces(recipe: Path, root: Path, diff_id: str) -> Any:
+def _pieces(recipe: Path, root: Path, diff_id: str) -> Generator[bytes, None, None]:
     found = hashlib.sha256()
     for piece in _made_again(recipe, root):
         found.update(piece)

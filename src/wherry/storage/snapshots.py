@@ -8,7 +8,7 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ from wherry.storage.trees import remove_tree
 from wherry.storage.usage import disk_usage
 
 _RECIPE = "recipe"
+_CONTENTS = "contents"
 _PIECE = 1 << 20
 _PLAIN = ("redirect_dir=off", "metacopy=off")  # so that the upper directory alone tells what changed
 
@@ -160,8 +161,14 @@ class Snapshots(Protocol):
         Raises NotFound, SystemFailure (disk), OSError.
         """
 
-    def settle(self, key: str) -> str:
-        """The same of a snapshot that is not mounted, without copying anything: it is only good for `remove` then."""
+    def settle(self, key: str, contents: Mapping[bytes, bytes] | None = None) -> str:
+        """The same of a snapshot that is not mounted, without copying anything: it is only good for `remove` then.
+
+        `contents` are digests of files in it, by path, which `contents` tells of then.
+        """
+
+    def contents(self) -> Iterable[tuple[str, Mapping[bytes, bytes]]]:
+        """The directory of each layer that files of known contents were moved to, and their digests by path."""
 
     def tar(self, diff_id: str) -> BinaryIO | None:
         """The bytes of a layer that was made here, made again from its files; None for any other.
@@ -239,8 +246,8 @@ class OverlayStaged:
 class OverlaySnapshots:
     """Layers as unpacked directories for overlayfs.
 
-    On disk: `layers/HEX/{fs,layer.json,recipe,mount-points}` (`recipe` where `fs` was made here, see `recipes.py`;
-    `mount-points` once a container stands on it),
+    On disk: `layers/HEX/{fs,layer.json,recipe,contents,mount-points}` (`recipe` where `fs` was made here, see
+    `recipes.py`; `contents` where files were moved into it; `mount-points` once a container stands on it),
     `active/KEY/{upper,work,chain,places,bare}` where `chain` is a symlink whose target is the chain ID, `empty` and
     `empty-mount-points` for images without layers, `staging` and `tmp`, where layers and all else are made before they
     are renamed into place, and `trash`, where everything is moved to before it is deleted.
@@ -395,7 +402,7 @@ class OverlaySnapshots:
         finally:
             _remove_trees([making])
 
-    def settle(self, key: str) -> str:
+    def settle(self, key: str, contents: Mapping[bytes, bytes] | None = None) -> str:
         parent = self.chain_of(key)
         making = self._new(self._temporary)
         try:
@@ -411,6 +418,8 @@ class OverlaySnapshots:
             self._like_below(upper, parent)
             os.rename(upper, making / "fs")
             (making / "layer.json").write_bytes(msgspec.json.encode(layer))
+            if contents:
+                (making / _CONTENTS).write_bytes(msgspec.msgpack.encode(contents))
             failpoint("snapshots.settle.moved")
             chain_id = next_chain_id(parent, diff_id)
             with self._lock:
@@ -422,6 +431,13 @@ class OverlaySnapshots:
             _remove_trees([making])
         return chain_id
 
+    def contents(self) -> Iterator[tuple[str, Mapping[bytes, bytes]]]:
+        for chain_id in self.chains():
+            path = self._layer_path(chain_id)
+            with suppress(FileNotFoundError, msgspec.DecodeError):  # they are sent again
+                known = msgspec.msgpack.decode((path / _CONTENTS).read_bytes(), type=dict[bytes, bytes])
+                yield str(path / "fs"), known
+
     @contextmanager
     def _told(self, key: str, making: Path, newest_ns: int | None = None) -> Iterator[Digesting]:
         """What was written, as a tar to be read to its end, and its recipe in the directory `making`."""
@@ -432,13 +448,14 @@ class OverlaySnapshots:
                 yield told
 
     def _rename_layer(self, making: Path, chain_id: str) -> bool:
-        """Into its place, unless it is there; that one gets the recipe if it has none. The lock is held."""
+        """Into its place, unless it is there; that one gets what it has not of what else is known. The lock is held."""
         place = self._layer_path(chain_id)
         if _rename_new(making, place):
             return True
-        if (making / _RECIPE).exists() and not (place / _RECIPE).exists():
-            os.rename(making / _RECIPE, place / _RECIPE)
-            self._occupied.pop(chain_id, None)
+        for name in (_RECIPE, _CONTENTS):
+            if (making / name).exists() and not (place / name).exists():
+                os.rename(making / name, place / name)
+                self._occupied.pop(chain_id, None)
         return False
 
     def tar(self, diff_id: str) -> BinaryIO | None:

@@ -76,8 +76,10 @@ class Pipe:
             if self._taken >= _HIGH_WATER // 4:
                 self._tell(self._took, self._taken)
                 self._taken = 0
-        piece, self._piece = bytes(self._piece[:size]), self._piece[size:]
-        return piece
+        whole, self._piece = self._piece, self._piece[size:]
+        if len(whole) <= size and isinstance(whole.obj, bytes) and len(whole.obj) == len(whole):
+            return whole.obj
+        return bytes(whole[:size])
 
     def _tell(self, what: Callable[..., None], *arguments: int) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there to be told
@@ -137,7 +139,7 @@ async def consume(stream: AsyncIterable[bytes], work: Callable[[Source], T]) -> 
     if isinstance(stream, Lender):
         async with stream.lent() as source:
             if source is not None:
-                return await _consume_lent(source, work)
+                return await consume_lent(source, work)
     pipe = Pipe()
 
     def guarded() -> T:
@@ -155,7 +157,7 @@ async def consume(stream: AsyncIterable[bytes], work: Callable[[Source], T]) -> 
     return done.result()
 
 
-async def _consume_lent(source: Lent, work: Callable[[Source], T]) -> T:
+async def consume_lent(source: Lent, work: Callable[[Source], T]) -> T:
     done = in_thread(lambda: work(source))
     try:
         await asyncio.wait((done,))

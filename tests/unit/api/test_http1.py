@@ -148,7 +148,7 @@ def test_bodies_are_the_same_however_they_come(pieces: list[bytes], cuts: list[i
         b"\r\n",
         b"3\r\nabcd\r\n",
         b"3\r\nabc3\r\n",
-        b"1" * 16 + b"\r\n",
+        b"1" * 17 + b"\r\n",
         b"3" + b" " * http1.MAX_CHUNK_LINE + b"\r\n",
         b"3;" + b"x" * http1.MAX_CHUNK_LINE,
         b"0\r\n" + (b"a: " + b"b" * 4000 + b"\r\n") * 5,

@@ -266,13 +266,31 @@ async def test_a_body_that_breaks_off(tmp_path: Path) -> None:
         assert service.bodies == []
 
 
-async def test_a_body_in_broken_chunks(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("size", "problem"),
+    [
+        (b"zz", "invalid byte in chunk length"),
+        (b"", "empty hex number for chunk length"),
+        (b";x=y", "empty hex number for chunk length"),
+        (b"1" * 17, "http chunk length too large"),
+        (b"1" * 16 + b"z", "invalid byte in chunk length"),
+    ],
+)
+async def test_a_body_in_broken_chunks(tmp_path: Path, size: bytes, problem: str) -> None:
     async with peer(tmp_path) as one:
-        one.send(b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n")
+        one.send(b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n" + size + b"\r\n")
         status, headers, body = await one.answer()
         assert (status, headers["connection"]) == (400, "close")
-        assert body == b'{"message":"invalid byte in chunk length"}\n'
+        assert body == f'{{"message":"{problem}"}}\n'.encode()
         assert await one.rest() == b""
+
+
+@pytest.mark.parametrize("sent", [b"G", b"GET /ping HTTP/1.1\r\n", b"GET /ping HTTP/1.1\r\nHost: d\r\n"])
+async def test_a_head_that_breaks_off(tmp_path: Path, sent: bytes) -> None:
+    async with peer(tmp_path) as one:
+        one.send(sent)
+        one.writer.write_eof()
+        assert (await one.rest()).startswith(b"HTTP/1.1 400 Bad Request\r\n")
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def make_builds(
         admission=images.admission,
         records=images.records,
         blobs=blobs,
-        contents=Contents(root / "contents"),
+        contents=Contents(root / "contents", snapshots.contents),
         cache_mounts=CacheMounts(root / "mounts", cache, database),
         scratch=scratch,
         defaults=defaults,

@@ -6,7 +6,7 @@ container of the runtime's, the next start sweeps because no record names it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -49,7 +49,7 @@ class Operations:
             case graph.Exec():
                 return await self._execute_process(job, operation)
             case graph.File():
-                return await self._in_snapshot(job, lambda view: self._act(job, operation, view))
+                return await self._in_snapshot(job, operation)
             case graph.Merge():
                 return await self._merge(job)
             case graph.Diff():
@@ -71,23 +71,30 @@ class Operations:
 
     # files
 
-    async def _in_snapshot(self, job: Job, work: Callable[[View], None]) -> Outcome:
-        """Work on a tree through a view of a snapshot that becomes a layer."""
+    async def _in_snapshot(self, job: Job, operation: graph.File) -> Outcome:
+        """Work on a tree through a view of a snapshot that becomes a layer.
+
+        Contents of the store are moved into it when nobody looks at it any more, unless the layer is to be a copy.
+        """
         shop, base, key = self._shop, job.base, new_id()
+        movable = job.settings.epoch is None and all(
+            isinstance(action, graph.Copy) and not action.unpack for action in operation.actions
+        )
+        later: dict[bytes, copying.Later] | None = {} if movable else None
 
         def blocking() -> KeptLayer | None:
             shop.snapshots.prepare(key, base.chain_id, container=False)
             failpoint("builds.file.prepared")
             try:
                 with open_view(ViewPlan(shop.snapshots.mount_plan(key, volatile=True)), shop.scratch) as view:
-                    work(view)
-                return shop.keep(key, job.settings)
+                    self._act(job, operation, view, later)
+                return shop.keep_filled(key, later) if later else shop.keep(key, job.settings)
             finally:
                 shop.snapshots.remove(key)
 
         return _outcome(base, await uninterrupted(blocking))
 
-    def _act(self, job: Job, operation: graph.File, view: View) -> None:
+    def _act(self, job: Job, operation: graph.File, view: View, later: dict[bytes, copying.Later] | None) -> None:
         for action in operation.actions:
             owner = None if isinstance(action, graph.Remove) or action.owner is None else action.owner
             ids = self._ids(job, owner, view) if owner is not None else None
@@ -96,7 +103,7 @@ class Operations:
                     result = job.inputs[action.input]
                     assert result is not None
                     with self._shop.source(result) as tree:
-                        copying.copy(view.root, action, tree, ids, keep_of(action))
+                        copying.copy(view.root, action, tree, ids, keep_of(action), later)
                 case graph.MakeDir():
                     copying.make_directory(view.root, action, ids)
                 case graph.MakeFile():

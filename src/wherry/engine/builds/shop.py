@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -19,11 +19,14 @@ from wherry.engine.images.admission import Admission, KeptLayer
 from wherry.linux.views import View, open_view
 from wherry.model import build_graph as graph
 from wherry.model.container_defaults import ContainerDefaults
+from wherry.model.failpoints import failpoint
 from wherry.model.host import Host
 from wherry.model.mount_plans import ViewPlan
+from wherry.storage import copying
 from wherry.storage.blobs import Blobs
 from wherry.storage.content import Contents
 from wherry.storage.image_records import LayerBlob
+from wherry.storage.moving import Moving
 from wherry.storage.snapshots import Snapshots
 from wherry.storage.source_trees import ListedTree, RootTree, SourceTree
 from wherry.storage.streams import in_thread
@@ -85,6 +88,18 @@ class Shop:
             return
         with self.view(result) as view:
             yield RootTree(view.root)
+
+    def keep_filled(self, key: str, later: Mapping[bytes, copying.Later]) -> KeptLayer | None:
+        """The same of one in which files still lack their contents: these are moved there from the store."""
+        upper = self.snapshots.mount_plan(key, volatile=True).upper
+        assert upper is not None
+        with Moving(self.contents, upper) as moving:
+            copying.fill(later, moving)
+            failpoint("builds.file.filled")
+            kept = self.admission.keep_snapshot(key, moving.moved)
+            if kept is not None:
+                moving.arrived(self.snapshots.view_plan(kept.chain_id).lower[0])
+            return kept
 
     def keep(self, key: str, settings: Settings, *, mapped: bool = False) -> KeptLayer | None:
         """What was written in a snapshot, which is not mounted any more, as a layer; None if nothing was. Blocking.

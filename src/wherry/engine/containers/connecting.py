@@ -12,7 +12,7 @@ from wherry.engine.containers.index import Index
 from wherry.engine.containers.layout import Layout
 from wherry.engine.containers.live import Lives
 from wherry.engine.containers.needs import NetworkPlane
-from wherry.errors import Conflict, Forbidden, InvalidParameter, NotSupported, SystemFailure
+from wherry.errors import Conflict, Forbidden, InvalidParameter, NotFound, NotSupported, SystemFailure
 from wherry.linux import processes
 from wherry.model.config import EndpointConfig
 from wherry.model.container import Container, Endpoint
@@ -38,17 +38,19 @@ class Connector:
         """Raises NotFound, InvalidParameter, Conflict, Forbidden, NotSupported, SystemFailure; nothing is done then."""
         container = self._find(container_ref)
         async with self._lives.of(container).lock:
-            network = self._networks.inspect(network_ref)
+            network = self._network(network_ref, container)
             _check_status(container)
-            _check_modes(network, container)
-            check_endpoint(network, requested)
-            endpoint = Endpoint(network_id="", network=network.name, requested=requested, named=True)
+            name = network.name if network else network_ref
+            _check_modes(name, container)
+            if network is not None:
+                check_endpoint(network, requested)
+            endpoint = Endpoint(network_id="", network=name, requested=requested, named=True)
             if not container.state.status.alive:
-                container.sandbox.endpoints[network.name] = endpoint
+                container.sandbox.endpoints[name] = endpoint
                 self._index.save(container)
                 return
-            if network.name in container.sandbox.endpoints:
-                raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
+            if name in container.sandbox.endpoints:
+                raise Forbidden(f"endpoint with name {container.name} already exists in network {name}")
             with self._namespace(container) as namespace:
                 await self._networks.attachments.connect(
                     container, endpoint, namespace, lambda: self._index.save(container)
@@ -61,22 +63,23 @@ class Connector:
         """Raises NotFound, InvalidParameter, NotSupported, SystemFailure."""
         container = self._find(container_ref)
         async with self._lives.of(container).lock:
-            network = self._networks.inspect(network_ref)
+            network = self._network(network_ref, container)
+            name = network.name if network else network_ref
             sandbox, alive = container.sandbox, container.state.status.alive
-            if network.name == "host" == sandbox.mode:
+            if name == "host" == sandbox.mode:
                 raise InvalidParameter(_NOT_WITH_HOST)
-            if network.name == "none" == sandbox.mode:
+            if name == "none" == sandbox.mode:
                 raise NotSupported("disconnecting a container from none is not supported by this version of Wherry")
-            if network.name not in sandbox.endpoints:
+            if name not in sandbox.endpoints:
                 which = "network" if alive else "the network"
-                raise SystemFailure(f"container {container.id} is not connected to {which} {network.name}")
+                raise SystemFailure(f"container {container.id} is not connected to {which} {name}")
             if not alive:
-                del sandbox.endpoints[network.name]
+                del sandbox.endpoints[name]
                 self._index.save(container)
                 return
             with self._namespace(container) as namespace:
                 await self._networks.attachments.disconnect(
-                    container, network.name, namespace, lambda: self._index.save(container)
+                    container, name, namespace, lambda: self._index.save(container)
                 )
             failpoint("networks.disconnect.done")
             await self.refresh_hosts(container)
@@ -107,6 +110,15 @@ class Connector:
             files = etc_files.below(Layout(self._host.roots, parent.id).durable)
             await asyncio.to_thread(etc_files.rename_links, files.hosts, lines)
 
+    def _network(self, reference: str, container: Container) -> Network | None:
+        """None for one that is not there, or not yet, which matters when the container starts. Raises NotFound."""
+        try:
+            return self._networks.inspect(reference)
+        except NotFound:
+            if container.state.status.alive:
+                raise
+            return None
+
     def _find(self, reference: str) -> Container:
         if not reference:
             raise InvalidParameter('invalid name or ID supplied: ""')
@@ -133,16 +145,16 @@ def _check_status(container: Container) -> None:
         raise Conflict(f"container {container.id} is marked for removal and cannot be connected or disconnected")
 
 
-def _check_modes(network: Network, container: Container) -> None:
+def _check_modes(network: str, container: Container) -> None:
     mode = container.sandbox.mode
     if mode.startswith("container:"):
         raise Conflict(
             "container sharing network namespace with another container or host cannot be connected to any other "
             "network"
         )
-    if "host" in (network.name, mode):
+    if "host" in (network, mode):
         raise InvalidParameter(_NOT_WITH_HOST)
-    if "none" in (network.name, mode):
+    if "none" in (network, mode):
         raise InvalidParameter(
             "container cannot be connected to multiple networks with one of the networks in private (none) mode"
         )

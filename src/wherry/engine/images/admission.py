@@ -12,7 +12,7 @@ Killed anywhere, either the image is there or nothing is: files come first, and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from sqlite3 import Connection
@@ -85,9 +85,12 @@ class Admission:
         """What a snapshot has now as a layer, see `Snapshots.copy`; None if nothing is in it. Blocking."""
         return self._made_here(self._snapshots.copy(key, newest_ns))
 
-    def keep_snapshot(self, key: str) -> KeptLayer | None:
-        """The same of a snapshot that is not mounted, its files where they are; it is only to be removed then."""
-        return self._made_here(self._snapshots.settle(key))
+    def keep_snapshot(self, key: str, contents: Mapping[bytes, bytes] | None = None) -> KeptLayer | None:
+        """The same of a snapshot that is not mounted, its files where they are; it is only to be removed then.
+
+        `contents` are the digests of those that are to be found there, by path.
+        """
+        return self._made_here(self._snapshots.settle(key, contents))
 
     def _made_here(self, chain_id: str) -> KeptLayer | None:
         if not chain_id:

@@ -198,6 +198,7 @@ class Bridge:
         self._kernel = kernel
         self._route = kernel.route
         self._nft = kernel.nft
+        self._laid: set[int] = set()  # the table's rules, by handle
 
     @property
     def name(self) -> str:
@@ -252,12 +253,24 @@ class Bridge:
         Raises NftablesError, OSError.
         """
         self._nft.run(firewall.whole_table(self.segment, published, guard))
+        self._laid = self._rules()
         failpoint("networks.recover.table-laid")
         if not self.segment.internal:
             sysctl.ensure(f"net/ipv4/conf/{self.name}/route_localnet", "1")
             sysctl.ensure(FORWARD, "1")
             failpoint("networks.recover.forwarding-on")
         return self.stand_beside_others()
+
+    def repair(self, published: Sequence[Redirection], guard: Guard | None) -> list[str]:
+        """`lay` again if rules of ours are gone; see to our accepts in any case. Raises NftablesError, OSError."""
+        if self._laid <= self._rules():
+            return self.stand_beside_others()
+        log.warning("rules of the firewall table of %s were removed; laying it again", self.name)
+        return self.lay(published, guard)
+
+    def _rules(self) -> set[int]:
+        entries = self._nft.objects(f"list table ip {self.table}")
+        return {entry["rule"]["handle"] for entry in entries if "rule" in entry}
 
     def publish(self, published: Sequence[Redirection]) -> None:
         """Raises NftablesError; then none is added."""

@@ -227,8 +227,10 @@ class Fabric:
 
     async def lay(self, segment: Segment) -> None:
         """A network's table as the records say, and its accepts beside others. Raises OSError, NftablesError."""
-        guard = self._guard if segment.record.predefined else None
-        segment.problems = await self.run(segment.bridge.lay, segment.published, guard)
+        segment.problems = await self.run(segment.bridge.lay, segment.published, self._guard_of(segment))
+
+    def _guard_of(self, segment: Segment) -> Guard | None:
+        return self._guard if segment.record.predefined else None
 
     async def lay_again(self, segment: Segment) -> None:
         """Somebody flushed the ruleset; of a network that was removed meanwhile, nothing must come back."""
@@ -254,15 +256,10 @@ class Fabric:
         if self._kernel is None:
             return
         try:
-            tables = await self.run(self._kernel.tables)
             for segment in list(self.segments.values()):
-                if not self._is_there(segment):
-                    continue
-                if segment.bridge.table in tables:
-                    segment.problems = await self.run(segment.bridge.stand_beside_others)
-                else:
-                    log.warning("the firewall table of %s was removed; laying it again", segment.bridge.name)
-                    await self.lay(segment)
+                if self._is_there(segment):
+                    mend = segment.bridge.repair
+                    segment.problems = await self.run(mend, segment.published, self._guard_of(segment))
         except (OSError, NftablesError) as error:
             log.warning("could not repair the firewall: %s", error)
 
