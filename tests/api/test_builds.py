@@ -97,6 +97,29 @@ def test_a_second_build_uses_the_cache_and_is_the_same_image(engine: Engine) -> 
     assert "Using cache" not in log(build(engine, dockerfile, Entry("file", b"1"), nocache=1))
 
 
+def test_an_image_is_a_cache_by_its_history(engine: Engine) -> None:
+    """One that was loaded, of whose steps the engine knows nothing else; what changes ends it."""
+    dockerfile = "FROM wt-base\nLABEL wt=history\nRUN date +%s%N > /when\nCOPY d /d\nCOPY d/f Dockerfile /m/\n"
+    files = [folder("d"), Entry("d/f", b"1"), symlink("d/l", "f")]
+    name = "wt-history:1"
+    first = built(engine, dockerfile, *files, t=name, nocache=1)
+    archive = engine.http.get(f"/images/{name}/get").body
+    engine.http.delete(f"/images/{name}", force=1)
+    if engine.name != "docker":  # of which all that is known went with the image
+        engine.http.post("/build/prune", all=1)
+    assert engine.load(archive).status == 200
+    answer = build(engine, dockerfile, *files, cachefrom=json.dumps([name]))
+    assert log(answer).count("Using cache") == 5
+    assert built(engine, dockerfile, *files, cachefrom=json.dumps([name])) == first
+    changed = [folder("d"), Entry("d/f", b"2"), symlink("d/l", "f")]
+    other = build(engine, dockerfile, *changed, t="wt-history:2", cachefrom=json.dumps([name]))
+    assert log(other).count("Using cache") == 2
+    whens = [engine.output(["cat", "/when"], Image=image) for image in (name, "wt-history:2")]
+    assert whens[0] == whens[1]
+    assert engine.output(["cat", "/d/f"], Image="wt-history:2") == "2"
+    assert "Using cache" not in log(build(engine, dockerfile, *files, nocache=1, cachefrom=json.dumps([name])))
+
+
 def test_mode_and_link_target_are_content_too(engine: Engine) -> None:
     dockerfile = "FROM wt-base\nLABEL wt=mode\nCOPY d /d\n"
     first = built(engine, dockerfile, folder("d"), Entry("d/f", b"1"), symlink("d/l", "f"))

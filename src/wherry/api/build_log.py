@@ -49,6 +49,7 @@ class ClassicLog:
         self._bases: dict[str, str] = {}
         self._place = 0
         self._headed = False
+        self._anew = False  # a step of the stage did not come from the cache, so what stands on it does not either
         self._started: set[str] = set()  # vertices that run or ran
         self._ended: dict[str, Ended] = {}
         self._output: dict[str, list[Json]] = {}
@@ -128,16 +129,19 @@ class ClassicLog:
     def _tail(self, step: Step, *, cached: bool) -> None:
         name = self._names[self._place]
         if self._place == 0 or step.stage != self._steps[self._place - 1].stage:
+            self._anew = False
             self._arrow(self._base(step))
             return
         executed = step.vertex is not None and isinstance(step.vertex.operation, Exec)
-        if cached or (step.vertex is None and self._known(name)):
+        if cached or (step.vertex is None and not self._anew and self._known(name)):
             self._arrow("Using cache")
-        elif not step.text.upper().startswith(("COPY", "ADD")):
-            if not executed:
-                self._running()
-            if self._remove:
-                self._removed()
+        else:
+            self._anew = True
+            if not step.text.upper().startswith(("COPY", "ADD")):
+                if not executed:
+                    self._running()
+                if self._remove:
+                    self._removed()
         self._arrow(name[:12])
 
     def _base(self, step: Step) -> str:

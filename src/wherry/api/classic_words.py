@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from wherry.errors import InvalidParameter, NotFound, WherryError
 from wherry.model.build_graph import Copy, File, HistoryStep, LocalSource, Step, Target
+from wherry.model.classic_sums import Contents, classic_sum, own_sum
 from wherry.model.dockerfile.checks import Checks, Settings
 from wherry.model.dockerfile.instructions import Arg
 from wherry.model.dockerfile.source import DockerfileError
@@ -32,6 +33,7 @@ _PROXIES = frozenset(("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL
 _RUN = re.compile(r"RUN ((?:\|\d+ )?.*?)(?: # buildkit)?\Z", re.DOTALL)
 _ARGUMENTS = re.compile(r"\|(\d+) ")
 _NO_OPERATION = "#(nop) "
+_COPIED = re.compile(r"(.* #\(nop\) (?:COPY|ADD) (?:--\S+ )*)((?:file|dir|multi):[0-9a-f]{64})( in .*)", re.DOTALL)
 
 
 # errors
@@ -133,6 +135,12 @@ def _entries(target: Target, files: FileList, labels: Mapping[str, str]) -> Iter
         yield HistoryStep(f"{shell} {_NO_OPERATION} {text}")
 
 
+def states_of(target: Target, names: Sequence[str], steps: int) -> set[str]:
+    """Of the names of the states after each step those that the first entries of the history stand for."""
+    own = {id(step) for step in _own_steps(target)[:steps]}
+    return {name for step, name in zip(target.steps, names, strict=True) if id(step) in own}
+
+
 def _label_steps(labels: Mapping[str, str]) -> list[str]:
     return [f"LABEL {name}={value}" for name, value in sorted(labels.items())]
 
@@ -177,7 +185,42 @@ def _copied(created_by: str, rest: str, files: FileList, entry: HistoryStep) -> 
         found = files.by_path.get(path)
         kind = "dir" if not path or (found is not None and stat.S_ISDIR(found.mode)) else "file"
     name = entry.vertex.digest.removeprefix("sha256:") if entry.vertex is not None else ""
-    return " ".join([keyword, *flags, f"{kind}:{name}", "in", destination, ""])
+    paths = of_context(entry, files)
+    return " ".join([keyword, *flags, own_sum(files, paths) if paths else f"{kind}:{name}", "in", destination, ""])
+
+
+def of_context(entry: HistoryStep, files: FileList) -> list[bytes]:
+    """The paths of the context that a step copies; none if it does anything that these do not tell."""
+    vertex = entry.vertex
+    if vertex is None or not isinstance(vertex.operation, File):
+        return []
+    found = []
+    for action in vertex.operation.actions:
+        if not isinstance(action, Copy) or action.exclude or any(sign in action.source for sign in "*?[\\"):
+            return []
+        if not isinstance(vertex.inputs[action.input].operation, LocalSource):
+            return []
+        path = os.fsencode(os.path.normpath("/" + action.source).lstrip("/"))
+        there = files.by_path.get(path)
+        if path and (there is None or not (stat.S_ISREG(there.mode) or stat.S_ISDIR(there.mode))):
+            return []
+        found.append(path)
+    return found
+
+
+def same_step(step: HistoryStep, created_by: str, files: FileList, contents: Contents) -> bool:
+    """Whether an image's history tells of this very step: files have the same sum, ours or the classic builder's.
+
+    Blocking: it may read them.
+    """
+    own, other = _COPIED.fullmatch(step.created_by), _COPIED.fullmatch(created_by)
+    if own is None or other is None:
+        mounted = step.vertex is not None and len(step.vertex.inputs) > 1  # of which the words do not tell
+        return step.created_by == created_by and not mounted
+    paths = of_context(step, files)
+    if not paths or (own[1], own[3]) != (other[1], other[3]):
+        return False
+    return own[2] == other[2] or classic_sum(files, paths, contents) == other[2]
 
 
 def _argument(created_by: str, rest: str, files: FileList, entry: HistoryStep) -> str:

@@ -81,12 +81,19 @@ def save(context: Context) -> int:
 
 
 def keep(pieces: Iterable[bytes], target: str) -> None:
-    """Write an answer to a file, which is there whole or not at all; to standard output where none is named."""
+    """Write an answer to a file, which is there whole or not at all; to standard output where none is named.
+
+    What is there and is no regular file (a device, a pipe) is written to and stays what it is.
+    """
     if not target:
         from wherry.cli.pump import write
 
         for data in pieces:
             write(1, data)
+        return
+    if os.path.exists(target) and not os.path.isfile(target):
+        with open(target, "wb") as file:
+            file.writelines(pieces)
         return
     half = f"{target}.{os.getpid()}.part"
     try:
