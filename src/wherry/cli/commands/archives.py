@@ -81,13 +81,22 @@ def save(context: Context) -> int:
 
 
 def keep(pieces: Iterable[bytes], target: str) -> None:
-    """Write an answer to a file, which is there whole or not at all; to standard output where none is named."""
+    """Write an answer to a file, which is there whole or not at all; to standard output where none is named.
+
+    What is there already and no file, a device or a pipe, is written to and stays.
+    """
     if not target:
         from wherry.cli.pump import write
 
         for data in pieces:
             write(1, data)
         return
+    if os.path.exists(target) and not os.path.isfile(target):
+        with open(target, "wb") as file:
+            for data in pieces:
+                file.write(data)
+        return
+    target = os.path.realpath(target)
     half = f"{target}.{os.getpid()}.part"
     try:
         with open(half, "wb") as file:
