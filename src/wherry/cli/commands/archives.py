@@ -83,7 +83,7 @@ def save(context: Context) -> int:
 def keep(pieces: Iterable[bytes], target: str) -> None:
     """Write an answer to a file, which is there whole or not at all; to standard output where none is named.
 
-    What is there already and no file, a device or a pipe, is written to and stays.
+    What is there and is no regular file (a device, a pipe) is written to and stays what it is.
     """
     if not target:
         from wherry.cli.pump import write
@@ -93,8 +93,7 @@ def keep(pieces: Iterable[bytes], target: str) -> None:
         return
     if os.path.exists(target) and not os.path.isfile(target):
         with open(target, "wb") as file:
-            for data in pieces:
-                file.write(data)
+            file.writelines(pieces)
         return
     target = os.path.realpath(target)
     half = f"{target}.{os.getpid()}.part"
