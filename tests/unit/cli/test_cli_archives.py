@@ -1,44 +1,38 @@
-"""Where an archive that comes from the engine is put."""
+"""Where `save` and `export` may put their file."""
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator
+import socket
 from pathlib import Path
 
 import pytest
 
-from wherry.cli.commands.archives import keep
+from wherry.cli.commands.archives import check_target, keep
+from wherry.cli.errors import Failure
 
 
-def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
-    def broken() -> Iterator[bytes]:
-        yield b"half"
-        raise ConnectionError
-
-    target = tmp_path / "out"
-    target.write_bytes(b"before")
-    with pytest.raises(ConnectionError):
-        keep(broken(), str(target))
-    assert target.read_bytes() == b"before" and os.listdir(tmp_path) == ["out"]
-    keep([b"a", b"b"], str(target))
-    assert target.read_bytes() == b"ab" and os.listdir(tmp_path) == ["out"]
-
-
-def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to("out")
-    keep([b"a"], str(tmp_path / "link"))
-    assert (tmp_path / "link").is_symlink() and (tmp_path / "out").read_bytes() == b"a"
-
-
-def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
-    """As root a device would be replaced by a file."""
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    read: list[bytes] = []
-    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
-    reader.start()
-    keep([b"a", b"b"], str(pipe))
-    reader.join(10)
-    assert read == [b"ab"] and pipe.is_fifo() and os.listdir(tmp_path) == ["pipe"]
+def test_a_file_takes_the_place_of_another_and_of_nothing_else(tmp_path: Path) -> None:
+    """Root could replace /dev/null by a file."""
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("file")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+    refused = {
+        "folder": "cannot write to a directory",
+        "fifo": "cannot write to a named pipe (FIFO)",
+        "link": "cannot write to a symbolic link directly",
+        "socket": "cannot write to a socket",
+        "missing/x": f"invalid output path: stat {tmp_path}/missing: no such file or directory",
+        "/dev/null": "cannot write to a character device file",
+    }
+    for name, why in refused.items():
+        with pytest.raises(Failure) as failed:
+            check_target(str(tmp_path / name), "failed to save image")
+        assert str(failed.value) == f"failed to save image: {why}"
+    target = str(tmp_path / "file")
+    for content in (b"one", b"two"):
+        check_target(target, "failed to save image")
+        keep([content], target)
+        assert Path(target).read_bytes() == content
