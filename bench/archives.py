@@ -14,7 +14,7 @@ from bench.images import LARGE, large_archive
 from bench.processes import listener
 from bench.settling import Keep, cpu_seconds, forget, peak_memory, reset_peak, settle
 
-_WHAT = "1.1 GB in 52,000 files"
+_WHAT = "1.1 GB in 57,000 files"
 LOAD = Item("load", f"load, {_WHAT}", "ms", 0.6)
 SAVE = Item("save", f"save, {_WHAT}", "ms", 0.8)
 REMOVE = Item("rmi", f"rmi, {_WHAT}", "ms", 0.8)

@@ -83,7 +83,7 @@ def test_the_log(engine: Engine) -> None:
         "Step 2/4 : LABEL wt=log",
         "Step 3/4 : RUN echo said; echo cried >&2",
     ]
-    assert {"said", "\x1b[91mcried"} <= set(lines)
+    assert {"said", "\x1b[91mcried"} <= {line.removeprefix("\x1b[0m") for line in lines}  # which is first is not said
     assert lines[-1] == "Successfully tagged wt-log:latest"
 
 
@@ -95,6 +95,29 @@ def test_a_second_build_uses_the_cache_and_is_the_same_image(engine: Engine) -> 
     assert built(engine, dockerfile, Entry("file", b"1")) == first
     assert built(engine, dockerfile, Entry("file", b"2")) != first
     assert "Using cache" not in log(build(engine, dockerfile, Entry("file", b"1"), nocache=1))
+
+
+def test_an_image_is_a_cache_by_its_history(engine: Engine) -> None:
+    """One that was loaded, of whose steps the engine knows nothing else; what changes ends it."""
+    dockerfile = "FROM wt-base\nLABEL wt=history\nRUN date +%s%N > /when\nCOPY d /d\nCOPY d/f Dockerfile /m/\n"
+    files = [folder("d"), Entry("d/f", b"1"), symlink("d/l", "f")]
+    name = "wt-history:1"
+    first = built(engine, dockerfile, *files, t=name, nocache=1)
+    archive = engine.http.get(f"/images/{name}/get").body
+    engine.http.delete(f"/images/{name}", force=1)
+    if engine.name != "docker":  # of which all that is known went with the image
+        engine.http.post("/build/prune", all=1)
+    assert engine.load(archive).status == 200
+    answer = build(engine, dockerfile, *files, cachefrom=json.dumps([name]))
+    assert log(answer).count("Using cache") == 5
+    assert built(engine, dockerfile, *files, cachefrom=json.dumps([name])) == first
+    changed = [folder("d"), Entry("d/f", b"2"), symlink("d/l", "f")]
+    other = build(engine, dockerfile, *changed, t="wt-history:2", cachefrom=json.dumps([name]))
+    assert log(other).count("Using cache") == 2
+    whens = [engine.output(["cat", "/when"], Image=image) for image in (name, "wt-history:2")]
+    assert whens[0] == whens[1]
+    assert engine.output(["cat", "/d/f"], Image="wt-history:2") == "2"
+    assert "Using cache" not in log(build(engine, dockerfile, *files, nocache=1, cachefrom=json.dumps([name])))
 
 
 def test_mode_and_link_target_are_content_too(engine: Engine) -> None:
@@ -163,6 +186,12 @@ def test_a_program_that_is_not_there(engine: Engine) -> None:
         ),
         ("FROM wt-base\n", {"target": "nope"}, 400, 'target stage "nope" could not be found'),
         ("FROM wt-base\n", {"squash": 1}, 400, "squash is only supported with experimental mode"),
+        (
+            "FROM wt-base\n",
+            {"securityopt": '["seccomp=unconfined"]'},
+            400,
+            "security options are not supported on linux",
+        ),
         ("FROM wt-base\n", {"version": 3}, 400, 'invalid version "3"'),
         ("FROM wt-base\n", {"dockerfile": "other"}, 500, "Cannot locate specified Dockerfile: other"),
         ("FROM wt-base\n", {"isolation": "hyperv"}, 400, 'unsupported isolation: "hyperv"'),
@@ -226,8 +255,27 @@ def test_arguments_and_labels(engine: Engine) -> None:
 
 
 def test_an_argument_that_nothing_takes_is_told(engine: Engine) -> None:
-    answer = build(engine, "FROM wt-base\nLABEL wt=unused\n", buildargs=json.dumps({"ZZ": "1"}))
-    assert "[Warning] One or more build-args [ZZ] were not consumed\n" in log(answer)
+    answer = build(engine, "FROM wt-base\nLABEL wt=unused\n", buildargs=json.dumps({"ZZ": "1", "UNSET": None}))
+    assert "[Warning] One or more build-args [UNSET ZZ] were not consumed\n" in log(answer)
+
+
+def test_each_label_that_is_given_is_a_step(engine: Engine) -> None:
+    labels = json.dumps({"wt-test": "1", "b": "x y", "a": ""})
+    text = log(build(engine, "FROM wt-base\nCOPY f /f\n", Entry("f", b"1"), labels=labels, nocache=1, t="wt-labels"))
+    assert [line for line in text.splitlines() if "LABEL" in line] == [
+        "Step 3/5 : LABEL a=",
+        "Step 4/5 : LABEL b=x y",
+        "Step 5/5 : LABEL wt-test=1",
+    ]
+    history = [entry["CreatedBy"] for entry in engine.http.get("/images/wt-labels/history").json()]
+    assert history[:3] == [f"/bin/sh -c #(nop)  LABEL {label}" for label in ("wt-test=1", "b=x y", "a=")]
+    assert history[3].startswith("/bin/sh -c #(nop) COPY file:") and history[3].endswith(" in /f ")
+
+
+@pytest.mark.parametrize(("query", "removed"), [({"forcerm": 1}, 1), ({"rm": 1}, 0)])
+def test_the_container_of_a_step_that_fails(engine: Engine, query: dict[str, int], removed: int) -> None:
+    text = log(build(engine, "FROM wt-base\nRUN exit 3\n", nocache=1, **query))
+    assert text.count("Removed intermediate container") == removed
 
 
 def test_a_compressed_context(engine: Engine) -> None:

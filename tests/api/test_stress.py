@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -215,6 +216,32 @@ def test_much_stdin_to_a_slow_process(engine: Engine) -> None:
         feeder.join()
     assert (out.decode().strip(), err) == (hashlib.md5(data).hexdigest(), b"")
     assert engine.memory() - before < 8 << 20
+
+
+def test_large_copies_take_no_memory(engine: Engine) -> None:
+    """Into a container and out of it: what waits for the disk or for the client is not kept by the daemon."""
+    size, piece = 128 << 20, os.urandom(1 << 20)
+    memory = [engine.memory()]
+
+    def archive() -> Iterator[bytes]:
+        member = tarfile.TarInfo("large")
+        member.size = size
+        yield member.tobuf()
+        for _ in range(size // len(piece)):
+            memory.append(engine.memory())
+            yield piece
+        yield bytes(1024)
+
+    path = f"/containers/{engine.create(['true'])}/archive"
+    assert engine.http.request("PUT", path, body=archive(), path="/").status == 200
+    content, header = hashlib.sha256(), 512
+    with engine.http.stream("GET", path, path="/large") as stream:
+        for chunk in stream.chunks():
+            memory.append(engine.memory())
+            content.update(chunk[header:])
+            header -= min(header, len(chunk))
+    assert content.digest() == hashlib.sha256(b"".join(archive())[512:]).digest()
+    assert max(memory) - memory[0] < 16 << 20
 
 
 @pytest.mark.parametrize("pieces", [[b"\x10\x11"], [b"\x10", b"\x11"], [b"x\x10\x11"], [b"\x10a\x10\x11rest"]])

@@ -69,6 +69,23 @@ def test_turned_off(started: Start, folder: Path) -> None:
     assert steps(client) == {"second"}
 
 
+def test_by_what_it_stands_on(started: Start, folder: Path) -> None:
+    client = started({})
+    dockerfile(folder, "FROM wt-base\nRUN touch /one\nRUN touch /two\nRUN touch /three\n")
+    client.build(folder, "--output", "type=tar,dest=/dev/null")
+    found = client.engine.http.get("/system/df", type="build-cache").json()["BuildCache"]
+    names = {entry["ID"]: entry["Description"].rpartition("/")[2] for entry in found}
+    assert sorted((names[entry["ID"]], names.get(*entry.get("Parents", [""]))) for entry in found) == [
+        ("one", None),
+        ("three", "two"),
+        ("two", "one"),
+    ]
+    two = next(id for id, name in names.items() if name == "two")
+    client("builder", "prune", "-f", "--filter", f"parent={two}")
+    left = client.engine.http.get("/system/df", type="build-cache").json()["BuildCache"]
+    assert {names[entry["ID"]] for entry in left} == {"one", "two"}
+
+
 def test_a_mistake_in_it_keeps_the_daemon_from_starting(started: Start) -> None:
     with pytest.raises(DaemonFailed, match="builder: gc has no option defaultKeepStorag"):
         started({"defaultKeepStorag": "1GB"})

@@ -24,7 +24,7 @@ RUN echo "$TARGETPLATFORM" > /own
 FROM scratch
 COPY --from=build /shared /own /
 """
-LABELS = ["linux/amd64", "linux/s390x"]
+PLATFORMS = ["linux/amd64", "linux/s390x"]
 
 
 def foreign_program() -> bytes:
@@ -63,7 +63,7 @@ def test_an_index_of_them(client: Client, folder: Path, tmp_path: Path) -> None:
     (top,) = layout.index["manifests"]
     index = layout.document(top)
     assert top["mediaType"] == index["mediaType"] == INDEX and index["annotations"] == {"a": "b"}
-    assert list(digests(layout, index)) == LABELS
+    assert list(digests(layout, index)) == PLATFORMS
     noted = [layout.document(each).get("annotations") for each in index["manifests"]]
     assert noted == [None, {"c": "d"}]
     told = json.loads(metadata.read_bytes())
@@ -79,11 +79,13 @@ def test_what_the_store_holds_is_pushed_whole_and_goes_whole(client: Client, fol
         assert client.engine.http.get(f"/images/{name}/json").json()["Architecture"] == "amd64"
         listed = client("images", "-q", "--filter", "dangling=true").stdout
         assert listed == "" and "Total reclaimed space: 0B" in client("image", "prune", "-f").stdout
+        tree = client("images", "--tree", name).stdout
+        assert all(platform in tree for platform in PLATFORMS) and "0B" not in tree  # all of it is here
         every = client("images", "-aq").stdout.split()
         assert "digest: sha256:" in client("push", name).stdout
         assert client("rmi", name).stdout.count("Deleted: sha256:") >= 2
         assert len(client("images", "-aq").stdout.split()) == len(every) - 2
-        for platform in LABELS:
+        for platform in PLATFORMS:
             client("pull", "--platform", platform, name)
             architecture = client.engine.http.get(f"/images/{name}/json").json()["Architecture"]
             assert platform == f"linux/{architecture}"
@@ -161,6 +163,17 @@ def test_programs_of_another_platform_need_an_emulator(client: Client, folder: P
     dockerfile(folder, "FROM wt-foreign:1\nRUN true\n")
     said = client.build(folder, "--platform=linux/s390x", code=1).stderr
     assert "exec format error" in said and "qemu-user-static" in said and "--platform=$BUILDPLATFORM" in said
+
+
+def test_one_cache_of_all(client: Client, folder: Path, tmp_path: Path) -> None:
+    dockerfile(folder, CROSS)
+    cache = tmp_path / "cache"
+    client.build(folder, *BOTH, "--cache-to", f"type=local,dest={cache},mode=max", "-t", "wt-first:1")
+    client("rmi", "wt-first:1")
+    client("builder", "prune", "-af")
+    said = client.build(folder, *BOTH, "--cache-from", f"type=local,src={cache}", "-o", str(tmp_path / "out")).stderr
+    assert sum(line.endswith(" CACHED") for line in said.splitlines()) == 2  # the last step of each
+    assert (tmp_path / "out/linux_s390x/own").read_text() == "linux/s390x\n"
 
 
 @pytest.mark.parametrize(

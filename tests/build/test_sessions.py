@@ -314,3 +314,9 @@ def _running(command: bytes) -> int:
         except OSError:
             continue
     return 0
+
+
+def test_a_mount_below_a_file_is_refused_with_the_file(client: Client, folder: Path) -> None:
+    for kind in ("tmpfs", "cache", "bind"):
+        dockerfile(folder, f"FROM wt-base\nRUN --mount=type={kind},target=/etc/passwd/x true\n")
+        assert "/etc/passwd/x: /etc/passwd is not a directory" in client.build(folder, code=1).stderr

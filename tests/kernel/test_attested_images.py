@@ -15,7 +15,7 @@ from tests.support.images import config_json, digest, docker_archive, oci_archiv
 from tests.support.transfers import BIG, packed, told
 from wherry.errors import InvalidParameter
 from wherry.model.filters import Filters
-from wherry.model.manifests import MEDIA_CONFIG, MEDIA_MANIFEST
+from wherry.model.manifests import MEDIA_MANIFEST
 from wherry.model.reference import parse
 
 NAME = "reg.test/team/app:1"
@@ -41,33 +41,9 @@ def other(tmp_path: Path) -> Iterator[Store]:
     store.database.close()
 
 
-def attest(registry: FakeRegistry, image: Document, statement: bytes = b'{"_type": "statement"}') -> dict[str, Any]:
-    """Put what is attested about an image; how an index names it."""
-    config = json.dumps({"os": "unknown", "architecture": "unknown", "about": image.digest}).encode()
-    for blob in (config, statement):
-        registry.put_blob("team/app", blob)
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": MEDIA_MANIFEST,
-        "config": {"mediaType": MEDIA_CONFIG, "digest": digest(config), "size": len(config)},
-        "layers": [{"mediaType": "application/vnd.in-toto+json", "digest": digest(statement), "size": len(statement)}],
-    }
-    document = registry.put_document("team/app", MEDIA_MANIFEST, json.dumps(manifest).encode())
-    return {
-        "mediaType": MEDIA_MANIFEST,
-        "digest": document.digest,
-        "size": len(document.data),
-        "annotations": {
-            "vnd.docker.reference.digest": image.digest,
-            "vnd.docker.reference.type": "attestation-manifest",
-        },
-        "platform": {"os": "unknown", "architecture": "unknown"},
-    }
-
-
 def attested(registry: FakeRegistry) -> Document:
     image = registry.put_image("team/app", "", [BASE, TOP])
-    return registry.put_index("team/app", "1", {"linux/amd64": image}, attest(registry, image))
+    return registry.put_index("team/app", "1", {"linux/amd64": image}, registry.attest("team/app", image))
 
 
 async def pull(store: Store, registry: FakeRegistry, name: str = NAME, platform: str = "") -> list[str]:
@@ -112,7 +88,7 @@ async def test_an_index_of_two_platforms_is_whole_once_both_are_here(registry: F
     images = {"linux/amd64": registry.put_image("team/app", "", [BASE])}
     arm = config_json([TOP]).replace(b'"amd64"', b'"arm64"')
     images["linux/arm64"] = registry.put_image("team/app", "", [TOP], config=arm)
-    registry.put_index("team/app", "1", images, *(attest(registry, image) for image in images.values()))
+    registry.put_index("team/app", "1", images, *(registry.attest("team/app", image) for image in images.values()))
     await pull(store, registry, platform="linux/arm64")
     await pull(store, registry, platform="linux/amd64")
     await push(store, elsewhere := FakeRegistry())
@@ -122,7 +98,9 @@ async def test_an_index_of_two_platforms_is_whole_once_both_are_here(registry: F
 async def test_of_an_index_that_is_not_whole_the_image_is_pushed(registry: FakeRegistry, store: Store) -> None:
     images = {platform: registry.put_image("team/app", "", [BASE]) for platform in ("linux/amd64", "linux/386")}
     images["linux/arm64"] = registry.put_image("team/app", "", [TOP])
-    index = registry.put_index("team/app", "1", images, *(attest(registry, image) for image in images.values()))
+    index = registry.put_index(
+        "team/app", "1", images, *(registry.attest("team/app", image) for image in images.values())
+    )
     await pull(store, registry, platform="linux/amd64")
     lines = await push(store, elsewhere := FakeRegistry())
     assert f"Not all of the index {index.digest} is here: only its image for linux/amd64 is pushed" in lines
@@ -141,7 +119,7 @@ async def test_indexes_in_an_index_go_along(registry: FakeRegistry, store: Store
 async def test_what_is_attested_later_comes_with_the_next_pull(registry: FakeRegistry, store: Store) -> None:
     image = registry.put_image("team/app", "1", [BASE])
     await pull(store, registry)
-    registry.put_index("team/app", "1", {"linux/amd64": image}, attest(registry, image))
+    registry.put_index("team/app", "1", {"linux/amd64": image}, registry.attest("team/app", image))
     await pull(store, registry)
     await push(store, elsewhere := FakeRegistry())
     assert elsewhere.manifests["team/app"]["1"] == registry.manifests["team/app"]["1"]
@@ -193,7 +171,7 @@ async def test_an_image_is_whole_without_what_cannot_be_had(
     registry: FakeRegistry, store: Store, spoil: Callable[[FakeRegistry, dict[str, Any]], None]
 ) -> None:
     image = registry.put_image("team/app", "", [BASE])
-    described = attest(registry, image)
+    described = registry.attest("team/app", image)
     spoil(registry, described)
     registry.put_index("team/app", "1", {"linux/amd64": image}, described)
     await pull(store, registry)

@@ -101,6 +101,30 @@ class FakeRegistry:
         index = {"schemaVersion": 2, "mediaType": MEDIA_INDEX, "manifests": [*manifests, *extra]}
         return self.put_document(repository, MEDIA_INDEX, json.dumps(index).encode(), tag)
 
+    def attest(self, repository: str, image: Document, statement: bytes = b'{"_type": "statement"}') -> dict[str, Any]:
+        """Put what is attested about an image; how an index names it."""
+        config = json.dumps({"os": "unknown", "architecture": "unknown", "about": image.digest}).encode()
+        for blob in (config, statement):
+            self.put_blob(repository, blob)
+        kind = "application/vnd.in-toto+json"
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MEDIA_MANIFEST,
+            "config": {"mediaType": MEDIA_CONFIG, "digest": digest(config), "size": len(config)},
+            "layers": [{"mediaType": kind, "digest": digest(statement), "size": len(statement)}],
+        }
+        document = self.put_document(repository, MEDIA_MANIFEST, json.dumps(manifest).encode())
+        return {
+            "mediaType": MEDIA_MANIFEST,
+            "digest": document.digest,
+            "size": len(document.data),
+            "annotations": {
+                "vnd.docker.reference.digest": image.digest,
+                "vnd.docker.reference.type": "attestation-manifest",
+            },
+            "platform": {"os": "unknown", "architecture": "unknown"},
+        }
+
 
 class FakeRepository:
     def __init__(self, registry: FakeRegistry, path: str, user: str) -> None:

@@ -21,9 +21,10 @@ LAYERS = [BASE, TOP, tar([Entry("big", random.Random(3).randbytes(200_000))])]
 
 
 def registry() -> FakeRegistry:
-    """The same image, the same bytes, each time; also as what an index leads to."""
+    """The same image, the same bytes, each time; as what an index leads to, with something attested."""
     made = FakeRegistry()
-    made.put_index("team/app", "1", {"linux/amd64": made.put_image("team/app", "", LAYERS)})
+    image = made.put_image("team/app", "", LAYERS)
+    made.put_index("team/app", "1", {"linux/amd64": image}, made.attest("team/app", image))
     return made
 
 

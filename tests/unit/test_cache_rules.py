@@ -24,6 +24,7 @@ class Found:
     description: str = "RUN make"
     in_use: bool = False
     shared: bool = False
+    parents: tuple[str, ...] = ("below",)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,8 @@ class Found:
         ({"inuse": ["0"], "private": ["1"]}, True),
         ({"shared": ["true"]}, False),
         ({"label": ["x"]}, False),
+        ({"parent": ["below"]}, True),
+        ({"parent": ["belo"]}, False),
         ({"label!": ["x"]}, True),
     ],
 )
@@ -124,7 +127,6 @@ def test_a_small_disk_keeps_two_gigabytes() -> None:
         ({"gc": {"policy": [{"filter": ["unused-for=1h", "until=2h"]}]}}, "conflicting filters"),
         ({"gc": {"policy": [{"filter": ["unused-for=1h"], "keepDuration": "1h"}]}}, "conflicting filters"),
         ({"gc": {"policy": [{"keepDuration": "soon"}]}}, '"keepDuration" filter expects a duration'),
-        ({"gc": {"policy": [{"filter": ["parent=x"]}]}}, "the filter parent is not supported"),
         ({"entitlements": {"security-insecure": True}}, "security-insecure is not supported"),
         ({"entitlements": {"network-host": False}}, "network-host cannot be turned off"),
     ],

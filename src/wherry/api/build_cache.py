@@ -7,7 +7,7 @@ from typing import Any
 from wherry.api.app import Call, Route
 from wherry.api.server import Answer
 from wherry.engine.builds.service import Builds, CacheUse
-from wherry.errors import InvalidParameter, NotSupported
+from wherry.errors import InvalidParameter
 from wherry.model.cache_rules import Rule, Space, wanted
 from wherry.model.filters import Filters
 from wherry.model.timestamps import rfc3339_nano
@@ -18,8 +18,10 @@ _SPACE = ("reserved-space", "keep-storage", "max-used-space", "min-free-space")
 def shown(use: CacheUse) -> dict[str, Any]:
     """Docker's BuildCache."""
     cached = use.cached
+    parents = list(use.parents)
     return {
         "ID": cached.id,
+        **({" Parents": parents, "Parents": parents} if parents else {}),  # the blank is Docker's, up to API 1.45
         "Type": cached.kind,
         "Description": cached.description,
         "InUse": use.in_use,
@@ -40,8 +42,6 @@ def routes(builds: Builds) -> list[Route]:
             chosen = wanted(filters)
         except InvalidParameter as error:
             raise InvalidParameter(f"failed to prune build cache: {error}") from None
-        if filters.get("parent"):
-            raise NotSupported("failed to prune build cache: the filter parent is not supported")
         reserved, older, max_used, min_free = (_bytes(call, name) for name in _SPACE)
         space = Space(reserved or older, max_used, min_free)
         done = await builds.prune(Rule(chosen, space, call.query.boolean("all")))

@@ -39,15 +39,17 @@ def step_ids(target: Target) -> list[str]:
 class ClassicLog:
     """See the module. `write` sends one JSON message."""
 
-    def __init__(self, write: Callable[[Json], None], *, remove: bool) -> None:
+    def __init__(self, write: Callable[[Json], None], *, remove: bool, force_remove: bool = False) -> None:
         self._write = write
         self._remove = remove
+        self._force_remove = force_remove  # also of a step that failed
         self._steps: Sequence[Step] = ()
         self._names: list[str] = []
         self._known: Callable[[str], bool] = lambda name: False
         self._bases: dict[str, str] = {}
         self._place = 0
         self._headed = False
+        self._anew = False  # a step of the stage did not come from the cache, so what stands on it does not either
         self._started: set[str] = set()  # vertices that run or ran
         self._ended: dict[str, Ended] = {}
         self._output: dict[str, list[Json]] = {}
@@ -94,6 +96,8 @@ class ClassicLog:
             step = self._steps[self._place]
             self._head(step)
             if step.vertex is not None and step.vertex.digest == vertex:
+                if self._force_remove and isinstance(step.vertex.operation, Exec):
+                    self._removed()
                 return
             self._place, self._headed = self._place + 1, False
 
@@ -125,16 +129,19 @@ class ClassicLog:
     def _tail(self, step: Step, *, cached: bool) -> None:
         name = self._names[self._place]
         if self._place == 0 or step.stage != self._steps[self._place - 1].stage:
+            self._anew = False
             self._arrow(self._base(step))
             return
         executed = step.vertex is not None and isinstance(step.vertex.operation, Exec)
-        if cached or (step.vertex is None and self._known(name)):
+        if cached or (step.vertex is None and not self._anew and self._known(name)):
             self._arrow("Using cache")
-        elif not step.text.upper().startswith(("COPY", "ADD")):
-            if not executed:
-                self._running()
-            if self._remove:
-                self._arrow(f"Removed intermediate container {self._container()}")
+        else:
+            self._anew = True
+            if not step.text.upper().startswith(("COPY", "ADD")):
+                if not executed:
+                    self._running()
+                if self._remove:
+                    self._removed()
         self._arrow(name[:12])
 
     def _base(self, step: Step) -> str:
@@ -150,6 +157,9 @@ class ClassicLog:
 
     def _running(self) -> None:
         self._arrow(f"Running in {self._container()}")
+
+    def _removed(self) -> None:
+        self._arrow(f"Removed intermediate container {self._container()}")
 
     def _container(self) -> str:
         """What runs has no name that could be used; the log's readers expect one."""

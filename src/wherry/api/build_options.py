@@ -38,9 +38,11 @@ class BuildOptions:
     no_cache: bool = False
     pull: bool = False
     remove: bool = True
+    force_remove: bool = False
     target: str = ""
     platform: Platform | None = None
     build_args: Mapping[str, str] = field(default_factory=dict)
+    unset_args: tuple[str, ...] = ()  # named without a value
     labels: Mapping[str, str] = field(default_factory=dict)
     network: str = ""
     named_network: str = ""
@@ -60,7 +62,7 @@ def read(query: Query, host: Platform) -> BuildOptions:
     if (isolation := query.text("isolation")) not in ("", "default"):
         raise InvalidParameter(f'unsupported isolation: "{isolation}"')
     if query.text("securityopt") not in ("", "[]", "null"):
-        raise NotSupported("security options of a build are not supported by this version of Wherry")
+        raise InvalidParameter("security options are not supported on linux")
     if _outputs(query.text("outputs")):
         raise NotSupported("outputs of a build travel in the extension of the API: use `wherry build --output`")
     network = query.text("networkmode")
@@ -76,9 +78,11 @@ def read(query: Query, host: Platform) -> BuildOptions:
         no_cache=query.boolean("nocache"),
         pull=query.boolean("pull"),
         remove=query.boolean("rm", True) or query.boolean("forcerm"),
+        force_remove=query.boolean("forcerm"),
         target=query.text("target"),
         platform=platforms.parse(query.text("platform"), host) if query.text("platform") else None,
         build_args={name: value for name, value in (args or {}).items() if value is not None},
+        unset_args=tuple(name for name, value in (args or {}).items() if value is None),
         labels=_json(query, "labels", dict[str, str], "error reading labels") or {},
         network=_NETWORKS.get(network, ""),
         named_network="" if network in _NETWORKS else network,

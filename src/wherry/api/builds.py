@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,11 +22,12 @@ from wherry.engine.builds.service import Build, Builds
 from wherry.engine.builds.trees import ProcessFailed, Settings
 from wherry.engine.builds.uploads import Uploaded
 from wherry.errors import InvalidParameter, NotFound, SystemFailure, WherryError
+from wherry.model.build_graph import Target
 from wherry.model.credentials import Credentials, decode_many
 from wherry.model.dockerfile.options import BaseImage, PlanOptions
 from wherry.model.dockerfile.planning import plan_dockerfile
 from wherry.model.dockerfile.source import DockerfileError
-from wherry.model.file_list import FileList
+from wherry.model.file_list import FileList, Listed
 from wherry.model.image import Image
 from wherry.model.platforms import Platform
 from wherry.model.reference import short_id
@@ -88,6 +90,12 @@ def _dockerfile(builds: Builds, files: FileList, options: BuildOptions) -> bytes
     raise SystemFailure(f"Cannot locate specified Dockerfile: {asked}")
 
 
+def _pieces(builds: Builds, entry: Listed) -> Iterator[bytes]:
+    with open(builds.contents.open(entry.digest, entry.size), "rb", buffering=0) as file:
+        while piece := file.read(1 << 20):
+            yield piece
+
+
 class _Answering:
     """One build and the log of it, until the client has read it."""
 
@@ -97,7 +105,7 @@ class _Answering:
         self._news = asyncio.Event()
         self._taken = asyncio.Event()
         self._kept: list[Json] = []  # of a quiet build, told if it fails
-        self._log = ClassicLog(self._say, remove=options.remove)
+        self._log = ClassicLog(self._say, remove=options.remove, force_remove=options.force_remove)
         self._failed = ""
 
     # the build
@@ -124,20 +132,24 @@ class _Answering:
                 if classic_words.begins(error):
                     self._begin()
                 raise classic_words.planning_failed(error) from None
-            target = classic_words.with_classic_history(plan.target, files, options.labels)
+            target = await asyncio.to_thread(classic_words.with_classic_history, plan.target, files, options.labels)
             self._begin()
             bases = {
                 step.vertex.digest: image.id
                 for step in target.steps
                 if step.vertex is not None and (image := build.image_of(step.vertex)) is not None
             }
-            known = (lambda state: False) if options.no_cache else builds.cache.knows
+            matched, image = (0, None) if options.no_cache else await self._from_images(build, target, files, builds)
+            states = classic_words.states_of(target, step_ids(target), matched)
+            knows = builds.cache.knows
+            known = (lambda state: False) if options.no_cache else (lambda state: state in states or knows(state))
             self._log.plan(target, known, bases)
-            for name in options.cache_from:
-                await build.take_from_image(name)
             try:
                 inline = wants_inline(options.build_args)
-                image = await build.image(target, options.names, inline_cache=inline)
+                if image is None:
+                    image = await build.image(target, options.names, inline_cache=inline)
+                else:
+                    await build.name(image, options.names)
             except NotFound as error:
                 self._log.fail(self._failed)
                 raise classic_words.copy_failed(error, target, self._failed) from None
@@ -146,7 +158,22 @@ class _Answering:
                 raise
             self._log.finish()
             builds.cache.remember(step_ids(target))
-            self._finish(image, classic_words.unused_arguments(dockerfile, options.build_args))
+            self._finish(image, classic_words.unused_arguments(dockerfile, (*options.build_args, *options.unset_args)))
+
+    async def _from_images(
+        self, build: Build, target: Target, files: FileList, builds: Builds
+    ) -> tuple[int, Image | None]:
+        """Caches that are named: how many steps one of them has by its history, and the image if it has all."""
+        best = 0
+        for name in self._options.cache_from:
+            if await build.take_from_image(name, tell=False):
+                continue
+            same = partial(classic_words.same_step, files=files, contents=partial(_pieces, builds))
+            found, whole = await build.take_by_history(name, target, same)
+            if whole is not None:
+                return found, whole
+            best = max(best, found)
+        return best, None
 
     def _finish(self, image: Image, unused: list[str]) -> None:
         if self._options.quiet:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from wherry.errors import InvalidParameter, NotFound, WherryError
 from wherry.model.build_graph import Copy, File, HistoryStep, LocalSource, Step, Target
+from wherry.model.classic_sums import Contents, classic_sum, own_sum
 from wherry.model.dockerfile.checks import Checks, Settings
 from wherry.model.dockerfile.instructions import Arg
 from wherry.model.dockerfile.source import DockerfileError
@@ -32,6 +33,7 @@ _PROXIES = frozenset(("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL
 _RUN = re.compile(r"RUN ((?:\|\d+ )?.*?)(?: # buildkit)?\Z", re.DOTALL)
 _ARGUMENTS = re.compile(r"\|(\d+) ")
 _NO_OPERATION = "#(nop) "
+_COPIED = re.compile(r"(.* #\(nop\) (?:COPY|ADD) (?:--\S+ )*)((?:file|dir|multi):[0-9a-f]{64})( in .*)", re.DOTALL)
 
 
 # errors
@@ -87,7 +89,7 @@ def copy_failed(error: NotFound, target: Target, vertex: str) -> NotFound:
     return NotFound(f"{keyword} failed: {where}stat {match[1]}: file does not exist")
 
 
-def unused_arguments(dockerfile: bytes, given: Mapping[str, str]) -> list[str]:
+def unused_arguments(dockerfile: bytes, given: Iterable[str]) -> list[str]:
     """Build arguments that no ARG takes, sorted."""
     stages = arrange(parse_syntax(dockerfile), Checks(Settings()))
     instructions = [*stages.global_args, *(item for stage in stages.stages for item in stage.instructions)]
@@ -103,8 +105,8 @@ def with_classic_history(target: Target, files: FileList, labels: Mapping[str, s
     if not _own_steps(target) and not labels and target.base is not None:
         return msgspec.structs.replace(target, history=(), config={})  # the image itself
     history = tuple(_entries(target, files, labels))
-    if labels:  # a step of its own, the last one
-        target = msgspec.structs.replace(target, steps=(*target.steps, Step(_label_step(labels), stage=_last(target))))
+    own = tuple(Step(text, stage=_last(target)) for text in _label_steps(labels))  # a step each, the last ones
+    target = msgspec.structs.replace(target, steps=(*target.steps, *own))
     config = {key: value for key, value in target.config.get("config", {}).items() if key != "ArgsEscaped"}
     return msgspec.structs.replace(target, history=history, config={**target.config, "config": config})
 
@@ -129,12 +131,18 @@ def _entries(target: Target, files: FileList, labels: Mapping[str, str]) -> Iter
         if keyword == "SHELL":
             shell = " ".join(_words(entry.created_by))
         yield HistoryStep(f"{shell} {_NO_OPERATION}{blank}{text}", entry.vertex)
-    if labels:
-        yield HistoryStep(f"{shell} {_NO_OPERATION} {_label_step(labels)}")
+    for text in _label_steps(labels):
+        yield HistoryStep(f"{shell} {_NO_OPERATION} {text}")
 
 
-def _label_step(labels: Mapping[str, str]) -> str:
-    return " ".join(["LABEL", *(f"{name}={value}" for name, value in sorted(labels.items()))])
+def states_of(target: Target, names: Sequence[str], steps: int) -> set[str]:
+    """Of the names of the states after each step those that the first entries of the history stand for."""
+    own = {id(step) for step in _own_steps(target)[:steps]}
+    return {name for step, name in zip(target.steps, names, strict=True) if id(step) in own}
+
+
+def _label_steps(labels: Mapping[str, str]) -> list[str]:
+    return [f"LABEL {name}={value}" for name, value in sorted(labels.items())]
 
 
 def _last(target: Target) -> int:
@@ -177,7 +185,42 @@ def _copied(created_by: str, rest: str, files: FileList, entry: HistoryStep) -> 
         found = files.by_path.get(path)
         kind = "dir" if not path or (found is not None and stat.S_ISDIR(found.mode)) else "file"
     name = entry.vertex.digest.removeprefix("sha256:") if entry.vertex is not None else ""
-    return " ".join([keyword, *flags, f"{kind}:{name}", "in", destination])
+    paths = of_context(entry, files)
+    return " ".join([keyword, *flags, own_sum(files, paths) if paths else f"{kind}:{name}", "in", destination, ""])
+
+
+def of_context(entry: HistoryStep, files: FileList) -> list[bytes]:
+    """The paths of the context that a step copies; none if it does anything that these do not tell."""
+    vertex = entry.vertex
+    if vertex is None or not isinstance(vertex.operation, File):
+        return []
+    found = []
+    for action in vertex.operation.actions:
+        if not isinstance(action, Copy) or action.exclude or any(sign in action.source for sign in "*?[\\"):
+            return []
+        if not isinstance(vertex.inputs[action.input].operation, LocalSource):
+            return []
+        path = os.fsencode(os.path.normpath("/" + action.source).lstrip("/"))
+        there = files.by_path.get(path)
+        if path and (there is None or not (stat.S_ISREG(there.mode) or stat.S_ISDIR(there.mode))):
+            return []
+        found.append(path)
+    return found
+
+
+def same_step(step: HistoryStep, created_by: str, files: FileList, contents: Contents) -> bool:
+    """Whether an image's history tells of this very step: files have the same sum, ours or the classic builder's.
+
+    Blocking: it may read them.
+    """
+    own, other = _COPIED.fullmatch(step.created_by), _COPIED.fullmatch(created_by)
+    if own is None or other is None:
+        mounted = step.vertex is not None and len(step.vertex.inputs) > 1  # of which the words do not tell
+        return step.created_by == created_by and not mounted
+    paths = of_context(step, files)
+    if not paths or (own[1], own[3]) != (other[1], other[3]):
+        return False
+    return own[2] == other[2] or classic_sum(files, paths, contents) == other[2]
 
 
 def _argument(created_by: str, rest: str, files: FileList, entry: HistoryStep) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from wherry.errors import InvalidParameter
 from wherry.model.filters import Filters
@@ -38,6 +38,8 @@ class Described(Protocol):
     def in_use(self) -> bool: ...
     @property
     def shared(self) -> bool: ...
+    @property
+    def parents(self) -> tuple[str, ...]: ...
 
 
 class Wanted(Struct, frozen=True):
@@ -46,6 +48,7 @@ class Wanted(Struct, frozen=True):
     id: str = ""
     kinds: tuple[str, ...] = ()
     description: str = ""
+    parent: str = ""
     label: bool = False
     flags: Mapping[str, bool] = field(default_factory=dict)
     until: str = ""
@@ -58,6 +61,7 @@ class Wanted(Struct, frozen=True):
             and (not self.id or re.search(self.id, found.id) is not None)
             and (not self.kinds or found.kind in self.kinds)
             and (not self.description or self.description == found.description)
+            and (not self.parent or self.parent in found.parents)
             and all(facts[name] == value for name, value in self.flags.items())
         )
 
@@ -86,6 +90,7 @@ def wanted(filters: Filters) -> Wanted:
         values["id"],
         (values["type"],) if values["type"] else (),
         values["description"],
+        values["parent"],
         bool(filters.get("label")),
         {name: filters.boolean(name, False) for name in _FLAGS if values[name]},
         values["until"] or values["unused-for"],
@@ -177,7 +182,7 @@ def _rule(value: Any) -> Rule:
         if found.until:
             raise InvalidParameter('conflicting filters: "unused-for" and keepDuration')
         _check_moment("keepDuration", duration)
-        found = Wanted(found.id, found.kinds, found.description, found.label, found.flags, duration)
+        found = structs.replace(found, until=duration)
     space = _space(given, "keepStorage", "reservedSpace", "maxUsedSpace", "minFreeSpace")
     return Rule(found, space, given.get("all", False))
 
@@ -205,10 +210,7 @@ def _filter(value: Any) -> Wanted:
             fields[name] = (*fields.get(name, ()), text)
     if unknown := set(kinds) - KINDS:
         raise InvalidParameter(f"unknown type {min(unknown)!r} in a filter: known are {', '.join(sorted(KINDS))}")
-    if "parent" in fields:
-        raise InvalidParameter("the filter parent is not supported")
-    found = wanted(Filters(fields))
-    return Wanted(found.id, tuple(kinds), found.description, found.label, found.flags, found.until)
+    return structs.replace(wanted(Filters(fields)), kinds=tuple(kinds))
 
 
 def _entitlements(value: Any) -> None:

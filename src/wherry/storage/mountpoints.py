@@ -65,7 +65,7 @@ def _directory(target: Path, path: str, below: Merged, kept: dict[Path, bytes]) 
 def missing_places(below: Merged, wanted: Sequence[tuple[str, bool]]) -> tuple[list[str], list[str]]:
     """Which of the places, each with whether it is a directory, are not there, as `make_places` takes them.
 
-    Symlinks on the way are followed inside the root. Raises SystemFailure where they lead in a circle.
+    Symlinks on the way are followed inside the root. Raises SystemFailure where they go in a circle or a file is on it.
     """
     missing: tuple[list[str], list[str]] = ([], [])
     for path, directory in wanted:
@@ -92,6 +92,8 @@ def _real(below: Merged, path: str) -> str:
         found = below.find(os.fsencode("/".join([*done, part])))
         if found is None or not stat.S_ISLNK(found[0].st_mode):
             done.append(part)
+            if found is not None and any(pending) and not stat.S_ISDIR(found[0].st_mode):
+                raise SystemFailure(f"{path}: /{'/'.join(done)} is not a directory")
             continue
         followed += 1
         if followed > _LINKS_FOLLOWED:

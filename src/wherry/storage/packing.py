@@ -7,11 +7,11 @@ Formats: POSIX.1-2017 pax, "ustar Interchange Format"; pax records only where us
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from wherry.linux.safepath import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
@@ -21,6 +21,7 @@ from wherry.storage.tar import BLOCK, BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, 
 
 END = bytes(2 * BLOCK)
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_READ_NAME = _READ | os.O_NOFOLLOW
 _ZEROS = bytes(BLOCK)
 PIECE = 1 << 20  # bytes; a piece is about this long
 _SMALL_ID, _SMALL_SIZE = 8**7, 8**11
@@ -108,8 +109,10 @@ def _names(directory: int) -> Iterator[tuple[bytes, bool]]:
 def _opened(directory: int, name: bytes, at_once: bool) -> tuple[int, bool]:
     """A descriptor of what is there, and whether it can be read."""
     if at_once:
-        with contextlib.suppress(OSError):  # it is something else by now
-            return os.open(name, _READ | os.O_NOFOLLOW, dir_fd=directory), True
+        try:
+            return os.open(name, _READ_NAME, dir_fd=directory), True
+        except OSError:
+            pass  # it is something else by now
     return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory), False
 
 
@@ -263,11 +266,9 @@ def header(entry: Entry) -> bytes:
     return extended + data + bytes(-len(data) % BLOCK) + block
 
 
-_HEADER = struct.Struct(
-    "100s48s8sc100s72s16s167x"
-)  # name, five numbers, checksum, kind, link, magic and owners, device
+# name, mode and owner, size and time, checksum, kind, link, magic and owners' names, device
+_HEADER = struct.Struct("100s24s24s8sc100s72s16s167x")
 _MAGIC = b"ustar\x0000"
-_CONSTANT = sum(_MAGIC) + 8 * ord(" ")
 
 
 def _block(
@@ -282,11 +283,18 @@ def _block(
     seconds: int = 0,
     device: tuple[int, int] = (0, 0),
 ) -> bytes:
-    numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, seconds)
-    devices = b"%07o\0%07o\0" % device
+    owner, devices, checksum = _repeated(kind, mode, uid, gid, device)
+    numbers = b"%011o\0%011o\0" % (size, seconds)
+    checksum += sum(name) + sum(numbers) + sum(link)
+    return _HEADER.pack(name, owner, numbers, b"%06o\0 " % checksum, kind, link, _MAGIC, devices)
+
+
+@lru_cache(maxsize=256)
+def _repeated(kind: bytes, mode: int, uid: int, gid: int, device: tuple[int, int]) -> tuple[bytes, bytes, int]:
+    """What many headers have in common: two fields, and what they and all that never changes add to the checksum."""
+    owner, devices = b"%07o\0%07o\0%07o\0" % (mode, uid, gid), b"%07o\0%07o\0" % device
     # The checksum's own place counts as spaces; zeros need not be added up.
-    checksum = sum(name) + sum(numbers) + sum(kind) + sum(link) + sum(devices) + _CONSTANT
-    return _HEADER.pack(name, numbers, b"%06o\0 " % checksum, kind, link, _MAGIC, devices)
+    return owner, devices, sum(owner) + sum(devices) + sum(kind) + sum(_MAGIC) + 8 * ord(" ")
 
 
 def _record(key: bytes, value: bytes) -> bytes:

@@ -103,7 +103,7 @@ def test_mounts() -> None:
         Tmpfs("/t", 1024),
         Secret("s", "/run/secrets/s"),
         Secret("e", "", "E", required=True),
-        Ssh("default", "/run/buildkit/ssh_agent.4"),
+        Ssh("default", "/run/buildkit/ssh_agent.0"),
         Bind("/b", 1, "/b", readonly=False),
         Bind("/ctx", 2),
     )

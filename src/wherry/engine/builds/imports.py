@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
@@ -24,6 +24,7 @@ from wherry.engine.images.admission import KeptLayer
 from wherry.engine.transfers.needs import Document, Source
 from wherry.errors import InvalidParameter, NotFound, WherryError
 from wherry.model import build_caches
+from wherry.model.build_graph import Vertex
 from wherry.model.image import chain_ids, parse_image
 from wherry.model.manifests import CONFIG_MAX, NESTING_MAX, Descriptor, Index, choose, parse
 from wherry.model.platforms import Platform
@@ -40,6 +41,7 @@ class _Read:
     name: str
     shelf: Shelf
     offer: build_caches.Offer
+    matched: dict[Vertex, build_caches.Result] = field(default_factory=dict)
 
 
 class CacheImports:
@@ -64,10 +66,14 @@ class CacheImports:
         """One that is at hand."""
         self._read.append(_Read(name, shelf, offer))
 
-    async def find(self, key: str, *, fetch: bool) -> Imported | None:
+    def add_matched(self, name: str, shelf: Shelf, results: dict[Vertex, build_caches.Result]) -> None:
+        """What steps of this build came to in an image that is here."""
+        self._read.append(_Read(name, shelf, build_caches.Offer(), results))
+
+    async def find(self, vertex: Vertex, key: str, *, fetch: bool) -> Imported | None:
         """See `wherry.engine.builds.solving.Imports`."""
         for read in self._read:
-            result = read.offer.results.get(key)
+            result = read.offer.results.get(key) or read.matched.get(vertex)
             if result is None:
                 continue
             here = await asyncio.to_thread(self._chains)

@@ -31,6 +31,7 @@ from wherry.engine.builds.documents import document
 from wherry.engine.builds.dressing import Dressing, Part, Style
 from wherry.engine.builds.exports import export, results_of
 from wherry.engine.builds.file_outputs import Folder
+from wherry.engine.builds.histories import Same, match
 from wherry.engine.builds.imports import CacheImports, offered_by
 from wherry.engine.builds.layout_images import take as take_image
 from wherry.engine.builds.layouts import Layout
@@ -76,6 +77,7 @@ class CacheUse:
     cached: Cached
     in_use: bool
     shared: bool  # an image or container needs its layer too
+    parents: tuple[str, ...] = ()  # the one that it stands on, where that is kept
 
     @property
     def id(self) -> str:
@@ -205,14 +207,20 @@ class Builds:
 
     # the cache's end
 
-    def uses(self) -> list[CacheUse]:
-        """Everything in the cache."""
+    def uses(self, *, parents: bool = True) -> list[CacheUse]:
+        """Everything in the cache; what each stands on only if asked for."""
         needed = {chain for image in self._images.all() for chain in _lineage(image)}
         users = self._shop.cache_mounts.users
+        found = [cached for cached in self.cache.results.values() if cached.kind != STATES]
+        chains = {tuple(cached.diff_ids): cached.id for cached in found if cached.diff_ids}
         return [
-            CacheUse(cached, bool(users[cached.id]), bool(cached.chain_id) and cached.chain_id in needed)
-            for cached in self.cache.results.values()
-            if cached.kind != STATES
+            CacheUse(
+                cached,
+                bool(users[cached.id]),
+                bool(cached.chain_id) and cached.chain_id in needed,
+                _parents(cached, chains) if parents else (),
+            )
+            for cached in found
         ]
 
     async def prune(self, rule: Rule | None = None) -> PrunedCache:
@@ -231,7 +239,7 @@ class Builds:
         return pruned
 
     async def _prune(self, rule: Rule) -> PrunedCache:
-        found = sorted(self.uses(), key=lambda use: use.cached.used_ns)
+        found = sorted(self.uses(parents=bool(rule.wanted.parent)), key=lambda use: use.cached.used_ns)
         before_ns = rule.wanted.before_ns
         used = sum(use.cached.size for use in found if not use.shared)
         kept = rule.space.kept(used, self._disk()[1])
@@ -369,8 +377,7 @@ class Build:
         if target.base is not None:
             base = await self._bases.find(*_image_of(target.base))
         if base is not None and not target.history and await self._says_the_same(target, base):
-            for name in names:
-                await self._images.tag(base.id, name.name, name.tag)
+            await self.name(base, names)
             return base
         cache = ""
         if inline_cache:
@@ -445,6 +452,26 @@ class Build:
         self._imports.add_offer(reference.familiar, self._repository(reference), offer)
         return True
 
+    async def take_by_history(self, reference: Reference, target: Target, same: Same) -> tuple[int, Image | None]:
+        """Let steps be found in an image that is here by what its history says: how many there are, and the image if
+        it is just what is to be built. None where there is no such image.
+        """
+        try:
+            image = self._images.resolve(reference.familiar)
+        except WherryError as error:
+            self._progress.tell(Warned(f"the cache {reference.familiar} is not used: {error}"))
+            return 0, None
+        base = await self._bases.find(*_image_of(target.base)) if target.base is not None else None
+        matched = await asyncio.to_thread(match, target.history, base, image, same)
+        if matched.results:
+            self._imports.add_matched(reference.familiar, self._repository(reference), matched.results)
+        return matched.steps, image if matched.whole else None
+
+    async def name(self, image: Image, names: Iterable[Reference]) -> None:
+        """Give an image more names."""
+        for name in names:
+            await self._images.tag(image.id, name.name, name.tag)
+
     async def give_to(self, place: CachePlace, shelf: Layout, targets: Iterable[Target]) -> None:
         """Keep what the build came to for builds elsewhere. Raises WherryError."""
         every = place.mode == "max"
@@ -479,6 +506,14 @@ def _image_of(vertex: Vertex) -> tuple[str, Platform | None, str]:
     if not isinstance(operation, ImageSource):
         raise NotFound(f"{vertex.name} is no image")
     return operation.reference, operation.platform, operation.pull
+
+
+def _parents(cached: Cached, chains: Mapping[tuple[str, ...], str]) -> tuple[str, ...]:
+    """The result with most of its layers, but for itself."""
+    for length in range(len(cached.diff_ids) - 1, 0, -1):
+        if found := chains.get(tuple(cached.diff_ids[:length])):
+            return (found,)
+    return ()
 
 
 def _lineage(image: Image) -> list[str]:

@@ -63,7 +63,7 @@ class Keep(Protocol):
 class Imports(Protocol):
     """Results of builds elsewhere."""
 
-    async def find(self, key: str, *, fetch: bool) -> Imported | None:
+    async def find(self, vertex: Vertex, key: str, *, fetch: bool) -> Imported | None:
         """None where there is none; without `fetch` only one whose layers are here already."""
 
 
@@ -218,7 +218,7 @@ class Solve:
         found = self._cache.find(key)
         if found is not None:
             self._cache.name(found, keys)
-        elif self._imports is not None and (imported := await self._imports.find(key, fetch=fetch)) is not None:
+        elif self._imports is not None and (imported := await self._imports.find(vertex, key, fetch=fetch)) is not None:
             found = _cached(vertex.name, imported.outcome, imported.created_ns)
             self._keep(found, imported.outcome, keys)
         return found

@@ -305,6 +305,8 @@ class Step:
         )
 
     async def _agent(self, mount: graph.Ssh, number: int, undo: contextlib.AsyncExitStack) -> None:
+        if not any(entry.startswith("SSH_AUTH_SOCK=") for entry in (*self._operation.env, *self._env)):
+            self._env.append(f"SSH_AUTH_SOCK={mount.target}")  # also where there is no agent, as under BuildKit
         connect = await self._job.client.agent(mount.id)
         if connect is None:
             if mount.required:
@@ -324,8 +326,6 @@ class Step:
         os.chown(path, *self._owner(mount.uid, mount.gid))
         os.chmod(path, mount.mode)
         self._points.append(MountPoint(type="bind", source=str(path), destination=mount.target))
-        if not any(entry.startswith("SSH_AUTH_SOCK=") for entry in (*self._operation.env, *self._env)):
-            self._env.append(f"SSH_AUTH_SOCK={mount.target}")
 
 
 def _in_memory(part: Path, value: bytes, mount: graph.Secret, owner: tuple[int, int]) -> None:

@@ -21,7 +21,7 @@ from wherry.engine.transfers.lines import Line, Message, bar, follow, said, step
 from wherry.engine.transfers.needs import Destination, Registries, Repository
 from wherry.engine.transfers.packing import Compression, Packed, Packing
 from wherry.engine.transfers.shared import Limit, Running, Shared
-from wherry.errors import InvalidParameter, NotFound
+from wherry.errors import InvalidParameter, NotFound, Unauthorized
 from wherry.model.credentials import Credentials
 from wherry.model.events import Event
 from wherry.model.failpoints import failpoint
@@ -451,5 +451,5 @@ async def _reach(repository: Repository, digest: str) -> Exception | None:
     except RegistryError as error:
         if not error.status and error.detail != NOT_BASIC:
             raise
-        return error
+        return Unauthorized(NOT_BASIC) if error.detail == NOT_BASIC else error
     return None

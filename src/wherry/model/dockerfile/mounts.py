@@ -136,6 +136,8 @@ def _check(mount: RunMount) -> None:
             raise DockerfileError("invalid secret mount. one of source, target required")
         if mount.source and mount.id:
             raise DockerfileError("both source and id can't be set")
+    if mount.kind == "tmpfs" and mount.source:
+        raise DockerfileError("unexpected key 'source' for mount type 'tmpfs'")
     if mount.sharing and mount.kind != "cache":
         raise DockerfileError(f"invalid cache sharing set for {mount.kind} mount")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 
 from msgspec import Struct, field
 
@@ -65,7 +66,8 @@ def run(scope: Scope, state: State, instruction: Run, mounts: Sequence[tuple[Run
         command, title = _with_documents(state, command, inputs)
         code += title
     args = shell_args(state, command)
-    inputs.mounts[:0] = [_mount(scope, state, mount, source, inputs, n) for n, (mount, source) in enumerate(mounts)]
+    agents = count()
+    inputs.mounts[:0] = [_mount(scope, state, mount, source, inputs, agents) for mount, source in mounts]
     secret_names = frozenset(mount.env for mount in inputs.mounts if isinstance(mount, Secret) and mount.env)
     vertex = Vertex(
         Exec(
@@ -143,13 +145,16 @@ def _summary(document: Heredoc) -> str:
     return lines[0] + "..." * (len(lines) > 1)
 
 
-def _mount(scope: Scope, state: State, mount: RunMount, source: Source, inputs: _Inputs, number: int) -> Mount:
+def _mount(
+    scope: Scope, state: State, mount: RunMount, source: Source, inputs: _Inputs, agents: Iterator[int]
+) -> Mount:
     if mount.kind == "secret":
-        return _secret(mount)
+        return _secret(state, mount)
     if mount.kind == "ssh":
+        number = next(agents)
         return Ssh(
             mount.id or "default",
-            mount.target or f"/run/buildkit/ssh_agent.{number}",
+            posixpath.join("/", state.cwd, mount.target) if mount.target else f"/run/buildkit/ssh_agent.{number}",
             required=mount.required,
             uid=mount.uid or 0,
             gid=mount.gid or 0,
@@ -178,13 +183,13 @@ def _mount(scope: Scope, state: State, mount: RunMount, source: Source, inputs: 
     )
 
 
-def _secret(mount: RunMount) -> Secret:
+def _secret(state: State, mount: RunMount) -> Secret:
     name = mount.source or mount.id
     if not name:
         if not mount.target:
             raise DockerfileError("one of source, target required")
         name = posixpath.basename(mount.target)
-    target = mount.target
+    target = posixpath.normpath(posixpath.join("/", state.cwd, mount.target)) if mount.target else ""
     if not target and mount.env is None:
         target = "/run/secrets/" + posixpath.basename(name)
     return Secret(
