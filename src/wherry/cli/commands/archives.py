@@ -81,7 +81,7 @@ def save(context: Context) -> int:
     return 0
 
 
-def keep(pieces: Iterable[bytes], target: str) -> None:
+def keep(pieces: Iterable[bytes], target: str, mode: int = 0o600) -> None:
     """Write an answer to a file, which is there whole or not at all; to standard output where none is named.
 
     What is there and is no regular file (a device, a pipe) is written to and stays what it is.
@@ -98,7 +98,8 @@ def keep(pieces: Iterable[bytes], target: str) -> None:
         return
     half = f"{target}.{os.getpid()}.part"
     try:
-        with open(half, "wb") as file:
+        descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
             for data in pieces:
                 file.write(data)
         os.replace(half, target)

@@ -208,7 +208,7 @@ def _manifest(archived: ArchivedImage, image: Image) -> KnownManifest | None:
         return None
     return KnownManifest(
         digest=found.descriptor.digest,
-        media_type=found.descriptor.media_type,
+        media_type=found.descriptor.media_type or found.manifest.media_type,
         size=found.descriptor.size,
         image_id=image.id,
         layers=tuple(layer.digest for layer in found.manifest.layers),
