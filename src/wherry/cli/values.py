@@ -269,6 +269,7 @@ def mount(text: str) -> dict[str, Any]:
         raise ValueError("value is empty")
     for field in csv_fields(text):
         key, equals, value = field.partition("=")
+        key = key.lower()
         if not equals:
             if key not in ("readonly", "ro", "volume-nocopy", "bind-nonrecursive"):
                 raise ValueError(f"invalid field '{field}' must be a key=value pair")

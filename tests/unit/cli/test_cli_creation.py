@@ -188,6 +188,7 @@ def test_mounts() -> None:
     }
     assert values.mount("src=v,dst=/y,volume-nocopy,ro")["VolumeOptions"] == {"DriverConfig": {}, "NoCopy": True}
     assert values.mount('"type=bind","src=/a,b",dst=/c')["Source"] == "/a,b"
+    assert values.mount("TYPE=bind,Source=/A,DST=/c,READONLY") == values.mount("type=bind,source=/A,dst=/c,readonly")
 
 
 @pytest.mark.parametrize(
