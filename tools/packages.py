@@ -31,6 +31,7 @@ TESTS = {
     "apache2-utils": "passwords of a test registry",
     "docker-registry": "the test registry",
     "e2fsprogs": "the virtual machine's disk",
+    "fish": "completing in a real shell",
     "git": "listing the tracked files",
     "iproute2": "looking at links from outside",
     "kmod": "the virtual machine's modules",
@@ -38,6 +39,7 @@ TESTS = {
     "openssl": "certificates of the tests' own",
     "iptables": "living beside other firewalls",
     "qemu-system-x86": "the virtual machine",
+    "zsh": "completing in a real shell",
 }
 """What the tests need besides."""
 

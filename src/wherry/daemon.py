@@ -162,12 +162,17 @@ def _configure(options: argparse.Namespace) -> DaemonConfig:
 def _check_against_host(config: DaemonConfig) -> None:
     """Whether the runtime and the group that the options name are there. Raises InvalidParameter."""
     from wherry.api.sockets import group_id
+
+    _check_runtime(config)
+    if config.group:
+        group_id(config.group)
+
+
+def _check_runtime(config: DaemonConfig) -> None:
     from wherry.linux.host import find
 
     installed = [name for name in ("crun", "runc") if find(name)]
     daemon_config.check_default_runtime(config.default_runtime, [*installed, *config.runtimes])
-    if config.group:
-        group_id(config.group)
 
 
 class _Text(logging.Formatter):
@@ -214,8 +219,6 @@ async def _serve(config: DaemonConfig, options: argparse.Namespace) -> None:
         data_root=config.data_root,
         exec_root=config.exec_root,
         bip=config.bip,
-        default_runtime=config.default_runtime,
-        runtimes=config.runtimes,
         cdi_directories=config.cdi_spec_dirs,
         userns_remap=config.userns_remap,
         builder=config.builder,
@@ -272,6 +275,8 @@ def _apply(config: DaemonConfig, settings: Settings) -> None:
     settings.registries = config.registries
     settings.defaults = config.defaults
     settings.labels = config.labels
+    settings.runtimes = config.runtimes
+    settings.default_runtime = config.default_runtime
     settings.warnings = tuple(_unsafe(config))
 
 
@@ -308,6 +313,7 @@ class Reloads:
         running = self._config
         try:
             given = _configure(self._options)
+            _check_runtime(given)
             self._certificates.read()
         except InvalidParameter as error:
             log.error("configuration not reloaded: %s", error)

@@ -312,8 +312,20 @@ def test_name_taken(engine: Engine) -> None:
 
 def test_no_command(engine: Engine) -> None:
     engine.import_image(b"\0" * 10240, "wt-empty")
-    answer = engine.try_create(None, Image="wt-empty")
-    assert (answer.status, answer.message) == (400, "no command specified")
+    for name in ("", "a/b"):  # it is looked at before the name
+        answer = engine.try_create(None, name=name, Image="wt-empty")
+        assert (answer.status, answer.message) == (400, "no command specified")
+
+
+def test_a_directory_in_place_of_the_users(engine: Engine) -> None:
+    engine.import_image(b"\0" * 10240, "wt-bare")
+    container = engine.create(["true"], Image="wt-bare", WorkingDir="/etc/passwd")
+    answer = engine.http.post(f"/containers/{container}/start")
+    assert answer.status == 500
+    assert answer.message.startswith("unable to find user 0: ")
+    assert answer.message.endswith(": is a directory")
+    engine.remove(container)
+    assert engine.http.delete("/images/wt-bare").status == 200
 
 
 NO_USER = "no matching entries in passwd file"

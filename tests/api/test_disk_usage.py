@@ -29,6 +29,7 @@ def test_everything(engine: Engine) -> None:
     assert sorted(usage) == ["BuildCache", "Containers", "Images", "LayersSize", "Volumes"]
     (image,) = [item for item in usage["Images"] if BASE in (item["RepoTags"] or [])]
     assert image["Containers"] == 1
+    assert image["RepoDigests"] is None  # where the list of images has []
     assert 0 <= image["SharedSize"] <= image["Size"] <= usage["LayersSize"]
     (shown,) = [item for item in usage["Containers"] if item["Id"] == container]
     assert (shown["SizeRw"], shown["Image"]) == (MEGABYTE, BASE)

@@ -366,7 +366,12 @@ def test_list(engine: Engine) -> None:
     assert by(reference=["wt-listed:2"]) == ["wt-listed:2"]
     assert by(reference=["wt-l*:1"]) == ["wt-listed:1"]
     assert by(label=["wt-k=v"]) == ["wt-listed:2"]
-    assert by(dangling=["true"]) == []
+    assert by(dangling=["true"]) == by(dangling=["x", "1"]) == []
+    for values in (["true", "false"], ["x", "y"]):
+        answer = engine.http.get("/images/json", filters={"dangling": values})
+        assert (answer.status, answer.message) == (400, f"invalid filter 'dangling=[{' '.join(values)}]'")
+    answer = engine.http.get("/images/json", filters={"": ["x"]})
+    assert (answer.status, answer.message) == (400, "invalid filter")
     assert "wt-listed:2" in by(since=["wt-base"])
     assert "wt-listed:1" not in by(since=["wt-base"])
     answer = engine.http.get("/images/json", filters={"nope": ["x"]})

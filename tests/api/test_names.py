@@ -48,6 +48,13 @@ def test_generated_names(engine: Engine) -> None:
     assert all(re.fullmatch(r"/[a-z]+_[a-z]+\d?", name) for name in names)
 
 
+def test_a_name_that_is_none(engine: Engine) -> None:
+    for name in ("/", "//x", "-x", "x"):
+        answer = engine.try_create(["true"], name=name)
+        rule = "only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        assert (answer.status, answer.message) == (400, f"Invalid container name ({name}), {rule}")
+
+
 def test_a_name_is_free_after_removal(engine: Engine) -> None:
     for _ in range(2):
         container = engine.idle(name="wt-again")

@@ -271,7 +271,17 @@ def test_of_a_stopped_container(engine: Engine) -> None:
 
 def test_mac_address(engine: Engine) -> None:
     endpoints = {"EndpointsConfig": {"bridge": {"MacAddress": "02:42:0a:0b:0c:0d"}}}
-    assert engine.output(["cat", "/sys/class/net/eth0/address"], NetworkingConfig=endpoints) == "02:42:0a:0b:0c:0d\n"
+    container = engine.create(["cat", "/sys/class/net/eth0/address"], NetworkingConfig=endpoints)
+
+    def shown() -> set[str]:
+        settings = engine.inspect(container)["NetworkSettings"]
+        return {settings["MacAddress"], settings["Networks"]["bridge"]["MacAddress"]}
+
+    assert shown() == {"02:42:0a:0b:0c:0d"}  # what is asked for
+    engine.start(container)
+    engine.wait(container)
+    assert engine.logs(container)[0] == b"02:42:0a:0b:0c:0d\n"
+    assert shown() == {""}
 
 
 def test_address_is_free_again(engine: Engine) -> None:

@@ -151,9 +151,13 @@ def test_base_images_of_each_platform(client: Client, folder: Path, tmp_path: Pa
             configs = [layout.document(layout.document(each)["config"]) for each in index["manifests"]]
             assert [config["architecture"] for config in configs] == ["amd64", "s390x"]
             assert [f"OF={config['architecture']}" in config["config"]["Env"] for config in configs] == [True, True]
+        client("rmi", "-f", *client("images", "-aq", registry.host + "/base").stdout.split())
+        client("image", "prune", "-f")
         client("pull", name)
+        before = client.engine.http.get(f"/images/{name}/json").json()
+        assert before["Architecture"] == "amd64" and before["RepoDigests"]
         client.build(folder, "--platform=linux/s390x", f"--output=type=oci,dest={archive}")
-        assert client.engine.http.get(f"/images/{name}/json").json()["Architecture"] == "amd64"
+        assert client.engine.http.get(f"/images/{name}/json").json() == before
 
 
 def test_programs_of_another_platform_need_an_emulator(client: Client, folder: Path) -> None:

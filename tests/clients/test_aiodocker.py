@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiodocker
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -102,6 +104,69 @@ async def test_attach_to_a_terminal(client: aiodocker.Docker) -> None:
         await stream.write_in(b"stty size; exit 5\n")
         assert b"40 120\r\n" in (await output(stream))[0]
     assert (await container.wait())["StatusCode"] == 5
+
+
+async def test_attach_over_a_websocket(client: aiodocker.Docker) -> None:
+    command = "read line; echo got $line; echo err >&2"
+    container = await client.containers.create(config("sh", "-c", command, OpenStdin=True, StdinOnce=True))
+    socket = await container.websocket(stream=True, stdin=True, stdout=True, stderr=True)
+    await container.start()
+    await socket.send_str("hello\n")
+    told = b""
+    async for message in socket:
+        told += message.data if isinstance(message.data, bytes) else message.data.encode()
+    assert sorted(told.splitlines()) == [b"err", b"got hello"]
+    assert socket.close_code == 1000
+    assert (await container.wait())["StatusCode"] == 0
+
+    logged = await container.websocket(logs=True, stdout=True)
+    assert (await logged.receive()).data == b"got hello\n"
+    await logged.close()
+    await container.delete()
+    with pytest.raises(aiohttp.WSServerHandshakeError) as failed:
+        await container.websocket()
+    assert failed.value.status == 404
+
+
+async def test_waiting_for_an_exit(client: aiodocker.Docker) -> None:
+    container = await client.containers.create(config("sh", "-c", "exit 6"))
+    waiting = asyncio.create_task(container.wait(condition="next-exit"))
+    while not waiting.done():  # the wait begins some time; until then each run is just another one
+        await container.start()
+        await asyncio.wait({waiting}, timeout=0.1)
+    assert waiting.result()["StatusCode"] == 6
+
+
+async def test_archives_in_and_out(client: aiodocker.Docker) -> None:
+    container = await client.containers.create(config("true"))
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        member = tarfile.TarInfo("folder/file")
+        member.size = 4
+        tar.addfile(member, io.BytesIO(b"kept"))
+    await container.put_archive("/tmp", packed.getvalue())
+    with await container.get_archive("/tmp/folder") as tar:
+        assert tar.getnames() == ["folder", "folder/file"]
+        file = tar.extractfile("folder/file")
+        assert file is not None
+        assert file.read() == b"kept"
+    with pytest.raises(aiodocker.DockerError) as failed:
+        await container.get_archive("/nope")
+    assert failed.value.status == 404
+
+
+async def test_stats(client: aiodocker.Docker) -> None:
+    container = await idle(client)
+    (once,) = await container.stats(stream=False)
+    assert once["pids_stats"]["current"] >= 1
+    seen: list[dict[str, Any]] = []
+    async for reading in container.stats(stream=True):
+        seen.append(reading)
+        if len(seen) == 2:
+            break
+    first, second = seen
+    assert second["precpu_stats"]["cpu_usage"] == first["cpu_stats"]["cpu_usage"]
+    assert second["memory_stats"]["usage"] > 0
 
 
 async def test_exec(client: aiodocker.Docker) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import socket
+import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -28,6 +30,11 @@ def client(engine: Engine) -> Iterator[docker.DockerClient]:
     client = docker.DockerClient(base_url=f"unix://{engine.http.path}", version="auto", timeout=30)
     yield client
     client.close()
+
+
+@pytest.fixture
+def idle(engine: Engine, client: docker.DockerClient) -> Any:
+    return client.containers.get(engine.idle())
 
 
 def raw(taken_over: Any) -> socket.socket:
@@ -108,6 +115,79 @@ def test_wait_for_removal_and_its_timeout(client: docker.DockerClient) -> None:
         slow.wait(timeout=0.2)
 
 
+def test_wait_for_the_next_exit(client: docker.DockerClient) -> None:
+    """Of one that has ended already: what counts is the end of its next run."""
+    container = client.containers.run(BASE, ["sh", "-c", "test -e /again && exit 6; touch /again"], detach=True)
+    assert container.wait()["StatusCode"] == 0
+    waited: list[dict[str, Any]] = []
+    waiting = Thread(target=lambda: waited.append(container.wait(condition="next-exit")))
+    waiting.start()
+    while waiting.is_alive():  # the wait begins some time; until then each run is just another one
+        container.start()
+        waiting.join(0.1)
+    assert [answer["StatusCode"] for answer in waited] == [6]
+
+
+def packed(**files: bytes) -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode, member.uid = len(content), 0o640, 1000
+            tar.addfile(member, io.BytesIO(content))
+    return archive.getvalue()
+
+
+def test_archives_in_and_out(client: docker.DockerClient, idle: Any) -> None:
+    assert idle.put_archive("/tmp", packed(a=b"one", b=b"two" * 500_000))
+    assert idle.exec_run(["stat", "-c", "%a %u %s", "/tmp/a"]) == (0, b"640 1000 3\n")
+    pieces, stat = idle.get_archive("/tmp/b", chunk_size=4096)
+    assert (stat["name"], stat["size"], stat["linkTarget"]) == ("b", 1_500_000, "")
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
+        file = tar.extractfile("b")
+        assert file is not None
+        assert file.read() == b"two" * 500_000
+    stopped = client.containers.create(BASE, "true")
+    assert stopped.put_archive("/", packed(kept=b"before the start"))
+    pieces, stat = stopped.get_archive("/kept", encode_stream=True)
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
+        assert tar.getnames() == ["kept"]
+    with pytest.raises(NotFound, match="Could not find the file /nope"):
+        stopped.get_archive("/nope")
+    with pytest.raises(NotFound, match="Could not find the file /nope"):
+        stopped.put_archive("/nope", packed(a=b""))
+    with pytest.raises(APIError, match="extraction point is not a directory"):
+        stopped.put_archive("/kept", packed(a=b""))
+
+
+def test_changes_commit_export(client: docker.DockerClient) -> None:
+    container = client.containers.run(BASE, ["sh", "-c", "echo new >/new"], detach=True)
+    container.wait()
+    assert {"Path": "/new", "Kind": 1} in container.diff()
+    with tarfile.open(fileobj=io.BytesIO(b"".join(container.export()))) as tar:
+        assert "new" in tar.getnames()
+    image = container.commit("wt-committed", "1", message="told", changes='CMD ["cat", "/new"]')
+    try:
+        assert image.history()[0]["Comment"] == "told"
+        assert client.containers.run(image, remove=True) == b"new\n"
+    finally:
+        client.images.remove(image.id)
+
+
+def test_stats_as_a_stream(idle: Any) -> None:
+    readings = idle.stats(decode=True, stream=True)
+    first, second = next(readings), next(readings)
+    assert first["id"] == second["id"] == idle.id
+    assert second["precpu_stats"]["cpu_usage"] == first["cpu_stats"]["cpu_usage"]
+    assert second["cpu_stats"]["system_cpu_usage"] > first["cpu_stats"]["system_cpu_usage"]
+    assert second["networks"]["eth0"]["rx_bytes"] >= 0
+    one = json.loads(next(idle.stats(stream=True)))
+    assert one["pids_stats"]["current"] >= 1
+    once = idle.client.api.stats(idle.id, stream=False, one_shot=True)
+    assert once["memory_stats"]["usage"] > 0
+    assert once["precpu_stats"]["cpu_usage"]["total_usage"] == 0
+
+
 def test_logs(client: docker.DockerClient) -> None:
     container = client.containers.run(
         BASE, ["sh", "-c", "echo a; sleep 0.3; echo b >&2; sleep 0.3; echo c"], detach=True
@@ -148,11 +228,6 @@ def test_attach_socket_to_a_terminal(client: docker.DockerClient) -> None:
         raw(taken).sendall(b"stty size; exit 5\n")
         assert b"40 120\r\n" in received(taken)
     assert container.wait()["StatusCode"] == 5
-
-
-@pytest.fixture
-def idle(engine: Engine, client: docker.DockerClient) -> Any:
-    return client.containers.get(engine.idle())
 
 
 def test_exec(idle: Any) -> None:

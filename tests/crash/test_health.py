@@ -51,10 +51,15 @@ def held(pid: int) -> list[str]:
     return sorted([name for name in kept if name in ("pipe", "socket", "anon_inode")] + ["child"] * len(children))
 
 
+def running(box: Box) -> int:
+    """The daemon's asyncio tasks, which it tells where Docker tells goroutines."""
+    return int(box.engine.http.get("/info").json()["NGoroutines"])
+
+
 def test_fifty_of_them_leave_nothing(box: Box) -> None:
     """Containers with checks that are seen healthy, go on under the next daemon, and are removed while being probed."""
     box.crash()
-    before = held(box.daemon.pid)
+    before, tasks = held(box.daemon.pid), running(box)
     check = {"Test": ["CMD-SHELL", "sleep 0.05"], "Interval": 200 * MS}
 
     def healthy() -> bool:
@@ -77,3 +82,4 @@ def test_fifty_of_them_leave_nothing(box: Box) -> None:
         list(threads.map(box.engine.remove, containers))
     box.assert_nothing_left()
     eventually(lambda: len(held(box.daemon.pid)) <= len(before), what="the end of what the daemon holds")
+    eventually(lambda: running(box) <= tasks, what="the end of the daemon's tasks")

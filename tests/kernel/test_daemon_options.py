@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import ssl
@@ -85,6 +86,41 @@ def test_a_reload_is_told_and_counts_at_once(daemon: Wherryd) -> None:
     assert (event["Action"], event["Actor"]["ID"]) == ("reload", engine.http.get("/info").json()["ID"])
     assert event["Actor"]["Attributes"]["labels"] == '["a=b"]'
     assert "only a restart takes over: group" in daemon.tail()
+
+
+def test_a_runtime_comes_and_goes(daemon: Wherryd) -> None:
+    """One that is configured no longer, or under no daemon since, serves the containers that were started with it."""
+    file = daemon.folder / "daemon.json"
+    file.write_text("{}")
+    engine = _serving(daemon, "--config-file", str(file))
+
+    def reload(**keys: object) -> None:
+        file.write_text(json.dumps(keys))
+        daemon.process.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
+        expected = keys.get("default-runtime", "crun")
+        eventually(lambda: engine.http.get("/info").json()["DefaultRuntime"] == expected)
+
+    unknown = "unknown or invalid runtime name: mine"
+    answer = engine.try_create(["true"], host={"Runtime": "mine"})
+    assert (answer.status, answer.message) == (400, unknown)
+    runc = {"mine": {"path": shutil.which("runc")}}
+    reload(runtimes=runc, **{"default-runtime": "mine"})
+    assert engine.http.get("/info").json()["Runtimes"]["mine"]["path"] == shutil.which("runc")
+    running, other = engine.idle(), engine.create(["true"])
+    assert engine.inspect(running)["HostConfig"]["Runtime"] == "mine"
+    assert engine.exec(running, ["true"])[0] == 0
+    reload()
+    assert engine.exec(running, ["true"])[0] == 0
+    answer = engine.http.post(f"/containers/{other}/start")
+    assert (answer.status, answer.message) == (400, unknown)
+    daemon.stop()
+    daemon.start("--config-file", str(file))
+    assert engine.exec(running, ["true"])[0] == 0
+    assert engine.http.post(f"/containers/{running}/pause").status == 204
+    assert engine.http.post(f"/containers/{running}/unpause").status == 204
+    engine.remove(running)
+    engine.remove(other)
+    eventually(lambda: not list((daemon.folder / "run" / "runtime").iterdir()))
 
 
 def _certificate(context: ssl.SSLContext, port: int) -> bytes | None:

@@ -144,6 +144,8 @@ def test_a_reload_takes_over_what_it_can(tmp_path: Path, root_level: None, caplo
                 "registry-mirrors": ["https://m/"],
                 "max-concurrent-downloads": 7,
                 "log-opts": {"max-size": "1m"},
+                "runtimes": {"mine": {"path": "/usr/bin/mine"}},
+                "default-runtime": "mine",
             }
         )
     )
@@ -153,19 +155,22 @@ def test_a_reload_takes_over_what_it_can(tmp_path: Path, root_level: None, caplo
     assert (settings.debug, settings.labels, settings.defaults.shm_size) == (True, ("a=1",), 1 << 20)
     assert settings.registries.mirrors == ("https://m/",)
     assert settings.defaults.log_options == {"max-size": "1m"}
+    assert (settings.runtimes, settings.default_runtime) == ({"mine": Path("/usr/bin/mine")}, "mine")
+    assert (told[0]["runtimes"], told[0]["default-runtime"]) == ("mine:/usr/bin/mine", "mine")
     assert told[0]["max-concurrent-downloads"] == "7"
     assert told[0]["labels"] == '["a=1"]'
     assert "only a restart takes over: data-root" in caplog.text
     assert (
-        "configuration reloaded: debug, default-shm-size, log-opts, registry-mirrors, max-concurrent-downloads"
+        "configuration reloaded: debug, default-runtime, runtimes, default-shm-size, log-opts, registry-mirrors,"
         in caplog.text
     )
     path.write_text("{")
     reloads.reload()
     assert "configuration not reloaded: " in caplog.text
     assert settings.debug
-    path.write_text('{"max-concurrent-downloads": 0}')
-    reloads.reload()
+    for mistake in ('{"max-concurrent-downloads": 0}', '{"default-runtime": "nope"}', '{"default-runtime": "mine"}'):
+        path.write_text(mistake)
+        reloads.reload()
     assert settings.registries.max_concurrent_downloads == 7
     assert len(told) == 1
     path.write_text('{"data-root": "/elsewhere"}')

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import pytest
 
-from wherry.engine.health import LAUNCHING, HealthChecks
+from wherry.engine.health import LAUNCHING, HealthChecks, _Watch
 from wherry.errors import Conflict
 from wherry.model.config import Config, ExecConfig, Healthcheck, HostConfig
 from wherry.model.container import Container, Sandbox, State
@@ -213,6 +214,33 @@ async def test_a_thousand_containers_cost_one_timer() -> None:
         ward.checks.suspend(container)
     assert len(ward.checks._due) <= 16
     assert ward.checks._timer is None
+
+
+def kept() -> set[_Watch | asyncio.Task[Any]]:
+    """What is in memory, of use or not."""
+    gc.collect()
+    return {found for found in gc.get_objects() if isinstance(found, _Watch | asyncio.Task)}
+
+
+async def test_nothing_is_kept_of_those_that_are_gone() -> None:
+    """Whether they end between two probes or in the middle of one: no task, no timer, no object."""
+    ward = Ward()
+    tasks, before = asyncio.all_tasks(), kept()
+    for _ in range(3):
+        containers = [ward.container(f"c{number}") for number in range(50)]
+        for container in containers:
+            ward.checks.begin(container)
+        for container in containers[:25]:
+            await ward.until("healthy", container)
+        ward.execs.hang = True
+        await until(lambda: any(not run.over.is_set() for run in ward.execs.runs.values()))
+        for container in containers:
+            ward.checks.suspend(container)
+        await until(lambda: asyncio.all_tasks() == tasks)
+        ward.execs.hang = False
+        assert ward.checks._timer is None
+        assert ward.execs.runs == {}
+        assert kept() <= before
 
 
 async def test_those_that_are_due_together_are_launched_a_few_at_a_time() -> None:

@@ -111,6 +111,7 @@ class Wire:
 
     def close(self, inward: Inward) -> None:
         self._streams.pop(inward.number, None)
+        inward.abandon()
 
     # progress
 
@@ -148,6 +149,7 @@ class Inward:
         self.number = number
         self._waiting: deque[bytes] = deque()
         self._size = 0
+        self._abandoned = False
         self._news = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -155,9 +157,14 @@ class Inward:
         self._waiting.append(data)
         self._size += len(data)
         self._news.set()
-        while self._size > _HELD:
+        while self._size > _HELD and not self._abandoned:
             self._room.clear()
             await self._room.wait()
+
+    def abandon(self) -> None:
+        """Nobody reads it any more, and nobody waits until somebody does."""
+        self._abandoned = True
+        self._room.set()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:

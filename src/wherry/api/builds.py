@@ -132,7 +132,7 @@ class _Answering:
                 if classic_words.begins(error):
                     self._begin()
                 raise classic_words.planning_failed(error) from None
-            target = classic_words.with_classic_history(plan.target, files, options.labels)
+            target = await asyncio.to_thread(classic_words.with_classic_history, plan.target, files, options.labels)
             self._begin()
             bases = {
                 step.vertex.digest: image.id

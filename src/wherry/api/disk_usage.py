@@ -40,6 +40,7 @@ def routes(usage: DiskUsage, image_id: Callable[[str], str | None], cache: Calla
                 image_summary(
                     item.listed, call.version, containers=item.containers, shared_size=item.shared, size=item.size
                 )
+                | {"RepoDigests": item.listed.repo_digests or None, "RepoTags": item.listed.repo_tags or None}
                 for item in images
             ]
         if "container" in wanted:

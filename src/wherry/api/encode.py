@@ -107,13 +107,13 @@ def endpoint(
     started: bool,
     names: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """EndpointSettings. What is allocated shows only while the container has a process."""
+    """EndpointSettings. What is allocated shows while the container has a process, what is asked before the first."""
     place = found if alive else None
     return {
         "IPAMConfig": requested.ipam_config,
         "Links": requested.links,
         "Aliases": requested.aliases,
-        "MacAddress": place.mac_address if place else "",
+        "MacAddress": place.mac_address if place else "" if started else requested.mac_address,
         "NetworkID": found.network_id if found and started else "",
         "EndpointID": place.endpoint_id if place else "",
         "Gateway": place.gateway if place else "",
@@ -470,7 +470,9 @@ def network_settings(container: Container) -> dict[str, Any]:
     """NetworkSettings: beside the map of networks, the default bridge's endpoint once more at the top."""
     sandbox = container.sandbox
     own = bool(sandbox.mode) and not sandbox.mode.startswith("container:")
-    bridge = sandbox.endpoints.get("bridge") if container.state.status.alive else None
+    found = sandbox.endpoints.get("bridge")
+    bridge = found if container.state.status.alive else None
+    asked_mac = found.requested.mac_address if found and not container.state.started_at else ""
     return {
         "Bridge": "",
         "SandboxID": sandbox.id if own and container.state.run else "",
@@ -488,7 +490,7 @@ def network_settings(container: Container) -> dict[str, Any]:
         "IPAddress": bridge.address if bridge else "",
         "IPPrefixLen": bridge.prefix_length if bridge else 0,
         "IPv6Gateway": "",
-        "MacAddress": bridge.mac_address if bridge else "",
+        "MacAddress": bridge.mac_address if bridge else asked_mac,
         "Networks": networks(container) if own else {},
     }
 

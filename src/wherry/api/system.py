@@ -40,7 +40,8 @@ def routes(facts: Facts) -> list[Route]:
 
     async def info(call: Call) -> Answer:
         present = await asyncio.to_thread(look)
-        return call.json(as_of.info(call.version, encode_info(facts, present, time.time_ns())))
+        runtimes = await asyncio.to_thread(_runtimes, facts)
+        return call.json(as_of.info(call.version, encode_info(facts, runtimes, present, time.time_ns())))
 
     return [
         Route("GET", "/_ping", ping),
@@ -99,7 +100,7 @@ def look() -> Present:
     )
 
 
-def encode_info(facts: Facts, present: Present, now_ns: int) -> dict[str, Any]:
+def encode_info(facts: Facts, runtimes: dict[str, Any], present: Present, now_ns: int) -> dict[str, Any]:
     """SystemInfo, all keys of API 1.45."""
     host = facts.host
     statuses = [container.state.status for container in facts.containers()]
@@ -160,8 +161,8 @@ def encode_info(facts: Facts, present: Present, now_ns: int) -> dict[str, Any]:
         "Labels": list(facts.settings.labels),
         "ExperimentalBuild": False,
         "ServerVersion": VERSION,
-        "Runtimes": {name: _runtime(str(path), facts.features[name]) for name, path in facts.runtimes.items()},
-        "DefaultRuntime": facts.default_runtime,
+        "Runtimes": runtimes,
+        "DefaultRuntime": facts.default_runtime(),
         "Swarm": {
             "NodeID": "",
             "NodeAddr": "",
@@ -177,9 +178,14 @@ def encode_info(facts: Facts, present: Present, now_ns: int) -> dict[str, Any]:
         "RuncCommit": {"ID": facts.runtime_commit, "Expected": facts.runtime_commit},
         "InitCommit": {"ID": "", "Expected": ""},
         "SecurityOptions": _security_options(facts),
-        "CDISpecDirs": [],
+        "CDISpecDirs": list(map(str, host.cdi_directories)),
         "Warnings": list(facts.warnings()) or None,
     }
+
+
+def _runtimes(facts: Facts) -> dict[str, Any]:
+    """Blocking."""
+    return {name: _runtime(str(path), facts.features(path)) for name, path in facts.runtimes().items()}
 
 
 def _runtime(path: str, features: str) -> dict[str, Any]:

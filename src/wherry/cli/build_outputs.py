@@ -142,7 +142,7 @@ def _taker(text: str, kind: str, destination: str, *, whole: bool) -> Taker:
 def _keeper(path: str) -> Taker:
     from wherry.cli.commands.archives import keep
 
-    return lambda pieces: keep(pieces, path)
+    return lambda pieces: keep(pieces, path, 0o666)
 
 
 def _unpacker(directory: str) -> Taker:

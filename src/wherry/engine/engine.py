@@ -13,9 +13,10 @@ import asyncio
 import contextlib
 import os
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from wherry.engine.builds.assembly import make_builds
@@ -73,8 +74,6 @@ class EngineConfig:
     data_root: Path = DEFAULT_DATA
     exec_root: Path = DEFAULT_RUN
     bip: str = ""
-    default_runtime: str = ""
-    runtimes: Mapping[str, Path] = field(default_factory=dict)
     cdi_directories: tuple[Path, ...] = Host.cdi_directories
     userns_remap: str = ""
     builder: CacheRules = field(default_factory=CacheRules)
@@ -120,7 +119,7 @@ async def open_engine(config: EngineConfig, settings: Settings | None = None) ->
         if config.userns_remap:
             host = replace(host, id_map=await asyncio.to_thread(_remapped, config.userns_remap, roots.run))
         stack.callback(_take_threads().shutdown, wait=False)
-        runtimes = await asyncio.to_thread(_runtimes, host, config, stack)
+        runtimes = await asyncio.to_thread(_runtimes, host, settings, stack)
         roots.runtime_state.mkdir(mode=0o711, parents=True, exist_ok=True)
         database = Database.open(roots.data / "wherry.db")
         stack.callback(database.close)
@@ -213,7 +212,7 @@ def _take_threads() -> ThreadPoolExecutor:
     return executor
 
 
-def _runtimes(host: Host, config: EngineConfig, stack: contextlib.AsyncExitStack) -> Runtimes:
+def _runtimes(host: Host, settings: Settings, stack: contextlib.AsyncExitStack) -> Runtimes:
     """The host's runtimes and the configured ones. Raises Unavailable without any, InvalidParameter for the default."""
     state = host.roots.runtime_state
     found: dict[str, Runtime] = {}
@@ -227,12 +226,11 @@ def _runtimes(host: Host, config: EngineConfig, stack: contextlib.AsyncExitStack
         crun = replace(found["crun"], program=program, familiar=True, takes_bpf=True)
         hierarchies = [] if host.cgroups is CgroupLayout.V2 else cgroups.v1_hierarchies()
         found["crun"] = with_script(crun, hierarchies, host.roots.run / "enter") if hierarchies else crun
-    found |= {name: Runtime(name, path, state) for name, path in config.runtimes.items()}
-    if not found:
+    if not (found or settings.runtimes):
         raise Unavailable("neither crun nor runc is installed: apt-get install crun")
-    default = config.default_runtime or hosts.default_runtime(host)
-    check_default_runtime(default, found)
-    return Runtimes(found, default)
+    default = hosts.default_runtime(host)
+    check_default_runtime(settings.default_runtime or default, {*found, *settings.runtimes})
+    return Runtimes(found, default, state, settings, host.roots.run / "runtimes.json")
 
 
 def users_of_images(index: Index) -> Callable[[str], list[InUse]]:
@@ -301,9 +299,9 @@ def _facts(
         operating_system=system,
         os_version=version,
         backing_filesystem=hosts.file_system(host.roots.data),
-        default_runtime=runtimes.default,
-        runtimes={name: runtime.path for name, runtime in runtimes.by_name.items()},
-        features={name: hosts.runtime_features(runtime.path) for name, runtime in runtimes.by_name.items()},
+        default_runtime=lambda: runtimes.default,
+        runtimes=lambda: {name: runtime.path for name, runtime in runtimes.by_name.items()},
+        features=cache(hosts.runtime_features),
         programs=programs,
         runtime_commit=commit,
         settings=settings,

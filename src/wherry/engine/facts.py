@@ -29,9 +29,9 @@ class Facts:
     operating_system: str
     os_version: str
     backing_filesystem: str
-    default_runtime: str
-    runtimes: Mapping[str, Path]
-    features: Mapping[str, str]  # of runtimes, as JSON; "" of one that does not tell
+    default_runtime: Callable[[], str]
+    runtimes: Callable[[], Mapping[str, Path]]
+    features: Callable[[Path], str]  # of a runtime, as JSON; "" of one that does not tell. Blocking the first time
     programs: Sequence[Program]
     runtime_commit: str
     settings: Settings

@@ -25,10 +25,12 @@ def read_in_root(root_fd: int, path: str, limit: int) -> bytes:
         return b""
     except OSError as error:
         raise SystemFailure(f"cannot read {path} of the image: {error.strerror}") from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        what = "is a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        raise SystemFailure(f"cannot read {path} of the image: {what}")
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise SystemFailure(f"cannot read {path} of the image: not a regular file")
         text = file.read(limit + 1)
     if len(text) > limit:
         raise SystemFailure(f"cannot read {path} of the image: larger than {limit} bytes")
@@ -37,7 +39,11 @@ def read_in_root(root_fd: int, path: str, limit: int) -> bytes:
 
 def resolve(root_fd: int, user: str, group_add: Sequence[str] | None) -> ResolvedUser:
     """`wherry.model.users.resolve` by the files of the root filesystem open at `root_fd`. Blocking, briefly."""
-    passwd, group = (
-        read_in_root(root_fd, path, LIMIT).decode(errors="surrogateescape") for path in ("/etc/passwd", "/etc/group")
-    )
+    try:
+        passwd, group = (
+            read_in_root(root_fd, path, LIMIT).decode(errors="surrogateescape")
+            for path in ("/etc/passwd", "/etc/group")
+        )
+    except SystemFailure as error:
+        raise SystemFailure(f"unable to find user {user or 0}: {error}") from None
     return users.resolve(user, group_add, passwd, group)

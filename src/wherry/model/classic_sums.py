@@ -11,9 +11,9 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from msgspec import structs
+import msgspec
 
-from wherry.model.file_list import FileList, Listed, encode
+from wherry.model.file_list import FileList, Listed
 
 Contents = Callable[[Listed], Iterable[bytes]]
 """The pieces of a file's content."""
@@ -24,8 +24,12 @@ _TYPES = {stat.S_IFREG: "0", stat.S_IFLNK: "2", stat.S_IFDIR: "5", stat.S_IFIFO:
 
 def own_sum(files: FileList, paths: Sequence[bytes]) -> str:
     """Of what is at paths of the context: everything but times."""
-    found = [structs.replace(each, mtime_ns=0) for path in paths for each in _below(files, path)]
-    return f"{_kind(files, paths)}:{hashlib.sha256(encode(found)).hexdigest()}"
+    found = [
+        (each.path, each.mode, each.uid, each.gid, each.link, each.digest)
+        for path in paths
+        for each in _below(files, path)
+    ]
+    return f"{_kind(files, paths)}:{hashlib.sha256(msgspec.msgpack.encode(found)).hexdigest()}"
 
 
 def classic_sum(files: FileList, paths: Sequence[bytes], contents: Contents) -> str:
@@ -102,8 +106,11 @@ def _kind(files: FileList, paths: Sequence[bytes]) -> str:
 
 
 def _below(files: FileList, path: bytes) -> Iterator[Listed]:
-    """What is at a path and below it; the root itself is in no list."""
-    if path in files.by_path:
-        yield files.by_path[path]
-    for name in sorted(files.names.get(path, ())):
-        yield from _below(files, path + b"/" + name if path else name)
+    """What is at a path and below it, names in order; the root itself is in no list."""
+    pending = [path]
+    while pending:
+        found = pending.pop()
+        if found in files.by_path:
+            yield files.by_path[found]
+        names = sorted(files.names.get(found, ()), reverse=True)
+        pending += [found + b"/" + name if found else name for name in names]

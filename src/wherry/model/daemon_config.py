@@ -288,8 +288,8 @@ OPTIONS = (
     Option("log-format", "log_format", _one_of(*LOG_FORMATS)),
     Option("debug", "debug", _flag, live=True),
     Option("bip", "bip", _bip),
-    Option("default-runtime", "default_runtime", _text),
-    Option("runtimes", "runtimes", _runtimes),
+    Option("default-runtime", "default_runtime", _text, live=True),
+    Option("runtimes", "runtimes", _runtimes, live=True),
     Option("tls", "tls", _flag),
     Option("tlsverify", "tls_verify", _flag),
     Option("tlscacert", "tls_ca_cert", _text),
@@ -398,6 +398,7 @@ def shown(config: DaemonConfig) -> dict[str, str]:
     return {
         "allow-nondistributable-artifacts": json.dumps(list(config.nondistributable)),
         "debug": str(config.debug).lower(),
+        "default-runtime": config.default_runtime,
         "default-shm-size": str(config.default_shm_size),
         "insecure-registries": json.dumps(list(config.insecure_registries)),
         "labels": json.dumps(list(config.labels)),
@@ -406,6 +407,7 @@ def shown(config: DaemonConfig) -> dict[str, str]:
         "max-concurrent-uploads": str(config.max_concurrent_uploads),
         "max-download-attempts": str(config.max_download_attempts),
         "registry-mirrors": json.dumps(list(config.registry_mirrors)),
+        "runtimes": " ".join(f"{name}:{path}" for name, path in config.runtimes.items()),
     }
 
 

@@ -59,17 +59,19 @@ class Filters:
         """Raises InvalidParameter naming the first key that is not accepted ("invalid filter 'nonsense'")."""
         for key in self.fields:
             if key not in accepted:
-                raise InvalidParameter(f"invalid filter '{key}'")
+                raise InvalidParameter(f"invalid filter '{key}'" if key else "invalid filter")
 
     def boolean(self, key: str, default: bool) -> bool:
-        """One of 1, true, 0, false; `default` without the key. Raises InvalidParameter, also for a contradiction."""
+        """Whether 1 or true is among the values, or else 0 or false; `default` without the key.
+
+        Raises InvalidParameter where neither is, or both are.
+        """
         if key not in self.fields:
             return default
         values = set(self.get(key))
-        if len(values) == 1 and values <= _TRUE:
-            return True
-        if len(values) == 1 and values <= _FALSE:
-            return False
+        true, false = bool(values & _TRUE), bool(values & _FALSE)
+        if true is not false:
+            return true
         shown = f"{key}=[{' '.join(self.get(key))}]" if values else key
         raise InvalidParameter(f"invalid filter '{shown}'")
 

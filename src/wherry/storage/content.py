@@ -24,6 +24,7 @@ from wherry.storage.usage import disk_usage
 
 FOLDER = 2000  # files
 IN_MEMORY = 1 << 20  # bytes; what is smaller is hashed before a file is made for it
+_TIMES = 3  # that a content is looked for: it may come back from a layer while it is opened
 
 Moved = Callable[[], Iterable[tuple[str, Mapping[bytes, bytes]]]]
 """Directories that contents were moved to, each with the digests by path."""
@@ -49,6 +50,7 @@ class Contents:
         self._root = root
         self._moved_before = moved
         self._moved: dict[bytes, tuple[Home, bytes]] = {}  # the directory, and the path in it
+        self._homes: set[Home] = set()  # of those
         self._occupied: int | None = None  # bytes on disk, once somebody asked
         self._temporary = root / "tmp"
         self._known: set[bytes] | None = None
@@ -72,6 +74,7 @@ class Contents:
                 }
                 for directory, paths in self._moved_before():
                     home = Home(directory)
+                    self._homes.add(home)
                     self._moved |= {digest: (home, path) for path, digest in paths.items()}
             return self._known
 
@@ -80,12 +83,13 @@ class Contents:
         return f"{self._root}/{name[:2]}/{name[2:]}"
 
     def missing(self, digests: Iterable[bytes]) -> set[bytes]:
-        lacking = set(digests) - self._there()
+        lacking = set(digests).difference(self._there())
         with self._lock:
-            gone = {home for home in {home for home, _ in self._moved.values()} if not home.exists()}
+            gone = {home for home in self._homes if not home.exists()}
             if gone:
+                self._homes -= gone
                 self._moved = {digest: place for digest, place in self._moved.items() if place[0] not in gone}
-            return lacking - self._moved.keys()
+            return lacking.difference(self._moved)
 
     def _has(self, digest: bytes) -> bool:
         if digest in self._there():
@@ -107,14 +111,15 @@ class Contents:
         return fd
 
     def _open(self, digest: bytes) -> int:
-        try:
-            return os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        for _ in range(_TIMES):
+            with contextlib.suppress(FileNotFoundError):
+                return os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC)
             with self._lock:  # which one that moves holds
                 place = self._moved.get(digest)
             if place is not None:
-                return place[0].open(place[1])
-            return os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC)  # it has just come back
+                with contextlib.suppress(FileNotFoundError):
+                    return place[0].open(place[1])
+        raise FileNotFoundError
 
     def _forget(self, digest: bytes) -> None:
         self._there().discard(digest)
@@ -138,6 +143,7 @@ class Contents:
                     return False
                 raise
             known.discard(digest)
+            self._homes.add(home)
             self._moved[digest] = home, path
             self._occupies(-size)
             return True

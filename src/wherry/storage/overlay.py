@@ -153,17 +153,22 @@ def _capability(path: bytes) -> bytes:
 
 
 def diff(
-    upper: str, newest_ns: int | None = None, ids: IdMap | None = None, recipe: RecipeWriter | None = None
+    upper: str,
+    newest_ns: int | None = None,
+    ids: IdMap | None = None,
+    recipe: RecipeWriter | None = None,
+    *,
+    at_rest: bool = False,
 ) -> Generator[bytes, None, None]:
     """The upper directory as an OCI layer (image-spec layer.md, "Representing Changes"), a stream of pieces.
 
     No time in it is after `newest_ns`. Owners on disk are `ids`' users of the host. `recipe` is told
-    how the stream is made of files that have these paths. Empty but for the end mark when nothing was written.
-    Blocking. Raises OSError.
+    how the stream is made of files that have these paths. `at_rest`: nobody changes anything there. Empty but for the
+    end mark when nothing was written. Blocking. Raises OSError.
     """
     root = os.open(upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield from _as_layer(walk(root), newest_ns, ids, recipe)
+        yield from _as_layer(walk(root, no_devices=at_rest), newest_ns, ids, recipe)
     finally:
         os.close(root)
     if recipe is not None:

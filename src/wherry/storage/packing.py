@@ -58,9 +58,9 @@ def open_directory(root: int, path: bytes) -> int:
 def walk(root: int, *, no_devices: bool = False) -> Iterator[Found]:
     """Everything below a directory, each directory before what is in it, names in order. The root itself comes first.
 
-    `no_devices`: the kernel opens no device here (mount(8), nodev), so that what is listed as a file or a directory is
-    opened for reading at once, whatever somebody may put in its place. What vanishes meanwhile is left out. Raises
-    OSError for what cannot be read.
+    `no_devices`: the kernel opens no device here (mount(8), nodev), or nobody can put one there, so that what is listed
+    as a file or a directory is opened for reading at once, whatever somebody may put in its place. What vanishes
+    meanwhile is left out. Raises OSError for what cannot be read.
     """
     yield Found(b"", root, os.fstat(root))
     pending: list[tuple[bytes, Iterator[tuple[bytes, bool]]]] = []

@@ -406,7 +406,7 @@ class OverlaySnapshots:
         parent = self.chain_of(key)
         making = self._new(self._temporary)
         try:
-            with self._told(key, making) as told:
+            with self._told(key, making, at_rest=True) as told:
                 while told.read(_PIECE):
                     pass
                 diff_id = told.finish()
@@ -439,11 +439,14 @@ class OverlaySnapshots:
                 yield str(path / "fs"), known
 
     @contextmanager
-    def _told(self, key: str, making: Path, newest_ns: int | None = None) -> Iterator[Digesting]:
+    def _told(
+        self, key: str, making: Path, newest_ns: int | None = None, *, at_rest: bool = False
+    ) -> Iterator[Digesting]:
         """What was written, as a tar to be read to its end, and its recipe in the directory `making`."""
         upper = str(self._active_path(key) / "upper")
         recipe = RecipeWriter(making / _RECIPE)
-        with closing(recipe), closing(overlay.diff(upper, newest_ns, self._ids_of(key), recipe)) as pieces:
+        diff = overlay.diff(upper, newest_ns, self._ids_of(key), recipe, at_rest=at_rest)
+        with closing(recipe), closing(diff) as pieces:
             with closing(Digesting(Pieces(pieces))) as told:
                 yield told
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 
-from wherry.cli.commands import completion as scripts
 from wherry.cli.completion import complete
 from wherry.cli.table import COMMANDS
 
@@ -61,17 +58,3 @@ def test_every_command_is_offered() -> None:
             assert first in top
             if rest:
                 assert rest.split("|")[0] in offered(first, "")
-
-
-def test_bash_completes() -> None:
-    """In a real shell, with a stand-in for the program."""
-    stand_in = 'wherry() { printf \'%s\\n\' "prune\tRemove" ":files"; printf \'%s|\' "$@" >&3; }'
-    script = scripts.BASH.replace("NAME", "wherry")
-    ask = "COMP_WORDS=(wherry system pr); COMP_CWORD=2; _wherry_complete; printf '%s,' \"${COMPREPLY[@]}\""
-    done = subprocess.run(
-        ["bash", "--norc", "-c", f"exec 3>&1; {stand_in}\n{script}\n{ask} 2>/dev/null"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == "__complete|system|pr|prune,"

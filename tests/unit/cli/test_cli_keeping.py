@@ -26,6 +26,7 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     target.write_bytes(b"before")
     keep([b"a", b"b"], str(target))
     assert target.read_bytes() == b"ab"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600  # whatever it was, as Docker's client
 
 
 def test_what_is_no_file_stays_what_it_is(tmp_path: Path) -> None:

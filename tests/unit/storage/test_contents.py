@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -63,6 +65,22 @@ def test_what_did_not_arrive_comes_back(tmp_path: Path) -> None:
         raise ValueError
     assert contents.missing([digest]) == set() and read(contents, digest, 7) == b"content"
     assert list(upper.iterdir()) == []
+
+
+def test_between_file_systems_a_content_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = Contents(tmp_path / "store")
+    digest = contents.put(b"abc")
+    (tmp_path / "file").touch()
+
+    def rename(*arguments: object, **places: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "rename", rename)
+    with Moving(contents, str(tmp_path)) as moving:
+        moving.put(digest, 3, b"file")
+        moving.arrived(str(tmp_path))
+    assert (tmp_path / "file").read_bytes() == b"abc" == read(contents, digest)
+    assert moving.moved == {}
 
 
 def test_a_content_that_is_damaged_is_not_moved(tmp_path: Path) -> None:

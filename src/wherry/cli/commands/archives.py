@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 from wherry.cli.errors import Failure
@@ -73,14 +74,14 @@ def save(context: Context) -> int:
     if not target and sys.stdout.isatty():
         raise Failure("failed to save image: cowardly refusing to save to a terminal. Use the -o flag or redirect")
     if target:
-        _check_target(target)
+        check_target(target, "failed to save image")
     query = {"names": context.arguments, "platform": _platform(context)}
     response = context.engine.open("GET", "/images/get", query)
     keep(response.pieces(), target)
     return 0
 
 
-def keep(pieces: Iterable[bytes], target: str) -> None:
+def keep(pieces: Iterable[bytes], target: str, mode: int = 0o600) -> None:
     """Write an answer to a file, which is there whole or not at all; to standard output where none is named.
 
     What is there and is no regular file (a device, a pipe) is written to and stays what it is.
@@ -97,7 +98,8 @@ def keep(pieces: Iterable[bytes], target: str) -> None:
         return
     half = f"{target}.{os.getpid()}.part"
     try:
-        with open(half, "wb") as file:
+        descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
             for data in pieces:
                 file.write(data)
         os.replace(half, target)
@@ -106,12 +108,24 @@ def keep(pieces: Iterable[bytes], target: str) -> None:
             os.unlink(half)
 
 
-def _check_target(target: str) -> None:
+_NO_TARGETS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFLNK: "a symbolic link directly",
+    stat.S_IFCHR: "a character device file",
+    stat.S_IFBLK: "a block device file",
+    stat.S_IFIFO: "a named pipe (FIFO)",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def check_target(target: str, doing: str) -> None:
+    """Before `keep`, which would put its file in the place of whatever is there. Raises Failure in Docker's words."""
     folder = os.path.dirname(target)
     if folder and not os.path.isdir(folder):
-        raise Failure(f"failed to save image: invalid output path: stat {folder}: no such file or directory")
-    if os.path.isdir(target):
-        raise Failure(f"failed to save image: invalid output path: {target} is a directory")
+        raise Failure(f"{doing}: invalid output path: stat {folder}: no such file or directory")
+    kind = stat.S_IFMT(os.lstat(target).st_mode) if os.path.lexists(target) else stat.S_IFREG
+    if kind != stat.S_IFREG:
+        raise Failure(f"{doing}: cannot write to {_NO_TARGETS[kind]}")
 
 
 def import_image(context: Context) -> int:

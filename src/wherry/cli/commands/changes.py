@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from wherry.cli.errors import Failure
@@ -26,7 +25,7 @@ def diff(context: Context) -> int:
 
 
 def export(context: Context) -> int:
-    from wherry.cli.commands.archives import keep
+    from wherry.cli.commands.archives import check_target, keep
 
     (container,) = context.arguments
     target = context.flags.text("output")
@@ -34,18 +33,10 @@ def export(context: Context) -> int:
         if sys.stdout.isatty():
             raise Failure("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     else:
-        _check_target(target)
+        check_target(target, "failed to export container")
     response = context.engine.open("GET", f"/containers/{escape(container)}/export")
     keep(response.pieces(), target)
     return 0
-
-
-def _check_target(target: str) -> None:
-    folder = os.path.dirname(os.path.normpath(target))
-    if folder and not os.path.isdir(folder):
-        raise Failure(f'failed to export container: invalid output path: directory "{folder}" does not exist')
-    if os.path.isdir(target):
-        raise Failure(f"failed to export container: invalid output path: {target} is a directory")
 
 
 def commit(context: Context) -> int:

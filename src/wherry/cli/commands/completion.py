@@ -12,27 +12,29 @@ if TYPE_CHECKING:
 
 BASH = r"""# bash completion for NAME
 _NAME_complete() {
-    local current words answer line files=
-    COMPREPLY=()
-    words=("${COMP_WORDS[@]:1:COMP_CWORD}")
-    if declare -F _get_comp_words_by_ref >/dev/null; then
-        local cword
-        _get_comp_words_by_ref -n =: -w words -i cword
-        words=("${words[@]:1:cword}")
-    fi
+    local rest=${COMP_LINE:0:COMP_POINT} piece words=() current broken answer line files=
+    for piece in "${COMP_WORDS[@]:0:COMP_CWORD+1}"; do  # bash breaks words at : and =
+        if [[ $rest == [[:blank:]]* || ${#words[@]} -eq 0 ]]; then
+            rest=${rest#"${rest%%[![:blank:]]*}"}
+            words+=("")
+        fi
+        piece=${rest:0:${#piece}}  # what is behind the cursor does not count
+        rest=${rest:${#piece}}
+        words[${#words[@]}-1]+=$piece
+    done
     current=${words[${#words[@]}-1]}
-    answer=$("${COMP_WORDS[0]}" __complete "${words[@]}" 2>/dev/null) || return
+    [[ $piece == [:=] ]] && piece=
+    broken=${current:0:${#current}-${#piece}}  # of the word, what bash does not replace
+    COMPREPLY=()
+    answer=$("${words[0]}" __complete "${words[@]:1}" 2>/dev/null) || return
     while IFS= read -r line; do
         case $line in
             :files) files=1 ;;
-            ?*) COMPREPLY+=("${line%%$'\t'*}") ;;
+            "$broken"?*) line=${line#"$broken"} && COMPREPLY+=("${line%%$'\t'*}") ;;
         esac
     done <<<"$answer"
     if [[ -n $files ]]; then
         compopt -o default 2>/dev/null
-    fi
-    if declare -F __ltrim_colon_completions >/dev/null; then
-        __ltrim_colon_completions "$current"
     fi
 }
 complete -F _NAME_complete NAME

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Protocol
 
 from wherry.engine.builds.progress import Progress, Pulled
@@ -110,8 +111,10 @@ class BaseImages:
         """What is pulled for another platform does not take a name from an image that runs here."""
         image = self._images.records.images.get(before or "")
         if image is not None and _fits(image, self._images.host):
+            names = [name, replace(name, tag="", digest=meant)] if meant else [name]
             with self._images.records.transaction() as connection:
-                self._images.records.name(connection, name, image.id, meant)
+                for each in names:
+                    self._images.records.name(connection, each, image.id, meant)
 
 
 def _pullable(reference: str) -> bool:

@@ -106,15 +106,15 @@ class Creator:
         self._networks.validate(host, config, networking)
         image = self._images.resolve(config.image)
         _check_platform(platform, image, config.image)
-        name = self._index.choose_name(name)
         merged = merge(config, image.config)
+        words = command(merged)
+        name = self._index.choose_name(name)
         validate.adapt(host, self._host, self._runtimes.default, defaults.shm_size)
         self._name_others_by_id(host)
         linked = self._links(host)
         container_id = new_id()
         if not merged.hostname:
             merged.hostname = os.uname().nodename if host.network_mode == "host" else container_id[:12]
-        words = command(merged)
         container = Container(
             id=container_id,
             name=name,

@@ -124,6 +124,8 @@ class Index:
         """The name as asked for, or a fresh one. Raises InvalidParameter, Conflict."""
         if wanted:
             name = wanted.removeprefix("/")
+            if not NAME.fullmatch(name):
+                raise InvalidParameter(f"Invalid container name ({wanted}), only {NAME_RULE} are allowed")
             self.check_free(name)
             return name
         while self._holder(name := random_name()) is not None:
@@ -134,7 +136,7 @@ class Index:
     def promised(self, container: Container) -> Iterator[None]:
         """Meanwhile nobody takes the name of a container that is being made, nor removes what it uses.
 
-        Raises InvalidParameter, Conflict.
+        Raises Conflict.
         """
         self.check_free(container.name)
         self._promised[container.name] = container.id
@@ -157,8 +159,7 @@ class Index:
         return self._holder(name) in (None, container.id)
 
     def check_free(self, name: str) -> None:
-        if not NAME.fullmatch(name):
-            raise InvalidParameter(f"Invalid container name ({name}), only {NAME_RULE} are allowed")
+        """Raises Conflict."""
         if (holder := self._holder(name)) is not None:
             raise Conflict(
                 f'Conflict. The container name "/{name}" is already in use by container "{holder}". '

@@ -177,7 +177,7 @@ class Recovery:
     def _find_monitors(self) -> dict[str, list[int]]:
         """PIDs of monitors and runtimes at work on a bundle of ours, by container ID (blocking)."""
         prefix = os.fsencode(self._host.roots.bundle("")) + b"/"
-        programs = {os.fsencode(runtime.path) for runtime in self._runtimes.by_name.values()}
+        programs = {os.fsencode(runtime.path) for runtime in self._runtimes.known()}
         programs |= {os.fsencode(self._host.binaries.conmon or ""), os.fsencode(SHELL)}
         found: dict[str, list[int]] = {}
         for pid, words in processes.command_lines():
@@ -205,7 +205,7 @@ class Recovery:
         for container_id in list(self._strangers):
             if container_id not in known:
                 await self._end_monitors(container_id)
-        for runtime in self._runtimes.by_name.values():
+        for runtime in self._runtimes.known():
             for container_id in await asyncio.to_thread(_names, runtime.state):
                 if container_id not in running:
                     await runtime.delete(container_id)

@@ -97,7 +97,7 @@ class Containers:
     async def create(
         self, name: str, config: Config, host: HostConfig, networking: NetworkingConfig, platform: str = ""
     ) -> Created:
-        if not self._runtimes.named("").hierarchies:
+        if not self._runtimes.by_name[self._runtimes.default].hierarchies:
             self._supervisor.spawn(asyncio.to_thread(cgroups.warm_up, self._host.cgroups), "warming the cgroup lock")
         return await self._creator.create(name, config, host, networking, platform)
 

@@ -79,6 +79,7 @@ class Starter:
 
         Raises StartFailed with the exit code to record, or another WherryError; nothing is left behind then.
         """
+        self._runtimes.check(container)
         runtime = self._runtimes.of(container)
         _check_log(container, Layout.of(self._host.roots, container))
         _check_mounts(container)
