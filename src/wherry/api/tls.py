@@ -61,7 +61,7 @@ class Tls(asyncio.Protocol):
         self._factory = factory
         self._loop = loop
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._session = context().wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.session = context().wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._transport: asyncio.Transport
         self._handshake: asyncio.TimerHandle | None = None
         self._ended = False  # the client has said that it sends no more
@@ -105,7 +105,7 @@ class Tls(asyncio.Protocol):
     def _shake_hands(self) -> bool:
         """Go on with the handshake; whether it is done."""
         try:
-            self._session.do_handshake()
+            self.session.do_handshake()
         except ssl.SSLWantReadError:
             self._flush()
             return False
@@ -126,7 +126,7 @@ class Tls(asyncio.Protocol):
         """Give what can be decrypted to the protocol above."""
         while not self._paused and not self._ended and self.above is not None and not self._transport.is_closing():
             try:
-                data = self._session.read(READ)
+                data = self.session.read(READ)
             except ssl.SSLWantReadError:
                 break
             except ssl.SSLZeroReturnError:
@@ -156,13 +156,13 @@ class Tls(asyncio.Protocol):
     def encrypt(self, data: bytes) -> None:
         view = memoryview(data)
         while view and not self._transport.is_closing():
-            view = view[self._session.write(view) :]
+            view = view[self.session.write(view) :]
             self._flush()
 
     def end_writing(self) -> None:
         """Say that no more will come, with TLS's own word for it."""
         with suppress(ssl.SSLError):  # it also waits for the client's: that need not come yet
-            self._session.unwrap()
+            self.session.unwrap()
         self._flush()
 
     def regulate(self, paused: bool) -> None:
@@ -181,7 +181,8 @@ class Encrypted(asyncio.Transport):
         self._write_ended = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._below.get_extra_info(name, default)
+        """`ssl_object` as asyncio's own has it: it is how those who would read off the socket know that they cannot."""
+        return self._tls.session if name == "ssl_object" else self._below.get_extra_info(name, default)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         assert self._tls.above is not None

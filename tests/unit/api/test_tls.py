@@ -15,6 +15,8 @@ from wherry.api.server import Answer, Listener, Response
 from wherry.api.sockets import bind_tcp
 from wherry.api.tls import server_context
 from wherry.errors import InvalidParameter, SystemFailure
+from wherry.storage.streams import consume
+from wherry.storage.tar import Source
 
 PING = b"GET /ping HTTP/1.1\r\nHost: d\r\n\r\n"
 
@@ -46,6 +48,15 @@ async def length(call: Call) -> Answer:
     return call.json(sum([len(piece) async for piece in call.content]))
 
 
+async def consumed(call: Call) -> Answer:
+    """A body that a thread reads, straight off the socket where that can be."""
+
+    def read(source: Source) -> int:
+        return sum(len(piece) for piece in iter(lambda: source.read(65536), b""))
+
+    return call.json(await consume(call.content, read))
+
+
 async def reverse(call: Call) -> Answer:
     """A raw stream that answers only when its input has ended."""
     stream = await call.take_over(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -68,6 +79,7 @@ ROUTES = [
     Route("GET", "/ping", ping),
     Route("GET", "/large", large),
     Route("POST", "/length", length),
+    Route("POST", "/consumed", consumed),
     Route("POST", "/reverse", reverse),
     Route("POST", "/until-gone", until_gone),
 ]
@@ -183,6 +195,22 @@ async def test_bodies_both_ways(authority: Authority, server: Pair) -> None:
             session.close()
 
         await asyncio.to_thread(ask)
+
+
+async def test_a_body_that_a_thread_reads_is_decrypted(authority: Authority, server: Pair) -> None:
+    async with serving(server_context(server.cert, server.key, None)) as port:
+
+        def ask() -> bytes:
+            session = Session(port, trusting(authority, None))
+            session.send(b"POST /consumed HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for _ in range(20):
+                session.send(b"%x\r\n%s\r\n" % (100_000, b"x" * 100_000))
+            session.send(b"0\r\n\r\n")
+            answer = session.read()
+            session.close()
+            return answer
+
+        assert (await asyncio.to_thread(ask)).endswith(b"2000000\n")
 
 
 @pytest.mark.parametrize("how", ["by TLS's word", "by the socket's end"])
