@@ -8,8 +8,9 @@ import ipaddress
 import os
 import signal
 import socket
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from wherry.errors import InvalidParameter, SystemFailure
 from wherry.linux import netns, sysctl
 from wherry.linux.netlink import Socket
 from wherry.linux.nftables import Nftables
+from wherry.model import firewall as plans
 from wherry.model.config import Config, HostConfig, PortBinding
 from wherry.model.container import Container
 from wherry.model.events import Event
@@ -574,11 +576,15 @@ async def test_a_flushed_ruleset_is_laid_again(world: World, networks: Networks)
     firewall.close()
 
 
+def only_table(firewall: Nftables) -> str:
+    return str(next(entry["table"]["name"] for entry in firewall.objects("list tables ip") if "table" in entry))
+
+
 @pytest.mark.parametrize("deed", ["flush table ip {}", "flush chain ip {} publish", "delete table ip {}"])
 async def test_rules_that_somebody_took_are_laid_again(world: World, networks: Networks, deed: str) -> None:
     firewall = Nftables()
     await world.start(networks, "web", tcp80=PortBinding(host_port="8080"))
-    table = next(entry["table"]["name"] for entry in firewall.objects("list tables ip") if "table" in entry)
+    table = only_table(firewall)
 
     def rules() -> int:
         return sum("rule" in entry for entry in firewall.objects(f"list table ip {table}"))
@@ -589,6 +595,39 @@ async def test_rules_that_somebody_took_are_laid_again(world: World, networks: N
     await eventually(lambda: rules() == before)
     with tcp_server(world.namespaces["web"], 80) as server:
         await ask(world.beyond, (HOST, 8080), server)
+    firewall.close()
+
+
+def nft(*arguments: str, script: str = "") -> str:
+    return subprocess.run(["nft", *arguments], input=script, capture_output=True, text=True, check=True).stdout
+
+
+async def test_a_table_that_was_saved_and_restored_holds_what_is_published_now(
+    world: World, networks: Networks
+) -> None:
+    firewall = Nftables()
+    table = only_table(firewall)
+    saved = nft("list", "table", "ip", table)
+    await world.start(networks, "web", tcp80=PortBinding(host_port="8080"))
+    nft("-f", "-", script=f"delete table ip {table}\n{saved}")
+    await eventually(lambda: "8080" in firewall.run(f"list map ip {table} published_any"))
+    firewall.close()
+
+
+async def test_rules_that_went_before_they_were_looked_at_are_laid_again(
+    world: World, networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    firewall = Nftables()
+    table = only_table(firewall)
+    whole, laid = plans.whole_table, []
+
+    def gone_at_once(segment: plans.Segment, published: Sequence[plans.Redirection], guard: plans.Guard | None) -> str:
+        laid.append(segment)
+        return whole(segment, published, guard) + (f"delete table ip {table}\n" if len(laid) == 1 else "")
+
+    monkeypatch.setattr(plans, "whole_table", gone_at_once)
+    firewall.run(f"delete table ip {table}")
+    await eventually(lambda: len(laid) > 1 and "published" in firewall.run("list ruleset"))
     firewall.close()
 
 

@@ -198,7 +198,7 @@ class Bridge:
         self._kernel = kernel
         self._route = kernel.route
         self._nft = kernel.nft
-        self._laid: set[int] = set()  # the table's rules, by handle
+        self._laid: set[tuple[str, int]] = set()  # the table and its rules, by handle
 
     @property
     def name(self) -> str:
@@ -253,7 +253,7 @@ class Bridge:
         Raises NftablesError, OSError.
         """
         self._nft.run(firewall.whole_table(self.segment, published, guard))
-        self._laid = self._rules()
+        self._laid = self._there()
         failpoint("networks.recover.table-laid")
         if not self.segment.internal:
             sysctl.ensure(f"net/ipv4/conf/{self.name}/route_localnet", "1")
@@ -262,15 +262,18 @@ class Bridge:
         return self.stand_beside_others()
 
     def repair(self, published: Sequence[Redirection], guard: Guard | None) -> list[str]:
-        """`lay` again if rules of ours are gone; see to our accepts in any case. Raises NftablesError, OSError."""
-        if self._laid <= self._rules():
+        """`lay` again if rules of ours are gone; see to our accepts in any case. Raises NftablesError, OSError.
+
+        A table that was saved and restored has the handles of its rules again, and old elements: its own handle is new.
+        """
+        if self._laid and self._laid <= self._there():
             return self.stand_beside_others()
         log.warning("rules of the firewall table of %s were removed; laying it again", self.name)
         return self.lay(published, guard)
 
-    def _rules(self) -> set[int]:
+    def _there(self) -> set[tuple[str, int]]:
         entries = self._nft.objects(f"list table ip {self.table}")
-        return {entry["rule"]["handle"] for entry in entries if "rule" in entry}
+        return {(kind, entry[kind]["handle"]) for entry in entries for kind in ("table", "rule") if kind in entry}
 
     def publish(self, published: Sequence[Redirection]) -> None:
         """Raises NftablesError; then none is added."""
