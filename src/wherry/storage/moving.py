@@ -30,10 +30,12 @@ class Home:
         with self._lock:
             if self._fd >= 0:
                 return openat2(self._fd, path, os.O_RDONLY, resolve=_BENEATH)
+        if not self._path:
+            raise FileNotFoundError(errno.ENOENT, "the contents have gone back", path)
         return os.open(os.path.join(os.fsencode(self._path), path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def stay(self, path: str) -> None:
-        """It will not be renamed any more."""
+        """It will not be renamed any more; "" if nothing is in it any more."""
         with self._lock:
             self._path = path
             if self._fd >= 0:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from wherry.engine.builds import making
 from wherry.engine.builds.cache import Cache, Cached
 from wherry.engine.builds.making import Making, Output
 from wherry.engine.builds.operations import Outcome
@@ -228,3 +229,20 @@ async def test_of_much_output_the_last_is_kept_for_who_comes_later() -> None:
     await output.end()
     kept = [data async for _, data in output.pieces()]
     assert 0 < len(kept) <= 10 and kept[-1] == bytes([39]) * 100_000
+
+
+async def test_who_comes_late_and_is_slow_reads_what_was_written_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "_KEPT", 4)
+    output = Output()
+    for letter in b"abcd":
+        await output.write(1, bytes([letter]))
+    late = output.pieces()
+    read = [await anext(late)]
+    writing = asyncio.create_task(output.write(1, b"efg"))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    while len(read) < 5:
+        read.append(await anext(late))
+    await output.end()
+    assert b"".join([data for _, data in read] + [data async for _, data in late]) == b"abcdefg"
+    await writing

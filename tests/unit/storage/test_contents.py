@@ -14,7 +14,7 @@ import pytest
 from wherry.errors import NotFound
 from wherry.storage import content
 from wherry.storage.content import Contents
-from wherry.storage.moving import Moving
+from wherry.storage.moving import Home, Moving
 
 
 def test_folders_are_left_while_others_begin_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,3 +96,14 @@ def test_a_content_that_is_damaged_is_not_moved(tmp_path: Path) -> None:
 def read(contents: Contents, digest: bytes, size: int = 3) -> bytes:
     with open(contents.open(digest, size), "rb") as file:
         return file.read()
+
+
+def test_who_looks_where_contents_were_finds_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the file of the same path in the working directory."""
+    home = Home(str(tmp_path), os.open(tmp_path, os.O_PATH))
+    (tmp_path / "file").write_bytes(b"another")
+    home.stay("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        home.open(b"file")
+    assert not home.exists()

@@ -37,7 +37,11 @@ class Output:
         async with self._changed:
             self._pieces.append((stream, data))
             self._size += len(data)
-            while self._size > _KEPT and len(self._pieces) > 1:
+            while (
+                self._size > _KEPT
+                and len(self._pieces) > 1
+                and self._dropped < min(self._places.values(), default=self._end)
+            ):
                 self._size -= len(self._pieces.popleft()[1])
                 self._dropped += 1
             self._changed.notify_all()

@@ -123,6 +123,7 @@ class Builds:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._makings: Shared[Making] = Shared()
         self._running = 0
+        self._gate = asyncio.Lock()  # while contents are collected no build begins, which would be told they are there
         self._operations = Operations(shop)
 
     async def recover(self) -> None:
@@ -139,7 +140,8 @@ class Builds:
     @contextlib.asynccontextmanager
     async def using(self) -> AsyncIterator[None]:
         """Around everything that a build is: what has been sent is not collected inside, nor layers that it is in."""
-        self._running += 1
+        async with self._gate:
+            self._running += 1
         try:
             async with self._images.admission.holding():
                 yield
@@ -234,7 +236,7 @@ class Builds:
         if rule.space == Space():
             if rule.all:
                 self.cache.forget(lambda cached: cached.kind != STATES)
-            if not self._running and not rule.wanted.until:
+            if not rule.wanted.until:
                 await self._drop_contents([context for context, _, _ in self.cache.lists()])
         return pruned
 
@@ -266,9 +268,14 @@ class Builds:
         await self._images.release()
         await asyncio.to_thread(self._shop.cache_mounts.sweep)
 
-    async def _drop_contents(self, contexts: list[str]) -> None:
-        self.cache.drop_lists(contexts)
-        await asyncio.to_thread(self.contents.collect, self.cache.listed())
+    async def _drop_contents(self, contexts: list[str]) -> bool:
+        """False if a build runs: nothing is done then."""
+        async with self._gate:
+            if self._running:
+                return False
+            self.cache.drop_lists(contexts)
+            await asyncio.to_thread(self.contents.collect, self.cache.listed())
+            return True
 
     async def _collect(self) -> None:
         """Called after each build: what is longest unused goes where more is used than the rules let stay."""
@@ -285,8 +292,7 @@ class Builds:
         lists = [context for context, used_ns, _ in self.cache.lists() if not before_ns or used_ns < before_ns]
         occupied = await asyncio.to_thread(self.contents.occupied)
         kept = rule.space.kept(occupied, self._disk()[1])
-        while occupied > kept and len(lists) > 1:
-            await self._drop_contents([lists.pop(0)])
+        while occupied > kept and len(lists) > 1 and await self._drop_contents([lists.pop(0)]):
             occupied = await asyncio.to_thread(self.contents.occupied)
 
     def _disk(self) -> tuple[int, int]:
