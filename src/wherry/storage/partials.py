@@ -10,6 +10,7 @@ with partials.open(digest, size) as partial:      # takes up what an earlier att
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -55,7 +56,10 @@ class Partials:
         """
         now = time.time()
         taken = removed = 0
-        found = [(path, path.stat()) for path in self._root.iterdir()]
+        found = []
+        for path in self._root.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # it has just been completed
+                found.append((path, path.stat()))
         for path, status in sorted(found, key=lambda pair: -pair[1].st_mtime):
             taken += status.st_size
             if f"sha256:{path.name}" not in busy and (now - status.st_mtime > age or taken > room):
