@@ -7,9 +7,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.daemon import Wherryd
+from tests.support.daemon import Wherryd, temporary_folder
 from tests.support.engine import Engine
 from tests.support.registries import PASSWORD, USER, Registry
 
@@ -48,6 +50,18 @@ class Client:
         (self.home / ".docker").mkdir(parents=True, exist_ok=True)
         auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         (self.home / ".docker" / "config.json").write_text(json.dumps({"auths": {registry.host: {"auth": auth}}}))
+
+
+@contextmanager
+def engine_with_base() -> Iterator[Wherryd]:
+    """A daemon of its own that has the base image."""
+    daemon = Wherryd(temporary_folder())
+    daemon.start()
+    try:
+        Engine("wherry", daemon.socket).prepare()
+        yield daemon
+    finally:
+        daemon.dispose()
 
 
 def dockerfile(folder: Path, text: str) -> None:

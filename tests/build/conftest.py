@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.build.buildkit import BUILDX, BuildKit
-from tests.build.client import Client
+from tests.build.client import Client, engine_with_base
 from tests.build.wherry import Classic
-from tests.support.daemon import Wherryd, temporary_folder
+from tests.support.daemon import Wherryd
 from tests.support.engine import Engine
 from tests.support.engines import PEER
 from tests.support.registries import Registry, debian_registry
@@ -19,13 +19,8 @@ from tests.support.registries import Registry, debian_registry
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Wherryd]:
-    daemon = Wherryd(temporary_folder())
-    daemon.start()
-    try:
-        Engine("wherry", daemon.socket).prepare()
+    with engine_with_base() as daemon:
         yield daemon
-    finally:
-        daemon.dispose()
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 import zstandard
 
-from tests.build.client import Client, dockerfile
+from tests.build.client import Client, dockerfile, engine_with_base
 from tests.build.test_dressing import Layout
-from tests.support.daemon import Wherryd, temporary_folder
-from tests.support.engine import Engine
+from tests.support.daemon import Wherryd
 from tests.support.images import base_tar, docker_archive
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
@@ -27,13 +26,8 @@ EPOCH = {"SOURCE_DATE_EPOCH": "1000000000"}
 
 @pytest.fixture(scope="module")
 def another() -> Iterator[Wherryd]:
-    daemon = Wherryd(temporary_folder())
-    daemon.start()
-    try:
-        Engine("wherry", daemon.socket).prepare()
+    with engine_with_base() as daemon:
         yield daemon
-    finally:
-        daemon.dispose()
 
 
 @pytest.fixture

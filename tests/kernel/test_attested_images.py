@@ -23,18 +23,6 @@ FILTERS = Filters.decode("{}")
 
 
 @pytest.fixture
-def registry() -> FakeRegistry:
-    return FakeRegistry()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "data")
-    yield store
-    store.database.close()
-
-
-@pytest.fixture
 def other(tmp_path: Path) -> Iterator[Store]:
     store = Store(tmp_path / "other")
     yield store

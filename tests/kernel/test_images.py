@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 import tarfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,6 @@ from wherry.model.image import chain_ids
 from wherry.model.manifests import MEDIA_INDEX, MEDIA_MANIFEST
 from wherry.model.reference import parse
 from wherry.storage.image_records import KnownManifest
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "data")
-    yield store
-    store.database.close()
 
 
 @pytest.mark.parametrize("how", ["", "gzip", "zstd"])

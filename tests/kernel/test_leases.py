@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from pathlib import Path
 
 import pytest
 
@@ -20,18 +19,6 @@ from wherry.model.reference import parse
 
 ALL = Filters.decode('{"dangling": ["false"]}')
 BASE_CHAIN, TOP_CHAIN = chain_ids([digest(BASE), digest(TOP)])
-
-
-@pytest.fixture
-def registry() -> FakeRegistry:
-    return FakeRegistry()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "data")
-    yield store
-    store.database.close()
 
 
 class Slow:

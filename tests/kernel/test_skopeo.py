@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,6 @@ from tests.support.images import docker_archive
 from wherry.errors import InvalidParameter
 
 SKOPEO = os.environ.get("TEST_SKOPEO") or shutil.which("skopeo")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "data")
-    yield store
-    store.database.close()
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -29,13 +27,6 @@ class Hosts:
 
     def repository(self, reference: Reference, credentials: Credentials | None = None) -> object:
         return self._hosts[reference.domain.partition(".")[0]].repository(reference, credentials)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "data")
-    yield store
-    store.database.close()
 
 
 @pytest.fixture
